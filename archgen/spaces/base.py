@@ -1,0 +1,228 @@
+"""Search spaces: the only holders of encodings."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from archgen import config
+from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
+from archgen.graph import Architecture, GraphBatch
+from archgen.registry import Registry
+
+FAMILIES: Registry[type[SearchSpace]] = Registry("family of search spaces")
+
+
+class SearchSpace(ABC):
+    """A set of architectures: how to draw, change, name, encode and build them.
+
+    A space is described by *variables*, each with a finite list of values; `to_choices` and `from_choices` map an
+    architecture to the index chosen for each variable and back. Sampling, mutation, crossover and neighbourhoods
+    follow from that and are written once, here.
+    """
+
+    family: ClassVar[str]
+
+    name: str
+    variables: dict[str, tuple[str, ...]]
+    """Name of each free variable and the values it can take."""
+    labels: tuple[str, ...]
+    """Vocabulary of node labels, `k` of them."""
+    node_domain: Bool[Tensor, "n k"]
+    """Which labels each node may carry; every row has at least one."""
+    edge_domain: Bool[Tensor, "n n 2"]
+    """Which states (absent, present) each edge may take; every entry has at least one."""
+    network_defaults: dict[str, int]
+    """Keyword arguments of `build` and their published values."""
+    summary: str
+    paper: str
+
+    @property
+    def size(self) -> int:
+        """Number of points (settings of the variables)."""
+        return math.prod(len(values) for values in self.variables.values())
+
+    # -- to be given by a family ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def to_choices(self, arch: Architecture) -> dict[str, int]:
+        """Index chosen for each variable."""
+
+    @abstractmethod
+    def from_choices(self, choices: Mapping[str, int]) -> Architecture:
+        """The architecture of one index a variable; raises `InvalidArchitecture`."""
+
+    @abstractmethod
+    def validate(self, arch: Architecture) -> None:
+        """Raise `InvalidArchitecture`, saying what is wrong, unless `arch` is a point of this space."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Architecture:
+        """Read the space's published string form; raises `InvalidArchitecture`."""
+
+    @abstractmethod
+    def format(self, arch: Architecture) -> str:
+        """Write the space's published string form."""
+
+    @abstractmethod
+    def simplify(self, arch: Architecture) -> Architecture:
+        """The same function with everything cut that the output does not depend on; still a point of the space."""
+
+    @abstractmethod
+    def computation(self, arch: Architecture) -> Architecture:
+        """The DAG of the operations that matter: identities contracted, dead ones gone; not a point of the space."""
+
+    @abstractmethod
+    def canonical(self, arch: Architecture) -> str:
+        """A text that is equal for architectures that compute the same function."""
+
+    @abstractmethod
+    def build(self, arch: Architecture, **network: int) -> nn.Module:
+        """The network of an architecture; keyword arguments as in `network_defaults`."""
+
+    @abstractmethod
+    def count(self, arch: Architecture, **network: int) -> dict[str, float]:
+        """Exact `params` and `flops` (published convention) of the network that `build` would give."""
+
+    # -- the same for all ---------------------------------------------------------------------------------------
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """Draw `n` architectures, each variable uniformly and independently, with repetition."""
+        drawn = {name: rng.integers(len(values), size=n) for name, values in self.variables.items()}
+        return [self.from_choices({name: int(index[i]) for name, index in drawn.items()}) for i in range(n)]
+
+    def enumerate(self) -> list[Architecture]:
+        """Every point, in lexicographic order of the variables.
+
+        Raises:
+            InvalidSpace: The space has more than a million points.
+        """
+        if self.size > 1_000_000:
+            raise InvalidSpace(f"{self.name} has {self.size:.3g} points, too many to list; sample it instead")
+        shape = [len(values) for values in self.variables.values()]
+        return [
+            self.from_choices(dict(zip(self.variables, map(int, index), strict=True))) for index in np.ndindex(*shape)
+        ]
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
+        """Give one variable, drawn uniformly, another value, drawn uniformly."""
+        choices = self.to_choices(arch)
+        open_ = [name for name, values in self.variables.items() if len(values) > 1]
+        name = open_[int(rng.integers(len(open_)))]
+        shift = 1 + int(rng.integers(len(self.variables[name]) - 1))
+        return self.from_choices({**choices, name: (choices[name] + shift) % len(self.variables[name])})
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """Take each variable from one of the two parents, with equal chance."""
+        first, second = self.to_choices(a), self.to_choices(b)
+        return self.from_choices({name: (first if rng.random() < 0.5 else second)[name] for name in self.variables})
+
+    def neighbours(self, arch: Architecture) -> list[Architecture]:
+        """All architectures that differ in exactly one variable."""
+        choices = self.to_choices(arch)
+        return [
+            self.from_choices({**choices, name: value})
+            for name, values in self.variables.items()
+            for value in range(len(values))
+            if value != choices[name]
+        ]
+
+    def encode(self, archs: Sequence[Architecture]) -> GraphBatch:
+        """One-hot encode architectures.
+
+        Returns:
+            A batch of `b = len(archs)` graphs with `n` nodes and `k` labels of this space.
+
+        Raises:
+            InvalidArchitecture: One of them is not a point of this space.
+        """
+        n, k = self.node_domain.shape
+        index = {label: i for i, label in enumerate(self.labels)}
+        for arch in archs:
+            self.validate(arch)
+        ops = torch.zeros(len(archs), n, k)
+        edges = torch.zeros(len(archs), n, n)
+        mask = torch.zeros(len(archs), n, dtype=torch.bool)
+        if archs:
+            width = max(len(arch.ops) for arch in archs)
+            padded = torch.tensor([[index[op] for op in a.ops] + [-1] * (width - len(a.ops)) for a in archs])
+            mask[:, :width] = padded >= 0
+            ops[:, :width] = nn.functional.one_hot(padded.clamp(min=0), k) * mask[:, :width, None]
+            rows = [b for b, arch in enumerate(archs) for _ in arch.edges]
+            pairs = torch.tensor([edge for arch in archs for edge in arch.edges], dtype=torch.long).reshape(-1, 2)
+            edges[rows, pairs[:, 0], pairs[:, 1]] = 1.0
+        return GraphBatch(ops, edges, mask)
+
+    def decode(self, batch: GraphBatch) -> list[Architecture | None]:
+        """Architectures of a batch: the most probable allowed label of each node, edges above one half.
+
+        Returns:
+            One entry a graph, None where the graph is not a point of the space.
+        """
+        domain = self.node_domain.to(batch.ops.device)
+        labels = batch.ops.masked_fill(~domain, -torch.inf).argmax(-1).tolist()
+        sizes = batch.node_mask.sum(-1).tolist()
+        present = (batch.edges > 0.5).cpu()
+        archs: list[Architecture | None] = []
+        cache: dict[tuple[object, ...], Architecture | None] = {}
+        for row, size, adjacency in zip(labels, sizes, present, strict=True):
+            pairs = tuple((int(i), int(j)) for i, j in adjacency[:size, :size].nonzero().tolist())
+            key = (tuple(row[:size]), pairs)
+            if key not in cache:
+                cache[key] = self._decode_one(key)
+            archs.append(cache[key])
+        return archs
+
+    def _decode_one(self, key: tuple[Any, ...]) -> Architecture | None:
+        row, pairs = key
+        try:
+            arch = Architecture(self.name, tuple(self.labels[i] for i in row), pairs)
+            self.validate(arch)
+        except InvalidArchitecture:
+            return None
+        return arch
+
+
+def available() -> list[str]:
+    """Names of the spaces that have a TOML file."""
+    return sorted(path.stem for path in config.spaces_dir().glob("*.toml"))
+
+
+def load(name: str) -> SearchSpace:
+    """Load a search space by name.
+
+    Raises:
+        UnknownName: There is no `spaces/<name>.toml`.
+        InvalidSpace: The file does not describe a space.
+
+    Example:
+        >>> load("nasbench201").size
+        15625
+    """
+    if name not in available():
+        raise UnknownName("search space", name, available())
+    return read(config.spaces_dir() / f"{name}.toml")
+
+
+def read(path: Path) -> SearchSpace:
+    """Read a space from its TOML file; raises `InvalidSpace` naming the place in the file."""
+    try:
+        description = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSpace(f"{path} can not be read as TOML: {error}") from None
+    family = description.get("family")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
+    try:
+        return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]
+    except InvalidSpace as error:
+        raise InvalidSpace(f"{path}: {error}") from None
