@@ -1,7 +1,7 @@
 """The one language of wishes, shared by the sampler, the search and the command line.
 
-    >>> [maximize("val_acc"), at_most("latency_ms", 1.5)]
-    [maximize('val_acc'), at_most('latency_ms', 1.5)]
+>>> [maximize("val_acc"), at_most("latency_ms", 1.5)]
+[maximize('val_acc'), at_most('latency_ms', 1.5)]
 """
 
 from __future__ import annotations

@@ -61,10 +61,10 @@ class CellSkeleton(nn.Module):
         self, make_cell: Callable[[int], nn.Module], cells: int, channels: int, classes: int, in_channels: int
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        widths = list(
+            chain(repeat(channels, cells), [0], repeat(2 * channels, cells), [0], repeat(4 * channels, cells))
         )
-        widths = list(chain(repeat(channels, cells), [0], repeat(2 * channels, cells), [0], repeat(4 * channels, cells)))
         self.layers = nn.ModuleList()
         width = channels
         for wanted in widths:

@@ -41,6 +41,10 @@ class SearchSpace(ABC):
     """Which labels each node may carry; every row has at least one."""
     edge_domain: Bool[Tensor, "n n 2"]
     """Which states (absent, present) each edge may take; every entry has at least one."""
+    computing_labels: tuple[str, ...]
+    """Node labels that `computation` keeps, besides `input` and `output`."""
+    depth: int
+    """Most operations on one path from input to output."""
     network_defaults: dict[str, int]
     """Keyword arguments of `build` and their published values."""
     summary: str

@@ -66,6 +66,8 @@ class CellSpace(SearchSpace):
         self.pairs = [(s, t) for t in range(1, nodes) for s in range(t)]
         self.variables = {f"{s}->{t}": tuple(roles) for s, t in self.pairs}
         self.labels = ("input", *roles, "output")
+        self.computing_labels = tuple(op for op, role in roles.items() if role in ("linear", "weighted"))
+        self.depth = nodes - 1
         self.network_defaults = dict(network)
         self._edges = self._dag()
         n, k = len(self.pairs) + 2, len(self.labels)
@@ -183,9 +185,7 @@ class CellSpace(SearchSpace):
 
     def _live(self, arch: Architecture) -> dict[tuple[int, int], str]:
         """Operation of each cell edge that carries something from the input to the output."""
-        operations = {
-            pair: op for pair, op in zip(self.pairs, arch.ops[1:-1], strict=True) if self.roles[op] != "zero"
-        }
+        operations = {pair: op for pair, op in zip(self.pairs, arch.ops[1:-1], strict=True) if self.roles[op] != "zero"}
         live = live_nodes(self.nodes, list(operations), 0, self.nodes - 1)
         return {(s, t): op for (s, t), op in operations.items() if s in live and t in live}
 

@@ -1,0 +1,86 @@
+"""A small graph transformer over labelled DAGs (after DiGress, arXiv 2209.14734, appendix B)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archgen.graph import GraphBatch
+
+
+class GraphTransformer(nn.Module):
+    """Embeds the nodes of a batch of graphs; every node attends to every other, biased by the edges between them.
+
+    Against DiGress: edges are the two directions of a DAG and enter as a bias of the attention logits (one a head
+    and direction), pair features are read out from the node embeddings instead of being carried through the
+    layers, and nodes have a learnt position because they come in topological order. With `positions=False` the
+    transformer is equivariant under relabelling of the nodes.
+
+    Args:
+        labels: Size `k` of the vocabulary.
+        nodes: Largest number of nodes `n`.
+        width: Width `d` of the embedding.
+        layers: Number of layers.
+        heads: Attention heads; must divide `width`.
+        positions: Whether nodes know their place in the topological order.
+    """
+
+    def __init__(
+        self, labels: int, nodes: int, width: int = 64, layers: int = 3, heads: int = 4, positions: bool = True
+    ) -> None:
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.embed = nn.Linear(labels, width)
+        self.position = nn.Parameter(torch.randn(nodes, width) * 0.02) if positions else None
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, graph: GraphBatch, t: Float[Tensor, "b"]) -> Float[Tensor, "b n d"]:
+        """Embed the nodes of noised graphs.
+
+        Args:
+            graph: The batch.
+            t: Time of each graph in [0, 1]: 1 is noise, 0 is data.
+
+        Returns:
+            Embeddings; rows of absent nodes are meaningless.
+        """
+        h = self.embed(graph.ops) + self.time(_sinusoidal(t, self.width))[:, None]
+        if self.position is not None:
+            h = h + self.position[: h.shape[1]]
+        pairs = torch.stack([graph.edges, graph.edges.mT], -1)  # b n n 2: successors, predecessors
+        absent = ~graph.node_mask[:, None, None, :]
+        for layer in self.layers:
+            h = layer(h, pairs, absent)
+        out: Tensor = self.norm(h)
+        return out
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.edge_bias = nn.Linear(2, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, h: Tensor, pairs: Tensor, absent: Tensor) -> Tensor:
+        b, n, d = h.shape
+        q, k, v = self.qkv(self.norm_attention(h)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        bias = self.edge_bias(pairs).permute(0, 3, 1, 2).masked_fill(absent, -torch.inf)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        h = h + self.out(attended.transpose(1, 2).reshape(b, n, d))
+        out: Tensor = h + self.mlp(self.norm_mlp(h))
+        return out
+
+
+def _sinusoidal(t: Float[Tensor, "b"], width: int) -> Float[Tensor, "b d"]:
+    frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), width // 2, device=t.device))
+    angles = t[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)

@@ -1,0 +1,95 @@
+"""Path encoding: an architecture as counts of what lies on its live paths (after BANANAS, arXiv 1910.11858)."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from archgen.errors import InvalidSpace
+from archgen.graph import Architecture
+from archgen.spaces import SearchSpace
+
+MAX_PATHS = 4096
+
+
+class PathEncoder:
+    """Features of the function that an architecture computes; equal for most architectures of one canonical form.
+
+    Blocks, in this order: one-hot of the simplified architecture's choices; counts of each operation in the
+    contracted DAG; longest path measured in each operation, and in all; `log(1 + count)` of each label sequence
+    along paths from input to output. BANANAS counts presence on the raw cell; dead edges and identities are
+    resolved here first, which is what makes few labels go far.
+
+    Args:
+        space: A space whose vocabulary and depth give at most 4,096 label sequences.
+
+    Raises:
+        InvalidSpace: There are more label sequences than that.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        labels = space.computing_labels
+        if sum(len(labels) ** length for length in range(space.depth + 1)) > MAX_PATHS:
+            raise InvalidSpace(
+                f"{space.name} has more than {MAX_PATHS} label sequences ({len(labels)} operations, depth "
+                f"{space.depth}); path features are for small cells"
+            )
+        self.labels = labels
+        sequences = itertools.chain.from_iterable(
+            itertools.product(labels, repeat=length) for length in range(space.depth + 1)
+        )
+        self._paths = {sequence: i for i, sequence in enumerate(sequences)}
+        self._choices = [(name, len(values)) for name, values in space.variables.items()]
+        self._cache: dict[Architecture, np.ndarray] = {}
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Width of each block of features, in order."""
+        return {
+            "choices": sum(width for _, width in self._choices),
+            "counts": len(self.labels),
+            "longest": len(self.labels) + 1,
+            "paths": len(self._paths),
+        }
+
+    def __call__(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
+        """Encode architectures, in double precision."""
+        rows = []
+        for arch in archs:
+            row = self._cache.get(arch)
+            if row is None:
+                row = self._cache[arch] = self._encode(arch)
+            rows.append(row)
+        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, sum(self.blocks.values()))
+
+    def _encode(self, arch: Architecture) -> np.ndarray:
+        choices = self.space.to_choices(self.space.simplify(arch))
+        one_hot = np.concatenate([np.eye(width)[choices[name]] for name, width in self._choices])
+        dag = self.space.computation(arch)
+        counts = Counter(dag.ops[1:-1])
+        paths: list[Counter[tuple[str, ...]]] = [Counter() for _ in dag.ops]
+        paths[0][()] = 1
+        for source, target in sorted(dag.edges, key=lambda edge: edge[1]):  # targets in topological order
+            label = () if target == len(dag.ops) - 1 else (dag.ops[target],)
+            for sequence, times in paths[source].items():
+                paths[target][(*sequence, *label)] += times
+        ends = paths[-1]
+        longest = [max((sequence.count(label) for sequence in ends), default=0) for label in self.labels]
+        path_counts = np.zeros(len(self._paths))
+        for sequence, times in ends.items():
+            path_counts[self._paths[sequence]] = times
+        return np.concatenate(
+            [
+                one_hot,
+                [counts[label] for label in self.labels],
+                [*longest, max((len(sequence) for sequence in ends), default=-1)],
+                np.log1p(path_counts),
+            ]
+        )

@@ -1,0 +1,39 @@
+"""Surrogates: predictors that have a BoTorch posterior, so that every BoTorch acquisition function applies."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from botorch.models.model import Model
+from botorch.posteriors import Posterior
+from jaxtyping import Float
+from torch import Tensor
+
+from archgen.graph import Architecture
+from archgen.predictors.base import Predictor
+
+
+class Surrogate(Predictor):
+    """A predictor whose belief is a BoTorch model over `features`.
+
+    The model lives in the *normalised* scale of the targets (see the member): larger is larger, but units are
+    gone. `predict` speaks in the metric's unit.
+    """
+
+    @property
+    @abstractmethod
+    def model(self) -> Model:
+        """The fitted BoTorch model over `features`; raises `ArchgenError` before `fit`."""
+
+    @abstractmethod
+    def features(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
+        """The model's input for each architecture."""
+
+    @abstractmethod
+    def normalise(self, values: Sequence[float]) -> list[float]:
+        """Values in the metric's unit to the model's scale; monotone."""
+
+    def posterior(self, archs: Sequence[Architecture]) -> Posterior:
+        """Joint posterior over the architectures, in the normalised scale."""
+        return self.model.posterior(self.features(archs))
