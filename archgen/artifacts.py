@@ -51,8 +51,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     beside = Path(name)
     try:
         write(beside)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        beside.chmod(0o644)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -40,7 +40,7 @@ class GraphTransformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, graph: GraphBatch, t: Float[Tensor, "b"]) -> Float[Tensor, "b n d"]:
+    def forward(self, graph: GraphBatch, t: Float[Tensor, " b"]) -> Float[Tensor, "b n d"]:
         """Embed the nodes of noised graphs.
 
         Args:
@@ -80,7 +80,7 @@ class _Layer(nn.Module):
         return out
 
 
-def _sinusoidal(t: Float[Tensor, "b"], width: int) -> Float[Tensor, "b d"]:
+def _sinusoidal(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
     frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), width // 2, device=t.device))
     angles = t[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)

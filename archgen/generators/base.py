@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from archgen import artifacts
 from archgen.artifacts import Checkpoint
+from archgen.errors import InvalidCheckpoint
 from archgen.graph import GraphBatch
 from archgen.registry import Registry
 
@@ -21,7 +22,7 @@ GENERATORS: Registry[type[Generator]] = Registry("generator")
 class Guidance(Protocol):
     """Tilts what a generator draws; a list of them multiplies their tilts."""
 
-    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, "b"]:
+    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
         """Logarithm of the weight that each clean graph should be drawn with, up to a constant; `-inf` forbids."""
         ...
 
@@ -85,7 +86,7 @@ def load_generator(folder: Any) -> Generator:
         domains = checkpoint.tensors["node_domain"].bool(), checkpoint.tensors["edge_domain"].bool()
         generator = kind(*domains, **checkpoint.config["arguments"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise artifacts.InvalidCheckpoint(
+        raise InvalidCheckpoint(
             f"{folder} is not a whole {checkpoint.name} checkpoint ({error!r}); copy or train it again"
         ) from None
     artifacts.load_weights(generator, checkpoint.tensors, str(folder))

@@ -77,7 +77,7 @@ class DiscreteFlow(Generator):
 
     @property
     def _domain(self) -> Bool[Tensor, "v S"]:
-        n, k = self.node_domain.shape
+        k = self.node_domain.shape[1]
         pairs: Tensor = self.pairs  # type: ignore[assignment]
         edges = self.edge_domain[pairs[0], pairs[1]]
         states = max(k, 2)
@@ -95,14 +95,14 @@ class DiscreteFlow(Generator):
         mask = torch.ones(len(states), n, dtype=torch.bool, device=states.device)
         return GraphBatch(F.one_hot(states[:, :n], k).float(), edges, mask)
 
-    def posterior(self, states: Int[Tensor, "b v"], t: Float[Tensor, "b"]) -> Float[Tensor, "b v S"]:
+    def posterior(self, states: Int[Tensor, "b v"], t: Float[Tensor, " b"]) -> Float[Tensor, "b v S"]:
         r"""Log-probabilities :math:`\log p_\theta(x_0 | x_t)` of each variable; forbidden states get `-inf`.
 
         Args:
             states: Current state of each variable.
             t: Time in [0, 1], 1 is noise.
         """
-        n, k = self.node_domain.shape
+        k = self.node_domain.shape[1]
         pairs: Tensor = self.pairs  # type: ignore[assignment]
         h = self.encoder(self._to_graph(states), t)
         node_logits = self.node_head(h)

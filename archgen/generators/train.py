@@ -51,7 +51,7 @@ def train_generator(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(i / steps, 1.0))))
     )
-    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema))
+    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call]
     generator.train()
     losses = []
     for step in progress(iter(range(steps))):
@@ -63,7 +63,7 @@ def train_generator(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss.item()} at step {step}; lower lr (now {lr:g})")
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -129,7 +129,8 @@ class CellSpace(SearchSpace):
             raise InvalidArchitecture(f"expected an architecture of '{self.name}', got one of '{arch.space}'")
         if len(arch.ops) != len(self.pairs) + 2:
             raise InvalidArchitecture(
-                f"expected {len(self.pairs) + 2} nodes (input, {len(self.pairs)} operations, output), got {len(arch.ops)}"
+                f"expected {len(self.pairs) + 2} nodes (input, {len(self.pairs)} operations, output), "
+                f"got {len(arch.ops)}"
             )
         if (arch.ops[0], arch.ops[-1]) != ("input", "output"):
             raise InvalidArchitecture(f"the first and last node must be input and output, got {arch.ops}")

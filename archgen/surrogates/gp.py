@@ -57,7 +57,7 @@ class GaussianProcess(Surrogate):
         return self.encoder(archs) * self._weights
 
     @property
-    def _weights(self) -> Float[Tensor, "d"]:
+    def _weights(self) -> Float[Tensor, " d"]:
         """Each block divided by the square root of its width, so that length scales of order 1 fit all."""
         return torch.cat([torch.full((d,), d**-0.5, dtype=torch.double) for d in self.encoder.blocks.values()])
 
@@ -117,7 +117,7 @@ class GaussianProcess(Surrogate):
         if not archs:
             return Prediction(np.zeros(0), np.zeros(0))
         with torch.no_grad():  # in chunks: the joint covariance of a chunk is its square
-            chunks = [self.model.posterior(x) for x in self.features(archs).split(512)]
+            chunks = [self.model.posterior(x) for x in torch.split(self.features(archs), 512)]
         mean = torch.cat([p.mean[:, 0] for p in chunks]).numpy()
         std = torch.cat([p.variance[:, 0] for p in chunks]).clamp(min=0).sqrt().numpy()
         ys, scores = self._quantiles()
