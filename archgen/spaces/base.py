@@ -45,6 +45,8 @@ class SearchSpace(ABC):
     """Node labels that `computation` keeps, besides `input` and `output`."""
     depth: int
     """Most operations on one path from input to output."""
+    extremes: tuple[Architecture, Architecture] | None
+    """The smallest and the largest architecture where the space has an order, else None."""
     network_defaults: dict[str, int]
     """Keyword arguments of `build` and their published values."""
     summary: str

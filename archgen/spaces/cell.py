@@ -38,6 +38,7 @@ class CellSpace(SearchSpace):
         roles: Role of each operation, by its name: `zero` (cuts the edge), `identity`, `linear` (a fixed linear
             map) or `weighted` (has weights of its own).
         network: Published keyword arguments of `build`: `cells`, `channels`, `classes`, `in_channels`, `image_size`.
+        order: Operation of every edge of the smallest and of the largest cell, if the space has an order.
         summary: One line for the list of spaces.
         paper: arXiv id.
 
@@ -49,7 +50,14 @@ class CellSpace(SearchSpace):
     family = "cell"
 
     def __init__(
-        self, name: str, nodes: int, roles: Mapping[str, str], network: Mapping[str, int], summary: str, paper: str
+        self,
+        name: str,
+        nodes: int,
+        roles: Mapping[str, str],
+        network: Mapping[str, int],
+        order: tuple[str, str] | None = None,
+        summary: str = "",
+        paper: str = "",
     ) -> None:
         if nodes < 2:
             raise InvalidSpace(f"[cell] nodes = {nodes}: a cell needs at least 2 nodes")
@@ -70,6 +78,11 @@ class CellSpace(SearchSpace):
         self.depth = nodes - 1
         self.network_defaults = dict(network)
         self._edges = self._dag()
+        for operation in order or ():
+            if operation not in roles:
+                raise UnknownName("operation in [order]", operation, roles)
+        whole = [self.from_operations([operation] * len(self.pairs)) for operation in order or ()]
+        self.extremes = (whole[0], whole[1]) if order else None
         n, k = len(self.pairs) + 2, len(self.labels)
         self.node_domain = torch.zeros(n, k, dtype=torch.bool)
         self.node_domain[0, 0] = self.node_domain[-1, -1] = True
@@ -86,9 +99,15 @@ class CellSpace(SearchSpace):
             if len(roles) != len(description["operations"]):
                 raise InvalidSpace("[[operations]]: an operation is named twice")
             network = {key: int(value) for key, value in description["network"].items()}
-            nodes = int(description["cell"]["nodes"])
+            nodes, order = int(description["cell"]["nodes"]), description.get("order")
             return cls(
-                description["name"], nodes, roles, network, description.get("summary", ""), description.get("paper", "")
+                description["name"],
+                nodes,
+                roles,
+                network,
+                order and (order["smallest"], order["largest"]),
+                description.get("summary", ""),
+                description.get("paper", ""),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidSpace(
@@ -184,14 +203,14 @@ class CellSpace(SearchSpace):
 
     # -- what a cell computes -------------------------------------------------------------------------------------
 
-    def _live(self, arch: Architecture) -> dict[tuple[int, int], str]:
+    def live_edges(self, arch: Architecture) -> dict[tuple[int, int], str]:
         """Operation of each cell edge that carries something from the input to the output."""
         operations = {pair: op for pair, op in zip(self.pairs, arch.ops[1:-1], strict=True) if self.roles[op] != "zero"}
         live = live_nodes(self.nodes, list(operations), 0, self.nodes - 1)
         return {(s, t): op for (s, t), op in operations.items() if s in live and t in live}
 
     def simplify(self, arch: Architecture) -> Architecture:
-        live = self._live(arch)
+        live = self.live_edges(arch)
         return self.from_operations([live.get(pair, self.zero) for pair in self.pairs])
 
     def computation(self, arch: Architecture) -> Architecture:
@@ -199,7 +218,7 @@ class CellSpace(SearchSpace):
 
         A cell that cuts its input off has no edges and only the two end nodes.
         """
-        live = self._live(arch)
+        live = self.live_edges(arch)
         ops, edges = ["input"], []
         sources: list[Counter[int]] = [Counter({0: 1})]  # of each cell node: which operations it sums, how often
         for target in range(1, self.nodes):
@@ -227,7 +246,7 @@ class CellSpace(SearchSpace):
         that no path from input to output uses are dropped; in a trained network a dropped edge from a cut-off node
         would still add its batch-norm offset.
         """
-        live = self._live(arch)
+        live = self.live_edges(arch)
         labels: list[str] = ["input"]
         edges: dict[tuple[int, int], tuple[tuple[tuple[str, ...], int], ...]] = {}
 

@@ -1,0 +1,64 @@
+"""Accuracy by inherited weights: no training, only batch-norm statistics and one pass over the validation images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from archgen.errors import InvalidData
+from archgen.evaluators.base import Evaluator, Measurement
+from archgen.graph import Architecture
+from archgen.supernets.base import Supernet
+
+
+class SupernetEvaluator(Evaluator):
+    """Top-1 accuracy and cross-entropy on held-out images with the supernet's weights.
+
+    Args:
+        supernet: Trained; its batch-norm statistics are overwritten by every evaluation.
+        calibration: Training images for the batch-norm statistics.
+        images, labels: Validation images.
+        batch_size: Images a forward pass.
+
+    Raises:
+        InvalidData: There are no images to calibrate or validate on.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        calibration: Float[Tensor, "m c h w"],
+        images: Float[Tensor, "b c h w"],
+        labels: Int[Tensor, " b"],
+        batch_size: int = 256,
+    ) -> None:
+        if len(calibration) == 0 or len(images) == 0:
+            raise InvalidData("expected images to calibrate and validate on, got none; check the splits")
+        self.supernet, self.labels, self.batch_size = supernet, labels, batch_size
+        self.calibration, self.images = calibration, images
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("val_acc", "val_loss")
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        """`val_acc` in percent and `val_loss` in nats; deterministic, `seed` changes nothing."""
+        return [self._evaluate(arch) for arch in archs]
+
+    @torch.no_grad()
+    def _evaluate(self, arch: Architecture) -> Measurement:
+        start = time.perf_counter()
+        self.supernet.recalibrate(arch, self.calibration.split(self.batch_size))  # type: ignore[no-untyped-call]
+        logits = torch.cat([self.supernet(x, arch) for x in torch.split(self.images, self.batch_size)])
+        loss = float(F.cross_entropy(logits, self.labels))
+        accuracy = 100.0 * float((logits.argmax(-1) == self.labels).double().mean())
+        seconds = time.perf_counter() - start
+        if not math.isfinite(loss):
+            return Measurement({}, seconds, f"the validation loss is {loss}")
+        return Measurement({"val_acc": accuracy, "val_loss": loss}, seconds)

@@ -1,0 +1,77 @@
+"""The supernet of dense cells: every edge holds every operation (as in SPOS, arXiv 1904.00420, and NAS-Bench-201)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archgen.graph import Architecture
+from archgen.networks.cell import CellSkeleton, edge_name
+from archgen.networks.operations import OPERATIONS
+from archgen.spaces import CellSpace, SearchSpace
+from archgen.supernets.base import SUPERNETS, Supernet
+
+
+class _SuperCell(nn.Module):
+    def __init__(self, space: CellSpace, channels: int) -> None:
+        super().__init__()
+        self.nodes, self.pairs = space.nodes, space.pairs
+        operations = [op for op, role in space.roles.items() if role != "zero"]
+        self.edges = nn.ModuleDict(
+            {edge_name(p): nn.ModuleDict({op: OPERATIONS[op](channels) for op in operations}) for p in space.pairs}
+        )
+
+    def forward(self, x: Tensor, path: dict[tuple[int, int], str]) -> Tensor:
+        values: list[Tensor | None] = [x] + [None] * (self.nodes - 1)
+        for pair in self.pairs:
+            value = values[pair[0]]
+            if pair in path and value is not None:
+                out = self.edges[edge_name(pair)][path[pair]](value)  # type: ignore[index]
+                before = values[pair[1]]
+                values[pair[1]] = out if before is None else before + out
+        last = values[-1]
+        return torch.zeros_like(x) if last is None else last
+
+
+@SUPERNETS.register("cell")
+class CellSupernet(Supernet):
+    """The published skeleton with a super-cell at each place; the cells of one network share a path, not weights.
+
+    Args:
+        space: A `CellSpace`.
+        network: Arguments of `space.build`.
+
+    Raises:
+        TypeError: A space of another family.
+    """
+
+    def __init__(self, space: SearchSpace, network: dict[str, int]) -> None:
+        if not isinstance(space, CellSpace):
+            raise TypeError(f"CellSupernet serves cell spaces, got {type(space).__name__}")
+        super().__init__(space, network)
+        self.cell_space = space
+        arguments = {key: value for key, value in self.network.items() if key != "image_size"}
+        self.skeleton = CellSkeleton(lambda width: _SuperCell(space, width), **arguments)
+
+    def forward(self, x: Float[Tensor, "b c h w"], arch: Architecture) -> Float[Tensor, "b classes"]:
+        path = self.cell_space.live_edges(arch)
+        x = self.skeleton.stem(x)
+        for layer in self.skeleton.layers:
+            x = layer(x, path) if isinstance(layer, _SuperCell) else layer(x)
+        return self.skeleton.head(x)
+
+    def subnet(self, arch: Architecture) -> nn.Module:
+        simple = self.space.simplify(arch)
+        network = self.space.build(simple, **self.network)
+        path = {edge_name(pair): op for pair, op in self.cell_space.live_edges(simple).items()}
+        shared = self.skeleton.state_dict()
+        own = {}
+        for name in network.state_dict():
+            parts = name.split(".")
+            if "edges" in parts:
+                at = parts.index("edges") + 2  # layers.<i>.edges.<edge>.<the supernet's operation>
+                parts.insert(at, path[parts[at - 1]])
+            own[name] = shared[".".join(parts)].clone()
+        network.load_state_dict(own)
+        return network.train(self.training)
