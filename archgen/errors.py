@@ -78,3 +78,7 @@ class EvaluationFailed(ArchgenError):
 
 class MissingExtra(ArchgenError):
     """An optional dependency is not installed; the message names the extra."""
+
+
+class ArchgenWarning(UserWarning):
+    """Something the user should know that stops nothing."""

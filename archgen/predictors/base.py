@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from torch import Tensor
 
 from archgen import artifacts
 from archgen.artifacts import Checkpoint
 from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.graph import Architecture
+from archgen.objectives import Objective
 from archgen.registry import Registry
 from archgen.spaces import SearchSpace
 
@@ -50,6 +52,20 @@ class Predictor(ABC):
     @abstractmethod
     def predict(self, archs: Sequence[Architecture]) -> Prediction:
         """Mean and standard deviation for each architecture."""
+
+    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
+        """Log-probability that each architecture meets a bound, for a Gaussian error; 0 or -inf where exact.
+
+        Args:
+            archs: `b` architectures.
+            objective: An `at_least` or `at_most` of this predictor's metric.
+        """
+        assert objective.bound is not None
+        mean, std = self.predict(archs)
+        margin = objective.sign * (mean - objective.bound)
+        with np.errstate(divide="ignore"):
+            certain = np.log((margin >= 0).astype(float))
+        return np.where(std > 0, norm.logcdf(margin / np.where(std > 0, std, 1.0)), certain)
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

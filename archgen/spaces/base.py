@@ -230,5 +230,5 @@ def read(path: Path) -> SearchSpace:
         raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
     try:
         return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]
-    except InvalidSpace as error:
+    except (InvalidSpace, UnknownName) as error:
         raise InvalidSpace(f"{path}: {error}") from None

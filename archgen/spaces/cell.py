@@ -25,7 +25,7 @@ from archgen.networks.operations import OPERATIONS
 from archgen.spaces.base import FAMILIES, SearchSpace
 
 ROLES = ("zero", "identity", "linear", "weighted")
-_ENTRY = re.compile(r"([A-Za-z0-9_]+)~(\d+)")
+_ENTRY = re.compile(r"([A-Za-z0-9_]+)~(0|[1-9][0-9]*)")
 
 
 @FAMILIES.register("cell")
@@ -138,10 +138,9 @@ class CellSpace(SearchSpace):
         unknown = choices.keys() ^ self.variables.keys()
         if unknown:
             raise InvalidArchitecture(f"expected a choice for each of {', '.join(self.variables)}; check {unknown}")
-        try:
-            return self.from_operations([values[choices[name]] for name, values in self.variables.items()])
-        except IndexError:
-            raise InvalidArchitecture(f"a choice in {dict(choices)} is not below {len(self.roles)}") from None
+        if not all(0 <= index < len(self.roles) for index in choices.values()):
+            raise InvalidArchitecture(f"every choice must be from 0 to {len(self.roles) - 1}, got {dict(choices)}")
+        return self.from_operations([values[choices[name]] for name, values in self.variables.items()])
 
     def validate(self, arch: Architecture) -> None:
         if arch.space != self.name:
@@ -176,7 +175,7 @@ class CellSpace(SearchSpace):
             )
         operations = []
         for target, group in enumerate(groups, start=1):
-            entries = group.strip("|").split("|")
+            entries = group[1:-1].split("|")
             if not (group.startswith("|") and group.endswith("|")) or len(entries) != target:
                 raise InvalidArchitecture(
                     f"node {target} has {target} inputs, '|op~0|...|op~{target - 1}|'; got '{group[:120]}'"
@@ -277,9 +276,11 @@ class CellSpace(SearchSpace):
     # -- networks -------------------------------------------------------------------------------------------------
 
     def _network(self, network: Mapping[str, int]) -> dict[str, int]:
-        for name in network:
+        for name, value in network.items():
             if name not in self.network_defaults:
                 raise UnknownName("argument of the network", name, self.network_defaults)
+            if value < 1:
+                raise InvalidSpace(f"argument {name} of the network must be at least 1, got {value}")
         return {**self.network_defaults, **network}
 
     def build(self, arch: Architecture, **network: int) -> nn.Module:

@@ -1,0 +1,8 @@
+"""Search strategies: ask and tell, one file each."""
+
+from archgen.strategies.base import STRATEGIES, SearchStrategy
+from archgen.strategies.evolution import Evolution
+from archgen.strategies.generative import Generative
+from archgen.strategies.random import Random
+
+__all__ = ["STRATEGIES", "Evolution", "Generative", "Random", "SearchStrategy"]

@@ -22,6 +22,7 @@ from torch import Tensor
 from archgen.encoders.paths import PathEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
+from archgen.objectives import Objective
 from archgen.predictors.base import PREDICTORS, Floats, Prediction
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
@@ -105,8 +106,20 @@ class GaussianProcess(Surrogate):
         return AdditiveKernel(*blocks).double()
 
     def normalise(self, values: Sequence[float]) -> list[float]:
+        """Normal scores of values; linear with the mean slope beyond the training range, so better stays better."""
         ys, scores = self._quantiles()
-        return [float(v) for v in np.interp(values, ys, scores)]
+        slope = (scores[-1] - scores[0]) / (ys[-1] - ys[0]) if len(ys) > 1 else 1.0
+        v = np.asarray(values, dtype=float)
+        beyond = slope * (np.maximum(v - ys[-1], 0.0) + np.minimum(v - ys[0], 0.0))
+        return [float(x) for x in np.interp(v, ys, scores) + beyond]
+
+    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
+        """In the normalised scale, where the error is Gaussian."""
+        assert objective.bound is not None
+        mean, std = self.predict_normalised(archs)
+        (bound,) = self.normalise([objective.bound])
+        log_p: Floats = norm.logcdf(objective.sign * (mean - bound) / std)
+        return log_p
 
     def _quantiles(self) -> tuple[Floats, Floats]:
         """Distinct training values, ascending, and the normal score of each."""
@@ -114,15 +127,20 @@ class GaussianProcess(Surrogate):
         return ys, self._scores[index]
 
     def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        if not archs:
-            return Prediction(np.zeros(0), np.zeros(0))
-        with torch.no_grad():  # in chunks: the joint covariance of a chunk is its square
-            chunks = [self.model.posterior(x) for x in torch.split(self.features(archs), 512)]
-        mean = torch.cat([p.mean[:, 0] for p in chunks]).numpy()
-        std = torch.cat([p.variance[:, 0] for p in chunks]).clamp(min=0).sqrt().numpy()
+        mean, std = self.predict_normalised(archs)
         ys, scores = self._quantiles()
         low, middle, high = (np.interp(mean + z * std, scores, ys) for z in (-1.0, 0.0, 1.0))
         return Prediction(middle, np.maximum((high - low) / 2, 1e-9))
+
+    def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the noise-free value, as normal scores."""
+        if not archs:
+            return np.zeros(0), np.zeros(0)
+        with torch.no_grad():  # in chunks: the joint covariance of a chunk is its square
+            chunks = [self.model.posterior(x) for x in torch.split(self.features(archs), 512)]
+        mean = torch.cat([p.mean[:, 0] for p in chunks]).numpy()
+        std = torch.cat([p.variance[:, 0] for p in chunks]).clamp(min=1e-12).sqrt().numpy()
+        return mean, std
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         hyper = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}

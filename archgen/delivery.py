@@ -1,0 +1,155 @@
+"""The end of a design: the best measured again, the winner fine-tuned, tested once and exported."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from archgen.data import ImageData, batches
+from archgen.errors import Infeasible
+from archgen.export import check_onnx, save_network, to_onnx
+from archgen.hardware import LatencyMeasurement
+from archgen.predictors import Predictor
+from archgen.study import COMPLETE, Study, Trial
+from archgen.supernets import Supernet
+from archgen.supernets.training import Schedule, train
+
+if TYPE_CHECKING:
+    from archgen.design import Design
+
+MEASURED_AT_ONCE = 5
+MEASURED_AT_MOST = 30
+
+
+def batch_size(data: ImageData) -> int:
+    """Images a training step: 128, fewer where an epoch would have under eight steps."""
+    return int(min(128, max(16, len(data.train) // 8)))
+
+
+def deliver(design: Design, study: Study, supernet: Supernet, predictors: dict[str, Predictor]) -> dict[str, Any]:
+    """Choose, fine-tune, test and export the winner.
+
+    Returns:
+        The result but for `seconds`: `winner`, `met`, `constraints`, `evaluations`, `run` and the facts of the run.
+
+    Raises:
+        Infeasible: No trial gave a finite accuracy.
+    """
+    trial, measured = choose(design, study)
+    space, data, folder = design.space, design.data, design.folder
+    arch = space.simplify(trial.arch)
+    network, val_acc = finetune(design, supernet, trial)
+    test_acc, _ = accuracy(network, data.test.images, data.test.labels)  # the only look at the test part
+    to_onnx(network, design.shape, folder.file("best.onnx"))
+    difference = check_onnx(network, folder.file("best.onnx"), data.validation.images[:64])
+    winner = {
+        "arch": space.format(arch),
+        "val_acc": val_acc,
+        "inherited_val_acc": trial.values["val_acc"],
+        "test_acc": test_acc,
+        "latency_ms": measured.latency_ms,
+        "latency_interval": [measured.low_ms, measured.high_ms],
+        "params": int(predictors["params"].predict([arch]).mean[0]),
+        "flops": float(predictors["flops"].predict([arch]).mean[0]),
+        "onnx_difference": difference,
+    }
+    normalisation = {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
+    save_network(folder.file("best"), network, arch, space, design.network, extra={**normalisation, "metrics": winner})
+    constraints = [
+        {"metric": m, "sense": "at_most", "bound": b, "value": winner[m], "met": bool(winner[m] <= b)}
+        for m, b in design.request.at_most.items()
+    ]
+    return {
+        "winner": winner,
+        "met": all(constraint["met"] for constraint in constraints),
+        "constraints": constraints,
+        "evaluations": len(study.trials),
+        "run": str(folder.path),
+        "space": space.name,
+        "strategy": design.request.strategy,
+        "seed": design.request.seed,
+        "data": {
+            "name": data.name,
+            "classes": len(data.classes),
+            **{part: len(getattr(data, part)) for part in ("train", "validation", "test")},
+        },
+        "network": design.network,
+        **folder.state["facts"],
+        "versions": {name: version(name) for name in ("archgen", "torch", "onnxruntime", "botorch", "optuna")}
+        | {"python": platform.python_version()},
+    }
+
+
+def choose(design: Design, study: Study) -> tuple[Trial, LatencyMeasurement]:
+    """The best trial whose measured latency is within the bound, interval included.
+
+    Trials are taken in the order of validation accuracy (the loss breaks ties) and measured a few at a time. When
+    none of the first `MEASURED_AT_MOST` is within the bound for sure, the best whose median is, else the fastest.
+
+    Raises:
+        Infeasible: There is no complete trial.
+    """
+    trials = [t for t in study.trials if t.state == COMPLETE]
+    if not trials:
+        raise Infeasible("no evaluation gave a finite accuracy; look at trials.parquet, or lower the learning rate")
+    trials.sort(key=lambda t: (-t.values["val_acc"], t.values["val_loss"]))
+    bound = design.request.at_most.get("latency_ms", np.inf)
+    measured: list[tuple[Trial, LatencyMeasurement]] = []
+    for start in range(0, min(len(trials), MEASURED_AT_MOST), MEASURED_AT_ONCE):
+        some = trials[start : start + MEASURED_AT_ONCE]
+        measured += zip(some, design.measure([t.arch for t in some]), strict=True)
+        sure = [pair for pair in measured if pair[1].high_ms <= bound]
+        if sure:
+            return sure[0]
+    likely = [pair for pair in measured if pair[1].latency_ms <= bound]
+    return likely[0] if likely else min(measured, key=lambda pair: pair[1].latency_ms)
+
+
+def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Module, float]:
+    """A stand-alone network that starts from the inherited weights, and its validation accuracy in percent.
+
+    Training can lose, too: the inherited weights are kept when they are better on the validation part.
+    """
+    data, request = design.data, design.request
+    supernet.recalibrate(trial.arch, [data.train.images[:1024]])
+    network = supernet.subnet(trial.arch)
+    inherited = {name: value.clone() for name, value in network.state_dict().items()}
+    before = accuracy(network, data.validation.images, data.validation.labels)
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        loss = F.cross_entropy(network(batch[0]), batch[1])
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {"loss": float(loss.detach())}
+
+    with design.progress.bar("fine-tuning the winner", request.finetune_epochs) as bar:
+        train(
+            network,
+            step,
+            lambda g: batches(data.train, batch_size(data), generator=g, flip=data.flip),
+            Schedule(epochs=request.finetune_epochs, lr=0.05),
+            seed=request.seed,
+            on_epoch=lambda epoch, losses: bar.update(**losses),
+        )
+    after = accuracy(network, data.validation.images, data.validation.labels)
+    if (after[0], -after[1]) < (before[0], -before[1]):
+        network.load_state_dict(inherited)
+        return network, before[0]
+    return network, after[0]
+
+
+@torch.no_grad()
+def accuracy(
+    network: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], size: int = 256
+) -> tuple[float, float]:
+    """Top-1 accuracy in percent and mean cross-entropy in nats, in evaluation mode."""
+    network.eval()
+    logits = torch.cat([network(x) for x in torch.split(images, size)])
+    correct = (logits.argmax(-1) == labels).double().mean()
+    return 100.0 * float(correct), float(F.cross_entropy(logits, labels))

@@ -1,0 +1,307 @@
+"""`archgen design`: from images and a latency bound to a trained network, with everything in one resumable folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from archgen import artifacts, spaces
+from archgen.data import ImageData, batches, load_data
+from archgen.delivery import batch_size, deliver
+from archgen.errors import Infeasible, InvalidObjective, RunConflict, UnknownMetric
+from archgen.evaluators import SupernetEvaluator
+from archgen.evaluators.annotated import Annotated
+from archgen.graph import Architecture
+from archgen.hardware import LatencyMeasurement, OnnxLatency
+from archgen.objectives import Objective, at_most, maximize
+from archgen.predictors import Predictor
+from archgen.predictors.counts import Count
+from archgen.predictors.latency import LatencyPredictor
+from archgen.progress import Progress
+from archgen.report import write_report
+from archgen.run_folder import RunFolder
+from archgen.sampler import pretrained_generator
+from archgen.strategies import STRATEGIES
+from archgen.study import Study, Trial, search
+from archgen.supernets import Supernet, make_supernet
+from archgen.supernets.training import Schedule, default_strategy, train
+
+BOUNDED = ("latency_ms", "params", "flops")
+"""Metrics that a design can bound."""
+
+
+@dataclass(frozen=True)
+class DesignRequest:
+    """What is to be designed; all of it is kept in the run folder, so that a run can be resumed.
+
+    Args:
+        data: What `archgen.data.load_data` reads.
+        space: Name of the search space.
+        at_most: Upper bounds by metric, of `BOUNDED`; latency in ms for one image on this machine.
+        seed: Of everything random.
+        budget: Architectures to evaluate.
+        batch: Architectures asked for at a time.
+        epochs: Of the supernet.
+        finetune_epochs: Of the winner.
+        cells, channels: Size of the network: cells a stage, channels of the first stage.
+        measured: Architectures to fit the latency predictor on.
+        threads: Of the runtime when latency is measured.
+        resize: Side in pixels to resize the images to, or None.
+        limit: Most images to use, or None.
+        strategy: Name of the search strategy.
+    """
+
+    data: str
+    space: str
+    at_most: dict[str, float]
+    seed: int = 0
+    budget: int = 100
+    batch: int = 5
+    epochs: int = 200
+    finetune_epochs: int = 60
+    cells: int = 1
+    channels: int = 16
+    measured: int = 40
+    threads: int = 1
+    resize: int | None = None
+    limit: int | None = None
+    strategy: str = "generative"
+
+    def __post_init__(self) -> None:
+        for metric in self.at_most:
+            if metric not in BOUNDED:
+                raise UnknownMetric(metric, BOUNDED)
+        small = {k: v for k, v in asdict(self).items() if k in _POSITIVE and v < 1}
+        if small:
+            raise InvalidObjective(f"expected whole numbers of at least 1, got {small}")
+        if self.measured < 12:
+            raise InvalidObjective(
+                f"expected at least 12 measured architectures to fit a predictor, got {self.measured}"
+            )
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """The wishes in the common language."""
+        return [maximize("val_acc"), *(at_most(metric, bound) for metric, bound in self.at_most.items())]
+
+
+_POSITIVE = ("budget", "batch", "epochs", "finetune_epochs", "cells", "channels", "threads")
+
+
+def design(
+    request: DesignRequest, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run, or go on with, the whole pipeline.
+
+    Args:
+        request: What to design; ignored (read from the folder) when resuming.
+        out: The run folder; new or empty, or that of the run to resume.
+        resume: Whether to go on with the run in `out`.
+        progress: Shows how far it is.
+
+    Returns:
+        The result as JSON types, as `archgen design --json` prints it.
+
+    Raises:
+        ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run.
+    """
+    progress = progress or Progress()
+    if not resume:
+        spaces.load(request.space)  # a wrong name or wrong data must not leave a folder behind
+        STRATEGIES[request.strategy]
+        data = _load(request)
+        return Design(RunFolder.create(out, asdict(request)), request, data, progress).run()
+    run = RunFolder.open(out)
+    try:
+        request = DesignRequest(**run.state["request"])
+    except TypeError as error:
+        raise RunConflict(f"{out} was made by another version of archgen ({error}); start a new run") from None
+    if run.file("result.json").exists():
+        result: dict[str, Any] = artifacts.read_json(run.file("result.json"))
+        return result
+    return Design(run, request, _load(request), progress).run()
+
+
+def _load(request: DesignRequest) -> ImageData:
+    return load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
+
+
+class Design:
+    """The stages of one run; each leaves a file and is skipped when that file is there."""
+
+    def __init__(self, run: RunFolder, request: DesignRequest, data: ImageData, progress: Progress) -> None:
+        self.folder, self.request, self.data, self.progress = run, request, data, progress
+        self.space = spaces.load(request.space)
+        self.shape = (data.in_channels, data.image_size, data.image_size)
+        self.network = {
+            "cells": request.cells,
+            "channels": request.channels,
+            "classes": len(data.classes),
+            "in_channels": data.in_channels,
+            "image_size": data.image_size,
+        }
+        self.device = OnnxLatency(self.shape, threads=request.threads)
+
+    def run(self) -> dict[str, Any]:
+        self.progress.note(self.data.describe())
+        with self.folder.stage("latency"):
+            self.latency_model = self.latency()
+        predictors: dict[str, Predictor] = {"latency_ms": self.latency_model}
+        predictors |= {metric: Count(self.space, metric, **self.network) for metric in ("params", "flops")}
+        with self.folder.stage("supernet"):
+            supernet = self.supernet()
+        with self.folder.stage("search"):
+            study = self.search(supernet, predictors)
+        with self.folder.stage("final"):
+            result = deliver(self, study, supernet, predictors)
+        result["seconds"] = {**self.folder.seconds, "total": sum(self.folder.seconds.values())}
+        self._report(result, study)
+        artifacts.write_json(self.folder.file("result.json"), result)  # last: a run with a result is finished
+        return result
+
+    def _report(self, result: dict[str, Any], study: Study) -> None:
+        frame = study.to_frame()
+        arch = self.space.parse(result["winner"]["arch"])
+        table = pd.read_parquet(self.folder.file("latency.parquet"))
+        fit = {
+            "measured": table["latency_ms"].tolist(),
+            "predicted": self.latency_model.predict([self.space.parse(a) for a in table["arch"]]).mean.tolist(),
+            "rho": result["latency_predictor"]["rho"],
+        }
+        write_report(self.folder.file("report.html"), result, frame, arch, self.space.computation(arch), fit)
+
+    # -- latency ----------------------------------------------------------------------------------------------------
+
+    def latency(self) -> LatencyPredictor:
+        """Measure about 40 architectures, fit the predictor, and refuse a bound that nothing can meet."""
+        path = self.folder.file("latency.parquet")
+        if not path.exists():
+            archs = self._to_measure()
+            rows = [asdict(measured) for measured in self.measure(archs)]
+            table = pd.DataFrame([{"arch": self.space.format(a), **row} for a, row in zip(archs, rows, strict=True)])
+            artifacts.write_atomic(path, lambda p: table.to_parquet(p, index=False))
+        table = pd.read_parquet(path)
+        archs, y = [self.space.parse(text) for text in table["arch"]], table["latency_ms"].to_numpy(dtype=float)
+        held_out = LatencyPredictor.holdout(self.space, "latency_ms", archs, y, seed=self.request.seed)
+        self.folder.state["facts"]["latency_predictor"] = held_out
+        self.folder.state["facts"]["device"] = self.device.record().to_json()
+        self.folder.save()
+        self.progress.note(
+            f"latency predictor: held-out rho {held_out['rho']:.3f} on {held_out['n_test']} architectures"
+        )
+        predictor = LatencyPredictor(self.space, "latency_ms")
+        predictor.fit(archs, y)
+        self._check_reachable(predictor)
+        return predictor
+
+    def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
+        """Latency of the simplified networks with fresh weights; values do not change how long a network takes."""
+        networks = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.request.seed)
+            for arch in archs:
+                networks.append(self.space.build(self.space.simplify(arch), **self.network).eval())
+        with self.progress.bar("measuring latency", len(archs)) as bar:
+            return self.device.measure(networks, seed=self.request.seed, progress=bar.update)
+
+    def _to_measure(self) -> list[Architecture]:
+        """Distinct architectures at equal steps of FLOPs, so that the fit sees the whole range."""
+        rng = np.random.default_rng(self.request.seed)
+        distinct = {self.space.canonical(a): a for a in self.space.sample(40 * self.request.measured, rng)}
+        flops = Count(self.space, "flops", **self.network)
+        archs = [a for a in distinct.values() if self.space.computation(a).edges]
+        order = np.argsort(flops.predict(archs).mean, kind="stable")
+        places = np.linspace(0, len(archs) - 1, min(self.request.measured, len(archs))).round().astype(int)
+        return [archs[order[i]] for i in places]
+
+    def _check_reachable(self, latency: LatencyPredictor) -> None:
+        """Raise `Infeasible` when the bounds are below the smallest network, before anything is trained."""
+        rng = np.random.default_rng(self.request.seed)
+        archs = [a for a in self.space.sample(4096, rng) if self.space.computation(a).edges]
+        for metric, bound in self.request.at_most.items():
+            if metric == "latency_ms":
+                fast = archs[int(np.argmin(latency.predict(archs).mean))]
+                least = self.measure([fast])[0].latency_ms if latency.predict([fast]).mean[0] > bound else 0.0
+            else:
+                least = float(Count(self.space, metric, **self.network).predict(archs).mean.min())
+            if least > bound:
+                raise Infeasible(
+                    f"no architecture of {self.space.name} meets {metric} at most {bound:g} here: the smallest that "
+                    f"can be met is about {least:.4g}; raise the bound"
+                )
+
+    # -- supernet -----------------------------------------------------------------------------------------------------
+
+    def supernet(self) -> Supernet:
+        """Train the supernet, or read it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.request.seed)
+            supernet = make_supernet(self.space, **self.network)
+        strategy = default_strategy(supernet)
+        schedule = Schedule(epochs=self.request.epochs)
+        with self.progress.bar("training the supernet", schedule.epochs) as bar:
+            train(
+                supernet,
+                lambda batch, rng: strategy.step(supernet, batch, rng),
+                lambda g: batches(self.data.train, batch_size(self.data), generator=g, flip=self.data.flip),
+                schedule,
+                seed=self.request.seed,
+                checkpoint=self.folder.file("supernet.safetensors"),
+                on_epoch=lambda epoch, losses: bar.update(**losses),
+            )
+        return supernet
+
+    # -- search ------------------------------------------------------------------------------------------------
+
+    def search(self, supernet: Supernet, predictors: dict[str, Predictor]) -> Study:
+        """The loop: strategy, evaluator by inherited weights, Optuna study in the folder."""
+        evaluator = Annotated(self._evaluator(supernet), predictors)
+        study = Study(self.space, self.request.objectives, storage=self.folder.file("study.db"), resume=True)
+        kind = STRATEGIES[self.request.strategy]
+        extra = {"generator": pretrained_generator(self.space)} if self.request.strategy == "generative" else {}
+        strategy = kind(
+            self.space,
+            [maximize("val_acc")],  # the bounds are known before paying: the screen enforces them
+            seed=self.request.seed,
+            screen=lambda archs: self.within(archs, predictors),
+            key=self.space.canonical,
+            **extra,
+        )
+        with self.progress.bar("searching", self.request.budget) as bar:
+            bar.update(len(study.trials))
+            best = 0.0
+
+            def show(trial: Trial) -> None:
+                nonlocal best
+                best = max(best, trial.values.get("val_acc", 0.0))
+                bar.update(best=best)
+
+            search(
+                study,
+                strategy,
+                evaluator,
+                budget=self.request.budget,
+                batch=self.request.batch,
+                seed=self.request.seed,
+                on_trial=show,
+            )
+        frame = study.to_frame(evaluator.metrics)
+        artifacts.write_atomic(self.folder.file("trials.parquet"), lambda p: frame.to_parquet(p, index=False))
+        return study
+
+    def within(self, archs: Sequence[Architecture], predictors: dict[str, Predictor]) -> list[bool]:
+        """Whether each architecture is predicted to meet every bound."""
+        good = np.ones(len(archs), dtype=bool)
+        for metric, bound in self.request.at_most.items():
+            good &= predictors[metric].predict(archs).mean <= bound
+        return good.tolist()
+
+    def _evaluator(self, supernet: Supernet) -> SupernetEvaluator:
+        calibration = self.data.train.images[:1024]  # rows are shuffled; 1,024 settle the statistics
+        return SupernetEvaluator(supernet, calibration, self.data.validation.images, self.data.validation.labels)

@@ -1,0 +1,174 @@
+"""A published table of measurements as an evaluator: the truth, looked up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from archgen.errors import ArchgenError, InvalidTable, UnknownMetric
+from archgen.evaluators.base import Evaluator, Measurement
+from archgen.graph import Architecture
+from archgen.spaces import SearchSpace
+
+ENUMERABLE = 1_000_000
+"""A table of a space of at most so many points must list them all, unless it is searched as a partial one."""
+
+COST = "cost_seconds"
+
+
+class TabularEvaluator(Evaluator):
+    """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
+
+    Every numeric column is a metric, except `index`, columns without a name, and `cost_seconds`: the cost of each
+    measurement where the table has it. A metric that is NaN or infinite in a row is left out of that row's values.
+
+    Args:
+        space: The space that the table is of.
+        path: The table, `.parquet` or `.csv`.
+        needed: Metrics that must be there and finite in every row: those of the search's objectives.
+        partial: Accept a table that does not list every architecture of a space of at most a million points;
+            `can_evaluate` then says which can be searched.
+
+    Raises:
+        InvalidTable: No table, no `arch`, no rows, no metric; missing, duplicate or unreadable architectures; NaN or
+            infinite values of a needed metric; architectures left out. The message counts the bad rows and names the
+            first, row 1 being the first row of data.
+        UnknownMetric: A needed metric is not a column.
+    """
+
+    def __init__(self, space: SearchSpace, path: Path, *, needed: Sequence[str] = (), partial: bool = False) -> None:
+        self.space, self.path = space, path
+        frame = _read(path)
+        if "arch" not in frame.columns:
+            known = ", ".join(map(str, frame.columns))[:200]
+            raise InvalidTable(f"{path} has no column 'arch' (it has {known}); add one with the architectures' strings")
+        if frame.empty:
+            raise InvalidTable(f"{path} has no rows: expected one an architecture")
+        self._rows = self._parse(frame["arch"])
+        numeric = [
+            name
+            for name, dtype in zip(map(str, frame.columns), frame.dtypes, strict=True)
+            if pd.api.types.is_numeric_dtype(dtype)
+            and not pd.api.types.is_bool_dtype(dtype)
+            and not pd.api.types.is_complex_dtype(dtype)
+        ]
+        self._metrics = tuple(n for n in numeric if n not in ("arch", "index", COST) and not n.startswith("Unnamed: "))
+        for name in needed:
+            self._check_needed(frame, name)
+        if not self._metrics:
+            raise InvalidTable(f"{path} has no numeric column besides arch, index and {COST}; add one for each metric")
+        self._values: NDArray[np.float64] = np.column_stack([_floats(frame[name]) for name in self._metrics])
+        self._costs = self._read_costs(frame, COST in numeric) if COST in frame.columns else None
+        if not partial and space.size <= ENUMERABLE and len(self._rows) < space.size:
+            absent = next(arch for arch in space.enumerate() if arch not in self._rows)
+            raise InvalidTable(
+                f"{path} lists {len(self._rows):,} of the {space.size:,} architectures of {space.name}, not for one "
+                f"'{space.format(absent)}'; give --partial to search only the listed ones"
+            )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metric columns, in the table's order; a row may lack those that are not finite there."""
+        return self._metrics
+
+    @property
+    def architectures(self) -> list[Architecture]:
+        """The listed architectures, in the table's order."""
+        return list(self._rows)
+
+    def can_evaluate(self, arch: Architecture) -> bool:
+        return arch in self._rows
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        """Look up; `seed` changes nothing, and the cost is the time of the look-up where the table states none."""
+        return [self._look_up(arch) for arch in archs]
+
+    def _look_up(self, arch: Architecture) -> Measurement:
+        start = time.perf_counter()
+        row = self._rows.get(arch)
+        if row is None:
+            ops = " ".join(arch.ops)[:120]
+            error = f"{self.path} does not list the {arch.space} architecture '{ops}'; evaluate listed ones"
+            return Measurement({}, time.perf_counter() - start, error)
+        pairs = zip(self._metrics, self._values[row].tolist(), strict=True)
+        values = {name: value for name, value in pairs if np.isfinite(value)}
+        return Measurement(values, time.perf_counter() - start if self._costs is None else float(self._costs[row]))
+
+    # -- checks of the table ------------------------------------------------------------------------------------
+
+    def _parse(self, column: pd.Series[Any]) -> dict[Architecture, int]:
+        """The row of each architecture, from 0."""
+        texts = column.tolist()
+        empty = np.array([not isinstance(text, str) or not text.strip() for text in texts])
+        _refuse(self.path, empty, "no architecture string in 'arch'", "fill or remove them")
+        archs: list[Architecture | None] = []
+        reasons: list[str] = []
+        for text in texts:
+            try:
+                archs.append(self.space.parse(text))
+            except ArchgenError as error:
+                archs.append(None)
+                reasons.append(str(error))
+        broken = np.array([arch is None for arch in archs])
+        _refuse(self.path, broken, f"an architecture that is none of {self.space.name}", *reasons[:1])
+        rows: dict[Architecture, int] = {}
+        twice = np.array([rows.setdefault(arch, i) != i for i, arch in enumerate(archs) if arch is not None])
+        first = texts[int(twice.argmax())]
+        _refuse(self.path, twice, "an architecture that is listed before", f"'{first}'; keep one row of each")
+        return rows
+
+    def _check_needed(self, frame: pd.DataFrame, name: str) -> None:
+        if name in frame.columns and name not in (*self._metrics, "arch", "index", COST):
+            wrong = pd.to_numeric(frame[name].astype(str), errors="coerce").isna().to_numpy()
+            wrong = wrong if wrong.any() else ~wrong  # a column of numbers that are stored as text
+            _refuse(
+                self.path, wrong, f"no number in '{name}'", "a metric's column must be numeric; mend or remove them"
+            )
+        if name not in self._metrics:
+            raise UnknownMetric(name, self._metrics)
+        bad = ~np.isfinite(_floats(frame[name]))
+        _refuse(self.path, bad, f"NaN or an infinite value in '{name}'")
+
+    def _read_costs(self, frame: pd.DataFrame, numeric: bool) -> NDArray[np.float64]:
+        if not numeric:
+            raise InvalidTable(f"{self.path}: column '{COST}' must hold numbers, seconds; mend or rename it")
+        costs = _floats(frame[COST])
+        bad = ~(np.isfinite(costs) & (costs >= 0))
+        _refuse(self.path, bad, f"no finite, non-negative number in '{COST}'", "mend them or rename the column")
+        return costs
+
+
+def _refuse(path: Path, bad: NDArray[np.bool_], what: str, advice: str = "mend or remove them") -> None:
+    """Raise `InvalidTable` with the number of bad rows and the first of them, if there are any."""
+    if bad.any():
+        count = int(bad.sum())
+        rows = "1 row has" if count == 1 else f"{count:,} rows have"
+        raise InvalidTable(f"{path}: {rows} {what} (the first is row {int(bad.argmax()) + 1}): {advice}")
+
+
+def _floats(column: pd.Series[Any]) -> NDArray[np.float64]:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read the file by its suffix; raises `InvalidTable`."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise InvalidTable(f"{path} is neither .parquet nor .csv; convert it to one of them")
+    if not path.is_file():
+        raise InvalidTable(f"{path} is not a file: expected a table with a column 'arch'; check the path")
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:  # arch stays text even where it looks like a number, as in spaces whose strings are digits
+            frame = pd.read_csv(path, dtype={"arch": str}, low_memory=False)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InvalidTable(f"{path} can not be read as a {path.suffix[1:]} table ({reason}); write it anew") from None
+    return frame.rename(columns=str)

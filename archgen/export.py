@@ -1,0 +1,238 @@
+"""What leaves archgen: a trained network as ONNX, and as weights with the architecture that rebuilds it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archgen import artifacts
+from archgen.errors import ArchgenError, InvalidArchitecture, InvalidCheckpoint, UnknownName
+from archgen.graph import Architecture
+from archgen.spaces import SearchSpace, load
+
+_CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_HEADER = {"space": str, "arch": str, "graph": dict, "network": dict, "normalisation": dict, "classes": list}
+
+
+def to_onnx(network: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+    """Write a network in evaluation mode as one ONNX file: `image` in, `logits` out, any number of images at once.
+
+    Source paths and stack traces, which the exporter writes into the file, are taken out: what is shipped tells
+    nothing of the machine it was made on, and two exports of one network are equal to the byte.
+
+    Args:
+        network: Maps images `b x c x h x w` to logits `b x classes`; its mode is as before afterwards.
+        shape: `(channels, height, width)` of an image.
+        path: Where to; replaced atomically.
+
+    Raises:
+        ArchgenError: The network has an operation that ONNX can not express.
+        OSError: The file can not be written; what was there before stays.
+    """
+    # Two images, because the exporter takes a batch of one for a constant.
+    example = torch.zeros(2, *shape, device=next((p.device for p in network.parameters()), None))
+    with evaluating(network), _quiet():
+        try:
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArchgenError(f"the network can not be written as ONNX: {reason}; use other operations") from None
+        assert program is not None  # always given with dynamo=True
+        model = program.model_proto
+    _strip(model)
+    content = model.SerializeToString(deterministic=True)
+    artifacts.write_atomic(path, lambda beside: _write_bytes(beside, content))
+
+
+def open_onnx(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open an ONNX file on the CPU, sequential, with a fixed number of threads.
+
+    Raises:
+        InvalidCheckpoint: The file is missing or is not ONNX.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has one class an error, without a common base
+        reason = " ".join(str(error).split())[:160]
+        raise InvalidCheckpoint(f"{path} can not be opened as an ONNX network ({reason}); export it again") from None
+
+
+def check_onnx(network: nn.Module, path: Path, images: Float[Tensor, "b c h w"], tolerance: float = 1e-4) -> float:
+    """Compare an exported file with its network, onnxruntime against PyTorch on the CPU.
+
+    Args:
+        network: What was exported.
+        path: The ONNX file.
+        images: Images as the network wants them, normalised.
+        tolerance: Largest absolute difference of a logit that is accepted.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        InvalidCheckpoint: The file is missing or is not ONNX.
+        ArchgenError: The difference is above the tolerance or not finite.
+    """
+    (logits,) = open_onnx(path).run(None, {"image": images.detach().cpu().numpy().astype(np.float32)})
+    with evaluating(network), torch.no_grad():
+        device = next((p.device for p in network.parameters()), images.device)
+        expected = network(images.float().to(device)).cpu().numpy()
+    difference = float(np.abs(logits - expected).max())
+    if not difference <= tolerance:
+        raise ArchgenError(
+            f"{path} differs from its network by {difference:.3g}, expected at most {tolerance:g}; do not ship it, "
+            "and check the weights for NaN or very large values"
+        )
+    return difference
+
+
+def save_network(
+    stem: Path,
+    network: nn.Module,
+    arch: Architecture,
+    space: SearchSpace,
+    arguments: Mapping[str, int],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[str],
+    metrics: Mapping[str, float],
+) -> tuple[Path, Path]:
+    """Write `<stem>.safetensors` and `<stem>.json`, each atomically, the weights first.
+
+    Args:
+        stem: Path without an ending: `runs/demo/best`.
+        network: The network whose weights are written.
+        arch: What the network was built from: `space.build(arch, **arguments)`.
+        space: The architecture's space, one of `spaces.available()`.
+        arguments: Keyword arguments of `space.build`.
+        mean, std: Of each channel: an image is normalised by `(image - mean) / std` before the network sees it.
+        classes: Name of each class, in the order of the logits.
+        metrics: Finite values measured of the network; accuracies in percent, latencies in ms.
+
+    Returns:
+        Paths of the weights and of the JSON file.
+    """
+    weights, header = _paths(stem)
+    artifacts.write_tensors(weights, network.state_dict())
+    artifacts.write_json(
+        header,
+        {
+            "kind": "network",
+            "space": space.name,
+            "arch": space.format(arch),
+            "graph": arch.to_json(),
+            "network": {name: int(value) for name, value in arguments.items()},
+            "normalisation": {"mean": [float(v) for v in mean], "std": [float(v) for v in std]},
+            "classes": [str(name) for name in classes],
+            "metrics": {name: float(value) for name, value in metrics.items()},
+        },
+    )
+    return weights, header
+
+
+def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Rebuild a network from the JSON file of `save_network` and the weights beside it.
+
+    Returns:
+        The network in evaluation mode, and the content of the JSON file.
+
+    Raises:
+        InvalidCheckpoint: A file is missing, truncated or foreign, or the two do not belong together.
+    """
+    content = artifacts.read_json(path)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind != "network":
+        raise InvalidCheckpoint(
+            f"{path} holds kind {kind!r}, expected 'network'; give the .json of an exported network"
+        )
+    for key, expected in _HEADER.items():
+        if not isinstance(content.get(key), expected):
+            raise InvalidCheckpoint(f"{path}: '{key}' must be of type {expected.__name__}; export the network again")
+    try:
+        space = load(content["space"])
+        arch = space.parse(content["arch"])
+        if Architecture.from_json(content["graph"]) != arch:
+            raise InvalidArchitecture("'arch' and 'graph' are two different architectures")
+        network = space.build(arch, **content["network"])
+    except (UnknownName, InvalidArchitecture, TypeError, ValueError, RuntimeError) as error:
+        raise InvalidCheckpoint(f"{path} describes no network: {error}; export the network again") from None
+    weights = _paths(path.with_name(path.name.removesuffix(".json")))[0]
+    artifacts.load_weights(network, artifacts.read_tensors(weights), str(weights))
+    return network.eval(), content
+
+
+def _paths(stem: Path) -> tuple[Path, Path]:
+    # Not with_suffix: a stem such as "best.v2" keeps its dot.
+    return stem.with_name(f"{stem.name}.safetensors"), stem.with_name(f"{stem.name}.json")
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Put a network into evaluation mode for the body of a `with`; each module gets its own mode back."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield network
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its steps, warns of its own deprecations and logs absent packages: none is the user's."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        for logger, level in zip(loggers, levels, strict=True):
+            stack.callback(logger.setLevel, level)
+            logger.setLevel(logging.CRITICAL)
+        yield
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in (model.graph, *model.functions):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        parts = [*graph.node, *graph.value_info]
+        if isinstance(graph, onnx.GraphProto):
+            parts += [*graph.input, *graph.output, *graph.initializer]
+        for part in parts:
+            part.doc_string = ""
+            del part.metadata_props[:]
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,353 @@
+"""One self-contained HTML file that says what was asked, what was found, and why it can be believed.
+
+Styles and figures (SVG) are inside the file; it needs no script and no network. Everything that comes from users or
+from data is escaped, and a key that `result` lacks only leaves its part out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from archgen import plots
+from archgen.artifacts import write_atomic
+from archgen.graph import Architecture
+from archgen.report.verdict import Facts, number, seconds_in_words, verdict
+
+_PX_PER_POINT = 1.55  # figures are drawn with letters of 10 points and shown in the size of the text around them
+_UNIT = re.compile(r"(?<=\d) (?=%|ms\b)")
+
+
+def write_report(
+    path: Path,
+    result: Mapping[str, Any],
+    trials: pd.DataFrame,
+    arch: Architecture | None = None,
+    computation: Architecture | None = None,
+    latency_fit: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the report of a design, atomically.
+
+    Args:
+        path: The HTML file.
+        result: The object that `archgen design --json` prints: `winner`, `met`, `constraints`, `evaluations`,
+            `seconds`, `run`, `data`, `space`, `seed`, `latency_predictor`, `device`, `network`, `versions`. Any of
+            them may be absent; `winner` is when nothing met the bounds.
+        trials: One row a trial in the order evaluated: `arch` (published string), `val_acc` (percent),
+            `latency_ms`, and where known `latency_low`, `latency_high`, `params`, `trial`, `origin`.
+        arch: The winner, None when there is none.
+        computation: What the winner computes (`space.computation(arch)`); None draws `arch` itself.
+        latency_fit: `measured` and `predicted` latencies (ms) of held-out architectures, and `rho`.
+
+    Raises:
+        OSError: The folder can not be written or the disk is full; `path` is as it was before.
+    """
+    text = render(result, trials, arch, computation, latency_fit)
+
+    def write(beside: Path) -> None:
+        beside.write_text(text, encoding="utf-8")
+
+    write_atomic(path, write)
+
+
+def render(
+    result: Mapping[str, Any],
+    trials: pd.DataFrame,
+    arch: Architecture | None = None,
+    computation: Architecture | None = None,
+    latency_fit: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of the report; arguments as of `write_report`."""
+    facts = Facts(result, trials.reset_index(drop=True))
+    parts = [
+        _verdict(facts),
+        _cards(facts),
+        _pareto(facts),
+        _graph(facts, arch, computation),
+        _progress(facts),
+        _fit(facts, latency_fit),
+        _cost(facts),
+        _best(facts),
+        _code(facts),
+        _circumstances(facts),
+    ]
+    template = resources.files("archgen.report").joinpath("template.html").read_text(encoding="utf-8")
+    run = f"Run folder <code>{_text(facts.run)}</code>" if facts.run else "No run folder was named"
+    seed = "" if result.get("seed") is None else f", seed {_text(result['seed'])}"
+    return Template(template).substitute(
+        title=f"archgen: {_text(facts.data)}",
+        heading=f"A network for {_text(facts.data)}",
+        body="\n".join(part for part in parts if part),
+        footer=f"{run}{seed}. This file needs no network and no script.",
+    )
+
+
+# -- sections -----------------------------------------------------------------------------------------------------
+
+
+def _verdict(facts: Facts) -> str:
+    said = verdict(facts)
+    answers = [(name, _UNIT.sub("\u00a0", words)) for name, words in said.answers if words]
+    rows = "".join(f"<dt>{name}</dt><dd>{_text(words)}</dd>" for name, words in answers)
+    kind = "verdict" if said.met else "verdict missed"
+    return f'<section class="{kind}"><h2>{_text(said.headline)}</h2><dl>{rows}</dl></section>'
+
+
+def _cards(facts: Facts) -> str:
+    winner, total = facts.winner or {}, facts.total_seconds
+    interval = facts.interval
+    entries = [
+        ("Test accuracy", _value(winner.get("test_acc"), "test_acc"), "held-out images"),
+        ("Validation accuracy", _value(winner.get("val_acc"), "val_acc"), "what the search saw"),
+        (
+            "Latency",
+            _value(winner.get("latency_ms"), "latency_ms"),
+            f"{interval[0]:.3g} to {interval[1]:.3g} ms" if interval else "",
+        ),
+        ("Parameters", _value(winner.get("params"), "params"), ""),
+        ("FLOPs", _millions(winner.get("flops")), "for one image"),
+        ("Evaluated", _value(facts.result.get("evaluations"), "count"), "architectures"),
+        ("Time", None if total is None else seconds_in_words(total), "from start to report"),
+    ]
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{_text(value)}<small>{_text(note)}</small></dd></div>"
+        for name, value, note in entries
+        if value is not None
+    )
+    return f'<dl class="cards">{cells}</dl>' if cells else ""
+
+
+def _pareto(facts: Facts) -> str:
+    x = facts.cost_metric
+    if not {x, "val_acc"} <= set(facts.trials.columns) or facts.trials.empty:
+        return ""
+    bounds = [c["bound"] for c in facts.constraints if c["metric"] == x and c["sense"] == "at_most"]
+    table, row = facts.trials, facts.winner_row
+    remeasured = row is not None and x == "latency_ms" and facts.latency is not None
+    if row is not None and remeasured:
+        low, high = facts.interval or (np.nan, np.nan)
+        absent: dict[str, Any] = {name: np.nan for name in ("latency_low", "latency_high") if name not in table.columns}
+        table = table.assign(**absent)
+        table.loc[row, ["latency_ms", "latency_low", "latency_high"]] = [facts.latency, low, high]
+    fig = plots.pareto_plot(table, x=x, bound=min(bounds, default=None), winner=row)
+    name = plots.metric_name(x)[0]
+    note = (
+        "Each dot is an evaluated architecture. Better is up and to the left; the line joins those that no other beats."
+    )
+    if remeasured:
+        note += " The star stands at the latency that was measured again at the end."
+    return _figure_section(f"Accuracy against {name}", fig, "pareto", f"Accuracy against {name} of every trial", note)
+
+
+def _graph(facts: Facts, arch: Architecture | None, computation: Architecture | None) -> str:
+    drawn = arch if computation is None else computation
+    if drawn is None:
+        return ""
+    written = (facts.winner or {}).get("arch")
+    code = f"<p><code>{_breakable(written)}</code></p>" if written is not None else ""
+    note = "The operations of one cell that the output depends on, from input to output."
+    if computation is not None:
+        note += " Cut-off operations are left out and skip connections drawn as arrows."
+    return _figure_section("The winner's graph", plots.cell_plot(drawn), "cell", "Graph of the winner", note, code)
+
+
+def _progress(facts: Facts) -> str:
+    if "val_acc" not in facts.trials.columns or facts.trials.empty:
+        return ""
+    fig = plots.progress_plot(facts.trials, "val_acc", facts.feasible)
+    note = "Validation accuracy of each trial, and the best so far among those within the bounds."
+    return _figure_section("The search", fig, "progress", "Validation accuracy of each trial", note)
+
+
+def _fit(facts: Facts, fit: Mapping[str, Any] | None) -> str:
+    predictor = facts.mapping("latency_predictor")
+    rho = number((fit or {}).get("rho", predictor.get("rho")))
+    words = []
+    if (n := number(predictor.get("n_train"))) is not None:
+        words.append(f"fitted on {n:.0f} measured architectures")
+    if (n := number(predictor.get("n_test"))) is not None:
+        words.append(f"tried on {n:.0f} others")
+    if rho is not None:
+        words.append(f"Spearman's ρ {rho:.3f} on those held out")
+    if (coverage := number(predictor.get("coverage90"))) is not None:
+        share = 100 * coverage if coverage <= 1 else coverage
+        words.append(f"its 90 % intervals held {share:.0f} % of them")
+    note = "Latency predictor: " + ", ".join(words) + "." if words else "Predicted against measured latency."
+    measured, predicted = ((fit or {}).get(name) for name in ("measured", "predicted"))
+    if measured is None or predicted is None or len(measured) != len(predicted):
+        return f"<section><h2>The latency predictor</h2><p>{_text(note)}</p></section>" if words else ""
+    fig = plots.latency_fit_plot(measured, predicted, rho)
+    return _figure_section("The latency predictor", fig, "fit", "Predicted against measured latency", note)
+
+
+def _cost(facts: Facts) -> str:
+    stages, total = facts.stages, facts.total_seconds
+    if not stages or total is None:
+        return ""
+    rest = total - sum(stages.values())
+    rows = [*stages.items(), *([("between stages", rest)] if rest > 0.05 else []), ("total", total)]
+    body = [[_text(name), f"{value:,.1f} s", f"{100 * value / (total or 1.0):.0f} %"] for name, value in rows]
+    table = _table(["Stage", "Time", "Share"], body, numbers={1, 2})
+    return _figure_section("What it cost", plots.cost_plot(stages), "cost", "Seconds by stage", "", table)
+
+
+def _best(facts: Facts) -> str:
+    trials = facts.trials
+    if "val_acc" not in trials.columns:
+        return ""
+    values = trials.assign(val_acc=pd.to_numeric(trials["val_acc"], errors="coerce"))
+    best = values[facts.feasible & np.isfinite(values["val_acc"])].sort_values(
+        "val_acc", ascending=False, kind="stable"
+    )
+    if "arch" in best.columns:
+        best = best.loc[~best["arch"].astype(str).duplicated()]
+    best = best.head(10)
+    title = "The ten best within the bounds" if len(best) == 10 else "The best within the bounds"
+    if best.empty:
+        return f"<section><h2>{title}</h2><p>No trial met every bound.</p></section>"
+    metrics = [name for name in ("val_acc", facts.cost_metric, "latency_ms", "params") if name in best.columns]
+    metrics = list(dict.fromkeys(metrics))
+    others = [name for name in ("trial", "origin") if name in best.columns]
+    head = ["#", *(plots.metric_name(name)[0].capitalize() for name in metrics), *(n.capitalize() for n in others)]
+    rows, below = [], []
+    for rank, (_, row) in enumerate(best.iterrows(), start=1):
+        known = [_text(_value(row[name], name) or "–") for name in metrics]
+        rows.append([str(rank), *known, *(_text(row[name]) for name in others)])
+        below.append(f"<code>{_breakable(row['arch'])}</code>" if "arch" in best.columns else "")
+    marked = {k for k, index in enumerate(best.index) if index == facts.winner_row}
+    note = '<p class="note">As the search saw them: the winner, in bold, was measured again afterwards.</p>'
+    table = _table(head, rows, numbers=range(1, len(metrics) + 1), marked=marked, below=below)
+    return f"<section><h2>{title}</h2>{note if marked else ''}{table}</section>"
+
+
+def _code(facts: Facts) -> str:
+    if not facts.run or facts.winner is None:
+        return ""
+    network = facts.mapping("network")
+    channels, size = (number(network.get(name)) for name in ("in_channels", "image_size"))
+    shape = f"1, {channels:.0f}, {size:.0f}, {size:.0f}" if channels and size else "1, channels, height, width"
+    folder = facts.run.rstrip("/")
+    onnx = (
+        "import numpy as np\nimport onnxruntime as ort\n\n"
+        f"session = ort.InferenceSession({folder + '/best.onnx'!r}, providers=['CPUExecutionProvider'])\n"
+        f"images = np.zeros(({shape}), np.float32)  # yours, scaled like those it was trained on\n"
+        "(logits,) = session.run(None, {session.get_inputs()[0].name: images})\n"
+        "print(logits.argmax(1))\n"
+    )
+    module = (
+        "from archgen.export import load_network\n\n"
+        f"network = load_network({folder + '/best.json'!r})  # a torch.nn.Module with its trained weights\n"
+    )
+    return (
+        "<section><h2>How to use it</h2><p>On any runtime that reads ONNX:</p>"
+        f"<pre><code>{_text(onnx)}</code></pre><p>In PyTorch, to train it further:</p>"
+        f"<pre><code>{_text(module)}</code></pre></section>"
+    )
+
+
+def _circumstances(facts: Facts) -> str:
+    parts = []
+    for title, key in (("Data", "data"), ("Network", "network"), ("Device", "device"), ("Versions", "versions")):
+        rows = [[_text(name), _text(value)] for name, value in _flat(facts.result.get(key))]
+        if rows:
+            parts.append(f"<section><h2>{title}</h2>{_table([], rows, kind='pairs')}</section>")
+    return "\n".join(parts)
+
+
+# -- pieces -------------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    return escape(str(value), quote=True)
+
+
+def _breakable(value: object) -> str:
+    """An architecture's string, which may be broken after each of its groups."""
+    return _text(value).replace("+", "+<wbr>").replace("|", "|<wbr>")
+
+
+def _value(value: object, metric: str) -> str | None:
+    known = number(value)
+    return None if known is None else plots.with_unit(known, metric)
+
+
+def _millions(value: object) -> str | None:
+    known = number(value)
+    return None if known is None else f"{known / 1e6:,.2f} M" if known >= 1e5 else f"{known:,.0f}"
+
+
+def _flat(value: object, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Names and values of nested JSON objects, cut to a readable length."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{prefix}{name}." if isinstance(inner, Mapping) else f"{prefix}{name}")
+    elif value is not None:
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        words = ", ".join(map(str, value)) if listed else str(value)  # type: ignore[call-overload]
+        yield prefix or "name", words if len(words) <= 400 else f"{words[:400]} …"
+
+
+def _table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Iterable[int] = (),
+    marked: Iterable[int] = (),
+    below: Sequence[str] = (),
+    kind: str = "plain",
+) -> str:
+    """A table of cells that are HTML already.
+
+    Args:
+        head: Names of the columns; without them the first cell of each row is its name.
+        rows: Cells of each row.
+        numbers: Columns to align right.
+        marked: Rows to set in bold.
+        below: A line under each row, over its whole width; empty for none.
+        kind: Class of the table.
+    """
+    right, bold = set(numbers), set(marked)
+
+    def cell(tag: str, k: int, words: str) -> str:
+        return f'<{tag} class="number">{words}</{tag}>' if k in right else f"<{tag}>{words}</{tag}>"
+
+    lines = []
+    if head:
+        lines.append(
+            "<thead><tr>" + "".join(cell("th", k, _text(name)) for k, name in enumerate(head)) + "</tr></thead>"
+        )
+    for n, row in enumerate(rows):
+        kinds = ["winner"] * (n in bold) + ["headed"] * any(below[n : n + 1])
+        cells = "".join(cell("td" if head or k else "th", k, words) for k, words in enumerate(row))
+        lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>' if kinds else f"<tr>{cells}</tr>")
+        if any(below[n : n + 1]):
+            lines.append(f'<tr><td></td><td colspan="{len(row) - 1}">{below[n]}</td></tr>')
+    return f'<div class="scroll"><table class="{kind}">{"".join(lines)}</table></div>'
+
+
+def _figure_section(title: str, fig: Figure, name: str, label: str, note: str, after: str = "") -> str:
+    caption = f'<figcaption class="note">{_text(note)}</figcaption>' if note else ""
+    return f"<section><h2>{title}</h2><figure>{_inline(fig, name, label)}{caption}</figure>{after}</section>"
+
+
+def _inline(fig: Figure, name: str, label: str) -> str:
+    """The figure as an SVG element of the page: fluid, named for screen readers, with identifiers of its own."""
+    svg = plots.to_svg(fig)
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
+    width, height = (72 * float(inches) for inches in fig.get_size_inches())
+    tag = (
+        f'<svg viewBox="0 0 {width:.6g} {height:.6g}" role="img" aria-label="{_text(label)}" '
+        f'style="max-width:{width * _PX_PER_POINT:.0f}px">'
+    )
+    return tag + svg[svg.index(">") + 1 :].strip()

@@ -1,0 +1,84 @@
+"""The folder of one `archgen design`: what was asked, how far it came, what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from archgen import artifacts
+from archgen.errors import InvalidCheckpoint, RunConflict
+
+RUN = "run.json"
+
+
+class RunFolder:
+    """A run's folder with its `run.json`: `request`, `seconds` by stage, and facts that stages add.
+
+    Args:
+        path: The folder.
+        state: Contents of `run.json`.
+    """
+
+    def __init__(self, path: Path, state: dict[str, Any]) -> None:
+        self.path, self.state = path, state
+
+    @classmethod
+    def create(cls, path: Path, request: dict[str, Any]) -> RunFolder:
+        """Start a run in a new or empty folder.
+
+        Raises:
+            RunConflict: The folder holds something already; nothing is touched.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunConflict(f"{path} is a file, expected a folder for the run; give another --out")
+        if (path / RUN).exists():
+            raise RunConflict(f"{path} holds another run; go on with it by --resume {path}, or give another --out")
+        if path.exists() and any(path.iterdir()):
+            raise RunConflict(f"{path} is not empty and holds no run; give another --out")
+        run = cls(path, {"request": request, "seconds": {}, "facts": {}})
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open the folder of an earlier run.
+
+        Raises:
+            RunConflict: There is no run in it, or its `run.json` is damaged.
+        """
+        if not (path / RUN).exists():
+            raise RunConflict(f"{path} holds no run to resume (no {RUN}); start one with --out {path}")
+        try:
+            state = artifacts.read_json(path / RUN)
+        except InvalidCheckpoint as error:
+            raise RunConflict(str(error)) from None
+        if not isinstance(state, dict) or not {"request", "seconds", "facts"} <= state.keys():
+            raise RunConflict(f"{path / RUN} was not written by archgen design; start a run in another folder")
+        return cls(path, state)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds spent in each stage, earlier sessions included."""
+        seconds: dict[str, float] = self.state["seconds"]
+        return seconds
+
+    def save(self) -> None:
+        """Write `run.json`, atomically."""
+        artifacts.write_json(self.path / RUN, self.state)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the body to a stage, also when it is interrupted."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.save()
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the run."""
+        return self.path / name
