@@ -123,7 +123,7 @@ def load_data(what: str, *, seed: int = 0, resize: int | None = None, limit: int
     try:
         rows = _digits() if what == "digits" else _open(what)
         return _prepare(rows, np.random.default_rng(seed), resize, limit)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise InvalidData(f"'{what}' can not be read ({_one_line(error)}): {ACCEPTED}") from None
 
 
@@ -220,7 +220,7 @@ def _digits() -> _Rows:
 def _npz(path: Path) -> _Rows:
     keys = [f"{axis}_{part}" for part in ("train", "test", "val") for axis in "xy"]
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {key: file[key] for key in keys if key in file}
     except Exception as error:  # a damaged archive fails in its own way in zipfile, zlib, numpy's parser ...
         raise InvalidData(f"{path} is not an .npz of plain arrays ({_one_line(error)}); write it anew") from None
@@ -305,6 +305,7 @@ def _parquet(path: Path) -> _Rows:
     except pa.ArrowException as error:
         raise InvalidData(f"{path} is not a whole parquet file ({_one_line(error)}); copy it again") from None
     labels = table.column("label").to_pylist()
+    labels = [int(v) if isinstance(v, float) and v.is_integer() else v for v in labels]  # pandas, beside a missing one
     kind = str if labels and isinstance(labels[0], str) else int
     for i, label in enumerate(labels, start=1):
         if not isinstance(label, kind) or isinstance(label, bool):
@@ -483,15 +484,17 @@ def _draw_parts(codes: NDArray[Any], given: NDArray[Any] | None, rng: np.random.
 
 
 def _stratified(codes: NDArray[Any], tags: NDArray[Any], limit: int, rng: np.random.Generator) -> NDArray[Any]:
-    """At most `limit` rows, sorted: one of each class in each split, the others in proportion."""
+    """At most `limit` rows, sorted: each class and split in proportion, but not none of any."""
     keys = [f"{tag} {code}" for tag, code in zip(tags, codes, strict=True)]
     _, strata, counts = np.unique(keys, return_inverse=True, return_counts=True)
     if limit < len(counts):
         raise InvalidData(f"--limit {limit} is too small: {len(counts)} images is one of each class in each split")
-    share = (counts - 1) * min(1.0, (limit - len(counts)) / max(1, len(codes) - len(counts)))
-    quota = 1 + np.floor(share).astype(int)
-    spare = min(limit, len(codes)) - quota.sum()
-    quota[np.argsort(np.floor(share) - share, kind="stable")[:spare]] += 1
+    target = min(limit, len(codes))
+    share = counts * target / len(codes)
+    quota = np.maximum(1, np.floor(share).astype(int))
+    while quota.sum() > target:  # the ones that were rounded up to 1 are paid for by the largest
+        quota[int(quota.argmax())] -= 1
+    quota[np.argsort(quota - share, kind="stable")[: target - quota.sum()]] += 1
     order = rng.permutation(len(codes))
     kept = [order[strata[order] == stratum][:n] for stratum, n in enumerate(quota)]
     return np.sort(np.concatenate(kept))

@@ -60,8 +60,17 @@ def deliver(design: Design, study: Study, supernet: Supernet, predictors: dict[s
         "flops": float(predictors["flops"].predict([arch]).mean[0]),
         "onnx_difference": difference,
     }
-    normalisation = {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
-    save_network(folder.file("best"), network, arch, space, design.network, extra={**normalisation, "metrics": winner})
+    save_network(
+        folder.file("best"),
+        network,
+        arch,
+        space,
+        design.network,
+        mean=data.mean,
+        std=data.std,
+        classes=data.classes,
+        metrics={name: value for name, value in winner.items() if isinstance(value, int | float)},
+    )
     constraints = [
         {"metric": m, "sense": "at_most", "bound": b, "value": winner[m], "met": bool(winner[m] <= b)}
         for m, b in design.request.at_most.items()
@@ -132,7 +141,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
         train(
             network,
             step,
-            lambda g: batches(data.train, batch_size(data), generator=g, flip=data.flip),
+            lambda g: batches(data.train, batch_size(data), generator=g, augmented=True, flip=data.flip),
             Schedule(epochs=request.finetune_epochs, lr=0.05),
             seed=request.seed,
             on_epoch=lambda epoch, losses: bar.update(**losses),

@@ -15,8 +15,7 @@ from archgen import artifacts, spaces
 from archgen.data import ImageData, batches, load_data
 from archgen.delivery import batch_size, deliver
 from archgen.errors import Infeasible, InvalidObjective, RunConflict, UnknownMetric
-from archgen.evaluators import SupernetEvaluator
-from archgen.evaluators.annotated import Annotated
+from archgen.evaluators import Annotated, SupernetEvaluator
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement, OnnxLatency
 from archgen.objectives import Objective, at_most, maximize
@@ -188,14 +187,14 @@ class Design:
             artifacts.write_atomic(path, lambda p: table.to_parquet(p, index=False))
         table = pd.read_parquet(path)
         archs, y = [self.space.parse(text) for text in table["arch"]], table["latency_ms"].to_numpy(dtype=float)
-        held_out = LatencyPredictor.holdout(self.space, "latency_ms", archs, y, seed=self.request.seed)
+        predictor = LatencyPredictor(self.space, "latency_ms")
+        held_out = predictor.holdout(archs, y, seed=self.request.seed)
         self.folder.state["facts"]["latency_predictor"] = held_out
-        self.folder.state["facts"]["device"] = self.device.record().to_json()
+        self.folder.state["facts"]["device"] = self.device.device.to_json()
         self.folder.save()
         self.progress.note(
             f"latency predictor: held-out rho {held_out['rho']:.3f} on {held_out['n_test']} architectures"
         )
-        predictor = LatencyPredictor(self.space, "latency_ms")
         predictor.fit(archs, y)
         self._check_reachable(predictor)
         return predictor
@@ -207,8 +206,8 @@ class Design:
             torch.manual_seed(self.request.seed)
             for arch in archs:
                 networks.append(self.space.build(self.space.simplify(arch), **self.network).eval())
-        with self.progress.bar("measuring latency", len(archs)) as bar:
-            return self.device.measure(networks, seed=self.request.seed, progress=bar.update)
+        keys = [self.space.format(self.space.simplify(arch)) for arch in archs]
+        return self.device.measure(networks, seed=self.request.seed, keys=keys, progress=self.progress)
 
     def _to_measure(self) -> list[Architecture]:
         """Distinct architectures at equal steps of FLOPs, so that the fit sees the whole range."""
@@ -249,7 +248,9 @@ class Design:
             train(
                 supernet,
                 lambda batch, rng: strategy.step(supernet, batch, rng),
-                lambda g: batches(self.data.train, batch_size(self.data), generator=g, flip=self.data.flip),
+                lambda g: batches(
+                    self.data.train, batch_size(self.data), generator=g, augmented=True, flip=self.data.flip
+                ),
                 schedule,
                 seed=self.request.seed,
                 checkpoint=self.folder.file("supernet.safetensors"),

@@ -1,6 +1,8 @@
 """Evaluators, one file a member: they pay for the truth about architectures."""
 
+from archgen.evaluators.annotated import Annotated
 from archgen.evaluators.base import Evaluator, Measurement
+from archgen.evaluators.supernet import SupernetEvaluator
 from archgen.evaluators.tabular import TabularEvaluator
 
-__all__ = ["Evaluator", "Measurement", "TabularEvaluator"]
+__all__ = ["Annotated", "Evaluator", "Measurement", "SupernetEvaluator", "TabularEvaluator"]

@@ -41,12 +41,13 @@ def write_report(
         path: The HTML file.
         result: The object that `archgen design --json` prints: `winner`, `met`, `constraints`, `evaluations`,
             `seconds`, `run`, `data`, `space`, `seed`, `latency_predictor`, `device`, `network`, `versions`. Any of
-            them may be absent; `winner` is when nothing met the bounds.
+            them may be absent; `winner` is when nothing met the bounds, or it may be the number of its trial.
         trials: One row a trial in the order evaluated: `arch` (published string), `val_acc` (percent),
             `latency_ms`, and where known `latency_low`, `latency_high`, `params`, `trial`, `origin`.
         arch: The winner, None when there is none.
         computation: What the winner computes (`space.computation(arch)`); None draws `arch` itself.
-        latency_fit: `measured` and `predicted` latencies (ms) of held-out architectures, and `rho`.
+        latency_fit: `measured` and `predicted` latencies (ms) of the measured architectures, and the `rho` of
+            those held out.
 
     Raises:
         OSError: The folder can not be written or the disk is full; `path` is as it was before.
@@ -104,10 +105,11 @@ def _verdict(facts: Facts) -> str:
 
 def _cards(facts: Facts) -> str:
     winner, total = facts.winner or {}, facts.total_seconds
-    interval = facts.interval
+    interval, before = facts.interval, _value(facts.inherited, "val_acc")
+    tuned = "what the search saw" if before is None else f"{before} before fine-tuning"
     entries = [
         ("Test accuracy", _value(winner.get("test_acc"), "test_acc"), "held-out images"),
-        ("Validation accuracy", _value(winner.get("val_acc"), "val_acc"), "what the search saw"),
+        ("Validation accuracy", _value(winner.get("val_acc"), "val_acc"), tuned),
         (
             "Latency",
             _value(winner.get("latency_ms"), "latency_ms"),
@@ -145,6 +147,8 @@ def _pareto(facts: Facts) -> str:
     )
     if remeasured:
         note += " The star stands at the latency that was measured again at the end."
+    if facts.inherited is not None:
+        note += " Accuracies are those of inherited weights, before the winner was fine-tuned."
     return _figure_section(f"Accuracy against {name}", fig, "pareto", f"Accuracy against {name} of every trial", note)
 
 
@@ -186,6 +190,8 @@ def _fit(facts: Facts, fit: Mapping[str, Any] | None) -> str:
     if measured is None or predicted is None or len(measured) != len(predicted):
         return f"<section><h2>The latency predictor</h2><p>{_text(note)}</p></section>" if words else ""
     fig = plots.latency_fit_plot(measured, predicted, rho)
+    if len(measured) != number(predictor.get("n_test")):
+        note += f" The dots are all {len(measured)} that were measured, under the final fit to all of them."
     return _figure_section("The latency predictor", fig, "fit", "Predicted against measured latency", note)
 
 
@@ -239,13 +245,13 @@ def _code(facts: Facts) -> str:
     onnx = (
         "import numpy as np\nimport onnxruntime as ort\n\n"
         f"session = ort.InferenceSession({folder + '/best.onnx'!r}, providers=['CPUExecutionProvider'])\n"
-        f"images = np.zeros(({shape}), np.float32)  # yours, scaled like those it was trained on\n"
+        f"images = np.zeros(({shape}), np.float32)  # yours, normalised as best.json says\n"
         "(logits,) = session.run(None, {session.get_inputs()[0].name: images})\n"
         "print(logits.argmax(1))\n"
     )
     module = (
-        "from archgen.export import load_network\n\n"
-        f"network = load_network({folder + '/best.json'!r})  # a torch.nn.Module with its trained weights\n"
+        "from pathlib import Path\n\nfrom archgen.export import load_network\n\n"
+        f"network, description = load_network(Path({folder + '/best.json'!r}))  # a torch.nn.Module, trained\n"
     )
     return (
         "<section><h2>How to use it</h2><p>On any runtime that reads ONNX:</p>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from archgen import spaces
+from archgen.errors import ArchgenError
 from archgen.plots import metric_name, with_unit
 
 _SENSES = {"at_most": "at most", "at_least": "at least"}
@@ -81,11 +83,38 @@ class Facts:
 
     @cached_property
     def winner_row(self) -> int | None:
-        """First trial with the winner's architecture."""
+        """First trial of the winner: of its text, or one whose dead operations were cut off for the winner."""
         if self.winner is None or "arch" not in self.trials.columns:
             return None
-        rows = np.flatnonzero((self.trials["arch"].astype(str) == str(self.winner.get("arch"))).to_numpy())
+        wanted = str(self.winner.get("arch"))
+        texts = self.trials["arch"].astype(str)
+        rows = np.flatnonzero((texts == wanted).to_numpy())
+        if not rows.size:
+            rows = np.flatnonzero([text == wanted for text in self._simplified(texts)])
         return int(rows[0]) if rows.size else None
+
+    def _simplified(self, texts: Iterable[str]) -> Iterator[str | None]:
+        try:
+            space = spaces.load(str(self.result.get("space")))
+        except ArchgenError:
+            return
+        for text in texts:
+            try:
+                yield space.format(space.simplify(space.parse(text)))
+            except ArchgenError:
+                yield None
+
+    @property
+    def test_images(self) -> int | None:
+        """Size of the test part, under `data` or its `sizes`."""
+        sizes = self.mapping("data").get("sizes")
+        n = number((sizes if isinstance(sizes, Mapping) else self.mapping("data")).get("test"))
+        return int(n) if n is not None and n >= 1 else None
+
+    @property
+    def inherited(self) -> float | None:
+        """Validation accuracy of the winner before its fine-tuning, percent."""
+        return number((self.winner or {}).get("inherited_val_acc"))
 
     @property
     def latency(self) -> float | None:
@@ -107,7 +136,7 @@ class Facts:
         return [
             {**c, "metric": str(c["metric"]), "bound": number(c.get("bound"))}
             for c in listed
-            if "metric" in c and c.get("sense") in _SENSES and number(c.get("bound")) is not None
+            if "metric" in c and str(c.get("sense")) in _SENSES and number(c.get("bound")) is not None
         ]
 
     @property
@@ -244,12 +273,10 @@ def _sure(facts: Facts) -> str:
                 if high <= bound
                 else (", which reaches across the bound" if low <= bound else ", all of it beyond the bound")
             )
-        said.append(f"The latency's interval over repeated measurements is {low:.3g} to {high:.3g} ms{place}.")
-    sizes = facts.mapping("data").get("sizes")
-    n = number(sizes.get("test")) if isinstance(sizes, Mapping) else None
-    test = number(facts.winner.get("test_acc"))
-    if test is not None and n is not None and n >= 1 and 0 <= test <= 100:
-        low, high = wilson_interval(test, int(n))
+        said.append(f"The interval of the measured latency is {low:.3g} to {high:.3g} ms{place}.")
+    n, test = facts.test_images, number(facts.winner.get("test_acc"))
+    if test is not None and n is not None and 0 <= test <= 100:
+        low, high = wilson_interval(test, n)
         said.append(
             f"The {n:,.0f} test images were used once, for this figure; its 95 % interval is {low:.1f} to {high:.1f} %."
         )

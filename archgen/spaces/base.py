@@ -7,7 +7,7 @@ import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -175,23 +175,18 @@ class SearchSpace(ABC):
             One entry a graph, None where the graph is not a point of the space.
         """
         domain = self.node_domain.to(batch.ops.device)
-        labels = batch.ops.masked_fill(~domain, -torch.inf).argmax(-1).tolist()
-        sizes = batch.node_mask.sum(-1).tolist()
-        present = (batch.edges > 0.5).cpu()
-        archs: list[Architecture | None] = []
-        cache: dict[tuple[object, ...], Architecture | None] = {}
-        for row, size, adjacency in zip(labels, sizes, present, strict=True):
-            pairs = tuple((int(i), int(j)) for i, j in adjacency[:size, :size].nonzero().tolist())
-            key = (tuple(row[:size]), pairs)
-            if key not in cache:
-                cache[key] = self._decode_one(key)
-            archs.append(cache[key])
-        return archs
+        b, n = batch.node_mask.shape
+        labels = batch.ops.masked_fill(~domain, -torch.inf).argmax(-1)
+        rows = torch.cat([batch.node_mask.sum(-1, keepdim=True), labels, (batch.edges > 0.5).view(b, n * n)], 1)
+        distinct, inverse = torch.unique(rows, dim=0, return_inverse=True)  # samples repeat: decode each graph once
+        archs = [self._decode_one(row[0], row[1 : n + 1], row[n + 1 :]) for row in distinct.tolist()]
+        return [archs[i] for i in inverse.tolist()]
 
-    def _decode_one(self, key: tuple[Any, ...]) -> Architecture | None:
-        row, pairs = key
+    def _decode_one(self, size: int, labels: list[int], adjacency: list[int]) -> Architecture | None:
+        n = len(labels)
+        pairs = tuple((i, j) for i in range(size) for j in range(size) if adjacency[i * n + j])
         try:
-            arch = Architecture(self.name, tuple(self.labels[i] for i in row), pairs)
+            arch = Architecture(self.name, tuple(self.labels[i] for i in labels[:size]), pairs)
             self.validate(arch)
         except InvalidArchitecture:
             return None

@@ -47,6 +47,7 @@ class GaussianProcess(Surrogate):
         self._model: SingleTaskGP | None = None
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
+        self._factor: tuple[Tensor, Tensor] | None = None
 
     @property
     def model(self) -> SingleTaskGP:
@@ -75,10 +76,11 @@ class GaussianProcess(Surrogate):
         except ModelFittingError:  # all restarts failed: the priors' modes are a usable model
             self._set_data(self._archs, self._y)
         self.model.eval()
+        self._factor = None
         return self
 
     def _set_data(self, archs: Sequence[Architecture], y: Floats) -> None:
-        self._archs, self._y = list(archs), y
+        self._archs, self._y, self._factor = list(archs), y, None
         scores = norm.ppf((rankdata(y) - 0.375) / (len(y) + 0.25))
         self._scores = scores
         likelihood = GaussianLikelihood(
@@ -134,13 +136,32 @@ class GaussianProcess(Surrogate):
 
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value, as normal scores."""
-        if not archs:
-            return np.zeros(0), np.zeros(0)
-        with torch.no_grad():  # in chunks: the joint covariance of a chunk is its square
-            chunks = [self.model.posterior(x) for x in torch.split(self.features(archs), 512)]
-        mean = torch.cat([p.mean[:, 0] for p in chunks]).numpy()
-        std = torch.cat([p.variance[:, 0] for p in chunks]).clamp(min=1e-12).sqrt().numpy()
-        return mean, std
+        mean, std = [np.zeros(0)], [np.zeros(0)]
+        for x in torch.split(self.features(archs), 4096):
+            chunk = self._marginals(x)
+            mean.append(chunk[0].numpy())
+            std.append(chunk[1].numpy())
+        return np.concatenate(mean), np.concatenate(std)
+
+    @torch.no_grad()
+    def _marginals(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Marginal mean and standard deviation (Rasmussen and Williams, algorithm 2.1).
+
+        The model's own posterior computes the joint covariance of all `b` points first; guidance asks for thousands
+        of marginals a step and needs none of it.
+        """
+        model = self.model
+        if self._factor is None:
+            train = model.train_inputs[0]
+            noisy = model.covar_module(train).to_dense() + model.likelihood.noise * torch.eye(len(train)).double()
+            root = torch.linalg.cholesky(noisy)
+            centred = model.train_targets - model.mean_module(train)
+            self._factor = root, torch.cholesky_solve(centred[:, None], root)
+        root, weights = self._factor
+        cross = model.covar_module(x, model.train_inputs[0]).to_dense()
+        explained = torch.linalg.solve_triangular(root, cross.mT, upper=False).square().sum(0)
+        variance = model.covar_module(x, diag=True) - explained
+        return model.mean_module(x) + (cross @ weights)[:, 0], variance.clamp(min=1e-12).sqrt()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         hyper = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}

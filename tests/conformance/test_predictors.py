@@ -1,0 +1,49 @@
+"""Every registered predictor keeps the promises of `Predictor`."""
+
+import contextlib
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import archgen.predictors.counts
+import archgen.surrogates  # noqa: F401  (registers the Gaussian process)
+from archgen.errors import InvalidCheckpoint
+from archgen.predictors import PREDICTORS, load_predictor, save_predictor
+from archgen.spaces import SearchSpace
+from archgen.testing import check_predictor
+
+with contextlib.suppress(ModuleNotFoundError):
+    importlib.import_module("archgen.predictors.latency")
+
+METRICS = {"count": "params", "latency": "latency_ms"}
+"""Metric that each member is for; the others take any."""
+
+
+@pytest.mark.parametrize("name", list(PREDICTORS))
+def test_predictor_keeps_its_promises(name: str, space: SearchSpace, rng: np.random.Generator) -> None:
+    check_predictor(PREDICTORS[name](space, METRICS.get(name, "val_acc")), rng=rng)
+
+
+@pytest.mark.parametrize("name", list(PREDICTORS))
+def test_predictor_survives_its_checkpoint(
+    name: str, space: SearchSpace, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    archs = space.sample(30, rng)
+    predictor = PREDICTORS[name](space, METRICS.get(name, "val_acc")).fit(archs, rng.uniform(1, 2, 30))
+    save_predictor(predictor, name, tmp_path, "# card\n")
+    restored = load_predictor(tmp_path, space)
+    assert type(restored) is type(predictor)
+    assert restored.metric == predictor.metric
+    assert restored.predict(archs).mean == pytest.approx(predictor.predict(archs).mean)
+
+
+def test_predictor_of_another_space_is_refused(space: SearchSpace, rng: np.random.Generator, tmp_path: Path) -> None:
+    archs = space.sample(5, rng)
+    predictor = PREDICTORS["count"](space, "params").fit(archs, np.ones(5))
+    save_predictor(predictor, "count", tmp_path, "# card\n")
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace("nasbench201", "elsewhere"))
+    with pytest.raises(InvalidCheckpoint, match=r"space 'elsewhere', expected 'nasbench201'"):
+        load_predictor(tmp_path, space)
