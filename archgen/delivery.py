@@ -49,7 +49,7 @@ def deliver(design: Design, study: Study, supernet: Supernet, predictors: dict[s
     test_acc, _ = accuracy(network, data.test.images, data.test.labels)  # the only look at the test part
     to_onnx(network, design.shape, folder.file("best.onnx"))
     difference = check_onnx(network, folder.file("best.onnx"), data.validation.images[:64])
-    winner = {
+    winner: dict[str, Any] = {
         "arch": space.format(arch),
         "val_acc": val_acc,
         "inherited_val_acc": trial.values["val_acc"],
@@ -144,7 +144,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
             lambda g: batches(data.train, batch_size(data), generator=g, augmented=True, flip=data.flip),
             Schedule(epochs=request.finetune_epochs, lr=0.05),
             seed=request.seed,
-            on_epoch=lambda epoch, losses: bar.update(**losses),
+            on_epoch=lambda epoch, losses: bar.update(1, **losses),
         )
     after = accuracy(network, data.validation.images, data.validation.labels)
     if (after[0], -after[1]) < (before[0], -before[1]):

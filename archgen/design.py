@@ -152,7 +152,7 @@ class Design:
         with self.folder.stage("latency"):
             self.latency_model = self.latency()
         predictors: dict[str, Predictor] = {"latency_ms": self.latency_model}
-        predictors |= {metric: Count(self.space, metric, **self.network) for metric in ("params", "flops")}
+        predictors |= {metric: Count(self.space, metric, self.network) for metric in ("params", "flops")}
         with self.folder.stage("supernet"):
             supernet = self.supernet()
         with self.folder.stage("search"):
@@ -213,7 +213,7 @@ class Design:
         """Distinct architectures at equal steps of FLOPs, so that the fit sees the whole range."""
         rng = np.random.default_rng(self.request.seed)
         distinct = {self.space.canonical(a): a for a in self.space.sample(40 * self.request.measured, rng)}
-        flops = Count(self.space, "flops", **self.network)
+        flops = Count(self.space, "flops", self.network)
         archs = [a for a in distinct.values() if self.space.computation(a).edges]
         order = np.argsort(flops.predict(archs).mean, kind="stable")
         places = np.linspace(0, len(archs) - 1, min(self.request.measured, len(archs))).round().astype(int)
@@ -228,7 +228,7 @@ class Design:
                 fast = archs[int(np.argmin(latency.predict(archs).mean))]
                 least = self.measure([fast])[0].latency_ms if latency.predict([fast]).mean[0] > bound else 0.0
             else:
-                least = float(Count(self.space, metric, **self.network).predict(archs).mean.min())
+                least = float(Count(self.space, metric, self.network).predict(archs).mean.min())
             if least > bound:
                 raise Infeasible(
                     f"no architecture of {self.space.name} meets {metric} at most {bound:g} here: the smallest that "
@@ -254,7 +254,7 @@ class Design:
                 schedule,
                 seed=self.request.seed,
                 checkpoint=self.folder.file("supernet.safetensors"),
-                on_epoch=lambda epoch, losses: bar.update(**losses),
+                on_epoch=lambda epoch, losses: bar.update(1, **losses),
             )
         return supernet
 

@@ -54,8 +54,12 @@ class Architecture:
             InvalidArchitecture: A key is missing or of the wrong type.
         """
         try:
-            edges = tuple((int(i), int(j)) for i, j in value["edges"])
-            return cls(str(value["space"]), tuple(str(op) for op in value["ops"]), edges)
+            space, ops, edges = value["space"], value["ops"], [(i, j) for i, j in value["edges"]]
+            if not isinstance(space, str) or not isinstance(ops, list) or not all(isinstance(op, str) for op in ops):
+                raise TypeError("space must be a string and ops a list of strings")
+            if not all(type(i) is int and type(j) is int for i, j in edges):
+                raise TypeError("edges must be pairs of integers")
+            return cls(space, tuple(ops), tuple(edges))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidArchitecture(
                 f"expected an object with space, ops and edges [[i, j], ...], got {str(value)[:80]} ({error!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from archgen.errors import UnknownName
 
@@ -50,6 +50,10 @@ class Registry(Mapping[str, T]):
             return self._members[name]
         except KeyError:
             raise UnknownName(self.what, name, self._members) from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The member, or `default`; `Mapping.get` would let the `UnknownName` through."""
+        return self._members.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._members

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,13 +80,14 @@ class Study:
         url = f"sqlite:///{storage}" if isinstance(storage, Path) else storage
         identity = {"space": space.name, "objectives": [repr(o) for o in objectives]}
         try:
-            self._study = optuna.create_study(
-                storage=url,
-                study_name=name,
-                directions=["maximize" if o.sign > 0 else "minimize" for o in self.directions],
-                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: strategies propose
-                load_if_exists=resume,
-            )
+            with _quiet_optuna():
+                self._study = optuna.create_study(
+                    storage=url,
+                    study_name=name,
+                    directions=["maximize" if o.sign > 0 else "minimize" for o in self.directions],
+                    sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: strategies propose
+                    load_if_exists=resume,
+                )
             known = self._study.user_attrs
             if known.get("identity", identity) != identity:
                 raise RunConflict(
@@ -171,6 +173,17 @@ class Study:
             "state": [t.state for t in self._trials],
         }
         return pd.DataFrame(columns)
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """No line for every study on standard error; the level is the caller's again afterwards."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
 
 
 def search(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from archgen import data
+from archgen import image_sources
 from archgen.config import data_dir
 from archgen.data import ImageData, Split, augment, batches, load_data
 from archgen.errors import InvalidData
@@ -382,13 +382,13 @@ def test_parquet_without_its_columns_or_its_end_is_refused(tmp_path: Path) -> No
 
 def test_limit_decodes_only_what_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    original = data.Image.open
+    original = image_sources.Image.open
 
     def counting(*args: Any, **kwargs: Any) -> Any:
         opened.append(args)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(data.Image, "open", counting)
+    monkeypatch.setattr(image_sources.Image, "open", counting)
     path = table(tmp_path / "a.parquet", n=120, split=["train"] * 80 + ["test"] * 40)
     images = load_data(str(path), limit=30)
     assert len(opened) == sum(sizes(images)) == 30

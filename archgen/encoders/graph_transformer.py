@@ -27,12 +27,17 @@ class GraphTransformer(nn.Module):
         layers: Number of layers.
         heads: Attention heads; must divide `width`.
         positions: Whether nodes know their place in the topological order.
+
+    Raises:
+        ValueError: `heads` does not divide `width`.
     """
 
     def __init__(
         self, labels: int, nodes: int, width: int = 64, layers: int = 3, heads: int = 4, positions: bool = True
     ) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"expected heads to divide width, got width={width} and heads={heads}")
         self.width, self.heads = width, heads
         self.embed = nn.Linear(labels, width)
         self.position = nn.Parameter(torch.randn(nodes, width) * 0.02) if positions else None

@@ -67,7 +67,7 @@ class PathEncoder:
             if row is None:
                 row = self._cache[arch] = self._encode(arch)
             rows.append(row)
-        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, sum(self.blocks.values()))
+        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, sum(self.blocks.values())).double()
 
     def _encode(self, arch: Architecture) -> np.ndarray:
         choices = self.space.to_choices(self.space.simplify(arch))

@@ -30,7 +30,7 @@ class Evaluator(ABC):
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that measurements have; one that is unknown for an architecture is left out of its values."""
+        """Names of the metrics that measurements have; one that is unknown for an architecture is left out."""
 
     @abstractmethod
     def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:

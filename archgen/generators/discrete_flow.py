@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from archgen.encoders.graph_transformer import GraphTransformer
+from archgen.errors import UnknownName
 from archgen.generators.base import GENERATORS, Generator, Guidance
 from archgen.graph import GraphBatch
 
@@ -50,6 +51,10 @@ class DiscreteFlow(Generator):
         eta: Stochasticity of the chain, at least 0; can be changed after training.
         distortion: Name of the time distortion; can be changed after training.
         candidates: Draws of the clean graph a step under guidance.
+
+    Raises:
+        UnknownName: No such time distortion.
+        ValueError: `heads` does not divide `width`.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class DiscreteFlow(Generator):
         distortion: str = "polydec",
         candidates: int = 16,
     ) -> None:
+        if distortion not in DISTORTIONS:
+            raise UnknownName("time distortion", distortion, DISTORTIONS)
         config = {"width": width, "layers": layers, "heads": heads, "eta": eta}
         super().__init__(node_domain, edge_domain, {**config, "distortion": distortion, "candidates": candidates})
         n, k = node_domain.shape

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from archgen.generators.base import Generator
 from archgen.graph import Architecture, GraphBatch
@@ -51,7 +52,12 @@ def train_generator(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(i / steps, 1.0))))
     )
-    averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call]
+
+    def average(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        decay = min(ema, (1 + int(count)) / (10 + int(count)))  # the first weights must not linger in a short run
+        return decay * mean + (1 - decay) * new
+
+    averaged = AveragedModel(generator, avg_fn=average)
     generator.train()
     losses = []
     for step in progress(iter(range(steps))):

@@ -20,13 +20,15 @@ class Count(Predictor):
     Args:
         space: The space.
         metric: `params` or `flops`, plain numbers.
+        network: Arguments of `space.build`; the published ones by default.
         simplify: Count the simplified architecture (what `archgen design` builds) instead of the published network.
-        **network: Arguments of `space.build`.
     """
 
-    def __init__(self, space: SearchSpace, metric: str, simplify: bool = True, **network: int) -> None:
+    def __init__(
+        self, space: SearchSpace, metric: str, network: dict[str, int] | None = None, simplify: bool = True
+    ) -> None:
         super().__init__(space, metric)
-        self.simplify, self.network = simplify, network
+        self.simplify, self.network = simplify, dict(network or {})
 
     def fit(self, archs: Sequence[Architecture], y: Floats) -> Count:
         """Checks its arguments and learns nothing: the count is exact."""
@@ -43,4 +45,4 @@ class Count(Predictor):
 
     @classmethod
     def restore(cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> Count:
-        return cls(space, metric, config["simplify"], **config["network"])
+        return cls(space, metric, config["network"], config["simplify"])

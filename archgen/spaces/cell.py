@@ -242,8 +242,8 @@ class CellSpace(SearchSpace):
         The value of a cell node is a formal sum of atoms `A^k x`: `x` is the input or the result of a weighted
         operation, `A` the linear operation (so pooling a sum is the sum of the poolings). Weighted operations are
         the nodes of a graph, the sums that they read label its edges, and isomorphic graphs get one name. Edges
-        that no path from input to output uses are dropped; in a trained network a dropped edge from a cut-off node
-        would still add its batch-norm offset.
+        that no path from input to output uses are dropped: the networks here skip an operation that nothing feeds
+        (the published code runs it on zeros, which leaves a batch-norm offset).
         """
         live = self.live_edges(arch)
         labels: list[str] = ["input"]

@@ -70,7 +70,7 @@ class GaussianProcess(Surrogate):
             ArchgenError: No values, or a value is not finite.
         """
         self.check_fit(archs, np.asarray(y, dtype=float))
-        self._set_data(archs, np.asarray(y, dtype=float))
+        self._set_data(archs, np.array(y, dtype=float))
         try:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(self.model.likelihood, self.model))
         except ModelFittingError:  # all restarts failed: the priors' modes are a usable model
