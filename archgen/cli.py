@@ -187,7 +187,7 @@ def design_command(
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     budget: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 100,
     epochs: Annotated[int, typer.Option(help="Epochs of the supernet.")] = 200,
-    finetune_epochs: Annotated[int, typer.Option(help="Epochs of the winner's fine-tuning.")] = 60,
+    finetune_epochs: Annotated[int, typer.Option(help="Epochs of the winner's fine-tuning.")] = 100,
     cells: Annotated[int, typer.Option(help="Cells a stage.")] = 1,
     channels: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
     measured: Annotated[int, typer.Option(help="Architectures to measure for the latency predictor.")] = 40,

@@ -133,7 +133,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
     before = accuracy(network, data.validation.images, data.validation.labels)
 
     def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
-        loss = F.cross_entropy(network(batch[0]), batch[1])
+        loss = F.cross_entropy(network(batch[0]), batch[1], label_smoothing=0.1)
         loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": float(loss.detach())}
 

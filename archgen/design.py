@@ -63,7 +63,7 @@ class DesignRequest:
     budget: int = 100
     batch: int = 5
     epochs: int = 200
-    finetune_epochs: int = 60
+    finetune_epochs: int = 100
     cells: int = 1
     channels: int = 16
     measured: int = 40
@@ -189,7 +189,7 @@ class Design:
         archs, y = [self.space.parse(text) for text in table["arch"]], table["latency_ms"].to_numpy(dtype=float)
         predictor = LatencyPredictor(self.space, "latency_ms")
         held_out = predictor.holdout(archs, y, seed=self.request.seed)
-        self.folder.state["facts"]["latency_predictor"] = held_out
+        self.folder.state["facts"]["latency_predictor"] = {k: v for k, v in held_out.items() if np.isfinite(v)}
         self.folder.state["facts"]["device"] = self.device.device.to_json()
         self.folder.save()
         self.progress.note(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+import archgen.surrogates  # noqa: F401  its members are predictors too: checkpoints name them
 from archgen import config, spaces
 from archgen.artifacts import read_json, write_atomic
 from archgen.errors import ArchgenWarning, Infeasible, InvalidCheckpoint, InvalidObjective, UnknownMetric

@@ -124,18 +124,18 @@ class Study:
         if failed:
             attrs["error"] = measured.error or f"{self.directions[0].metric} is not finite"
         state = optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                values=None if failed else wanted,
-                params={name: self.space.variables[name][index] for name, index in choices.items()},
-                distributions={
-                    name: optuna.distributions.CategoricalDistribution(options)
-                    for name, options in self.space.variables.items()
-                },
-                user_attrs=attrs,
-            )
+        frozen = optuna.trial.create_trial(
+            state=state,
+            values=None if failed else wanted,
+            params={name: self.space.variables[name][index] for name, index in choices.items()},
+            distributions={
+                name: optuna.distributions.CategoricalDistribution(options)
+                for name, options in self.space.variables.items()
+            },
+            user_attrs=attrs,
         )
+        with self._writing():
+            self._study.add_trial(frozen)
         trial = Trial(len(self._trials), arch, values, measured.cost_seconds, FAILED if failed else COMPLETE)
         self._trials.append(trial)
         return trial
@@ -147,11 +147,24 @@ class Study:
         state = COMPLETE if trial.state == optuna.trial.TrialState.COMPLETE else FAILED
         return Trial(trial.number, self.space.parse(attrs["arch"]), attrs["values"], attrs["cost_seconds"], state)
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what databases raise (disk full, locked, read-only) into one line."""
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            line = " ".join(str(error.__cause__ or error).split())[:160]
+            raise RunConflict(
+                f"the study can not be written: {line}; free the disk or check rights, then resume"
+            ) from None
+
     # A batch that was asked for but not finished is kept, so that a resumed search evaluates the same architectures.
 
     def set_pending(self, archs: Sequence[Architecture]) -> None:
         """Remember a batch that is about to be evaluated."""
-        self._study.set_user_attr("pending", {"at": len(self._trials), "archs": [self.space.format(a) for a in archs]})
+        batch = {"at": len(self._trials), "archs": [self.space.format(a) for a in archs]}
+        with self._writing():
+            self._study.set_user_attr("pending", batch)
 
     def pending(self) -> list[Architecture]:
         """Architectures of the last batch that have no trial yet."""

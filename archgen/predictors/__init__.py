@@ -1,5 +1,15 @@
 """Predictors: one file a member; `PREDICTORS` has them by name."""
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
+from archgen.predictors.counts import Count
+from archgen.predictors.latency import LatencyPredictor
 
-__all__ = ["PREDICTORS", "Prediction", "Predictor", "load_predictor", "save_predictor"]
+__all__ = [
+    "PREDICTORS",
+    "Count",
+    "LatencyPredictor",
+    "Prediction",
+    "Predictor",
+    "load_predictor",
+    "save_predictor",
+]

@@ -175,8 +175,8 @@ class LatencyPredictor(Predictor):
             "tau": float(kendalltau(mean, y[test]).statistic) if ranked else math.nan,
             "mape": float(100 * np.mean(np.abs(mean / y[test] - 1))),
             "coverage90": float(np.mean((low <= y[test]) & (y[test] <= high))),
-            "n_train": float(len(train)),
-            "n_test": float(len(test)),
+            "n_train": len(train),
+            "n_test": len(test),
         }
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
