@@ -262,7 +262,7 @@ class Design:
 
     def search(self, supernet: Supernet, predictors: dict[str, Predictor]) -> Study:
         """The loop: strategy, evaluator by inherited weights, Optuna study in the folder."""
-        evaluator = Annotated(self._evaluator(supernet), predictors)
+        evaluator = Annotated(self.evaluator(supernet), predictors)
         study = Study(self.space, self.request.objectives, storage=self.folder.file("study.db"), resume=True)
         kind = STRATEGIES[self.request.strategy]
         extra = {"generator": pretrained_generator(self.space)} if self.request.strategy == "generative" else {}
@@ -303,6 +303,6 @@ class Design:
             good &= predictors[metric].predict(archs).mean <= bound
         return good.tolist()
 
-    def _evaluator(self, supernet: Supernet) -> SupernetEvaluator:
+    def evaluator(self, supernet: Supernet) -> SupernetEvaluator:
         calibration = self.data.train.images[:1024]  # rows are shuffled; 1,024 settle the statistics
         return SupernetEvaluator(supernet, calibration, self.data.validation.images, self.data.validation.labels)
