@@ -34,7 +34,7 @@ Maximize = Annotated[list[str] | None, typer.Option("--maximize", metavar="METRI
 Minimize = Annotated[list[str] | None, typer.Option("--minimize", metavar="METRIC", help="Metric to minimize.")]
 AtMost = Annotated[list[str] | None, typer.Option("--at-most", metavar="METRIC=VALUE", help="Upper bound; repeat.")]
 AtLeast = Annotated[list[str] | None, typer.Option("--at-least", metavar="METRIC=VALUE", help="Lower bound; repeat.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Same seed, same result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
@@ -95,12 +95,14 @@ def generate(
     """Draw architectures from the trained generator, guided by the predictors of the checkpoints."""
     from archgen.generators import GENERATORS
     from archgen.sampler import GuidedSampler
+    from archgen.threads import single_threaded
 
     GENERATORS[generator]
     wishes = _wishes(maximize, minimize, at_most, at_least)
     _writable(out)
     sampler = GuidedSampler.from_pretrained(space, generator=generator)
-    samples = sampler.sample(n, wishes, steps=steps, seed=seed, unique=not duplicates)
+    with single_threaded():
+        samples = sampler.sample(n, wishes, steps=steps, seed=seed, unique=not duplicates)
     if out is not None:
         samples.save(out)
     frame = samples.to_frame()
@@ -138,6 +140,7 @@ def search_command(
     from archgen.sampler import pretrained_generator
     from archgen.strategies import STRATEGIES
     from archgen.study import COMPLETE, Study, Trial, search
+    from archgen.threads import single_threaded
 
     kind, searched = STRATEGIES[strategy], spaces.load(space)
     wishes = _wishes(maximize, minimize, at_most, at_least)
@@ -146,10 +149,10 @@ def search_command(
     storage = study if study is None or "://" in study else Path(study)
     if resume and study is None:
         raise InvalidObjective("--resume needs --study: a study in memory can not be gone on with")
-    trials = Study(searched, wishes, storage=storage, resume=resume)
     extra = {"generator": pretrained_generator(searched)} if strategy == "generative" else {}
     proposer = kind(searched, wishes, seed=seed, screen=lambda archs: [table.can_evaluate(a) for a in archs], **extra)
-    with _Terminal().bar(f"{strategy} search", budget) as bar:
+    trials = Study(searched, wishes, storage=storage, resume=resume)  # last: what is refused above leaves no database
+    with _Terminal().bar(f"{strategy} search", budget) as bar, single_threaded():
         bar.update(len(trials.trials))
 
         def show(trial: Trial) -> None:
@@ -287,6 +290,7 @@ def train_generator_command(
 ) -> None:
     """Train a generator on samples of its space; needs no labels."""
     from archgen import config, spaces
+    from archgen.artifacts import CONFIG, read_json
     from archgen.generators import GENERATORS
     from archgen.pretrain import pretrain_generator
     from archgen.progress import track
@@ -294,8 +298,10 @@ def train_generator_command(
     GENERATORS[generator]
     loaded = spaces.load(space)
     folder = out or config.checkpoints_dir() / "generators" / f"{space}-{generator}"
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
-        raise RunConflict(f"{folder} holds something that is not a checkpoint; give another --out")
+    if folder.exists() and any(folder.iterdir()):
+        header = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
+        if not isinstance(header, dict) or header.get("kind") != "generator":
+            raise RunConflict(f"{folder} holds something that is not a generator's checkpoint; give another --out")
     figures = pretrain_generator(
         loaded,
         folder,
@@ -314,9 +320,13 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: _say(str(message))
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # a full disk shows here, not when the interpreter ends
     except ArchgenError as error:
         sys.exit(_fail(str(error)))
     except OSError as error:  # a full disk, a folder without rights
+        _drop_output()
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            sys.exit(1)
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(_fail(f"{error.strerror or error}{where}; free space or check the path, nothing was overwritten"))
     except KeyboardInterrupt:
@@ -324,6 +334,9 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # the command line's own complaints have it
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, many lines
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(2)
         sys.exit(_fail(error.format_message()))
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -331,6 +344,14 @@ def main() -> None:
 def _fail(message: str) -> int:
     _say(" ".join(message.split()))
     return 2
+
+
+def _drop_output() -> None:
+    """Forget what standard output does not take, or the interpreter tries it again at its end and complains."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _wishes(
@@ -352,6 +373,8 @@ def _writable(out: Path | None) -> None:
         return
     if out.is_dir():
         raise RunConflict(f"{out} is a folder, expected the name of a file to write")
+    if out.exists() and not out.is_file():  # the file is renamed into place, which would replace /dev/null itself
+        raise RunConflict(f"{out} is a device or a pipe, expected the name of a file to write")
     parent = out.parent if out.parent.exists() else out.parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise RunConflict(f"{out} can not be written: {out.parent} is not a folder with write permission")

@@ -105,6 +105,8 @@ def choose(design: Design, study: Study) -> tuple[Trial, LatencyMeasurement]:
     Raises:
         Infeasible: There is no complete trial.
     """
+    if not study.trials:
+        raise Infeasible("no architecture is predicted to meet the bounds, so none was evaluated; raise the bound")
     trials = [t for t in study.trials if t.state == COMPLETE]
     if not trials:
         raise Infeasible("no evaluation gave a finite accuracy; look at trials.parquet, or lower the learning rate")

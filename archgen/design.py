@@ -30,6 +30,7 @@ from archgen.strategies import STRATEGIES
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Schedule, default_strategy, train
+from archgen.threads import single_threaded
 
 BOUNDED = ("latency_ms", "params", "flops")
 """Metrics that a design can bound."""
@@ -112,9 +113,8 @@ def design(
     """
     progress = progress or Progress()
     if not resume:
-        spaces.load(request.space)  # a wrong name or wrong data must not leave a folder behind
-        STRATEGIES[request.strategy]
-        data = _load(request)
+        _check(request)
+        data = load(request)
         return Design(RunFolder.create(out, asdict(request)), request, data, progress).run()
     run = RunFolder.open(out)
     try:
@@ -124,18 +124,30 @@ def design(
     if run.file("result.json").exists():
         result: dict[str, Any] = artifacts.read_json(run.file("result.json"))
         return result
-    return Design(run, request, _load(request), progress).run()
+    _check(request)
+    return Design(run, request, load(request), progress).run()
 
 
-def _load(request: DesignRequest) -> ImageData:
+def _check(request: DesignRequest) -> None:
+    """A wrong name or a damaged checkpoint must not leave a folder behind, nor show after the training only."""
+    space = spaces.load(request.space)
+    STRATEGIES[request.strategy]
+    if request.strategy == "generative":
+        pretrained_generator(space)
+
+
+def load(request: DesignRequest) -> ImageData:
+    """The images of a request."""
     return load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
 
 
 class Design:
     """The stages of one run; each leaves a file and is skipped when that file is there."""
 
-    def __init__(self, run: RunFolder, request: DesignRequest, data: ImageData, progress: Progress) -> None:
-        self.folder, self.request, self.data, self.progress = run, request, data, progress
+    def __init__(
+        self, run: RunFolder, request: DesignRequest, data: ImageData, progress: Progress | None = None
+    ) -> None:
+        self.folder, self.request, self.data, self.progress = run, request, data, progress or Progress()
         self.space = spaces.load(request.space)
         self.shape = (data.in_channels, data.image_size, data.image_size)
         self.network = {
@@ -274,7 +286,7 @@ class Design:
             key=self.space.canonical,
             **extra,
         )
-        with self.progress.bar("searching", self.request.budget) as bar:
+        with self.progress.bar("searching", self.request.budget) as bar, single_threaded():
             bar.update(len(study.trials))
             best = 0.0
 

@@ -110,7 +110,9 @@ class GuidedSampler:
         sampler = cls(space, pretrained_generator(space, generator, root))
         for folder in sorted((root / "predictors").glob(f"{name}-*")):
             if not folder.name.startswith("."):
-                metric = read_json(folder / "config.json").get("config", {}).get("metric")
+                header = read_json(folder / "config.json")
+                arguments = header.get("config") if isinstance(header, dict) else None
+                metric = arguments.get("metric") if isinstance(arguments, dict) else None
                 if not isinstance(metric, str):
                     raise InvalidCheckpoint(f"{folder} names no metric in its config.json; copy the checkpoint again")
                 sampler._folders[metric] = folder
@@ -241,7 +243,8 @@ def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: 
     """The committed generator of a space.
 
     Raises:
-        InvalidCheckpoint: There is none: train one with `archgen train generator`; or it is damaged.
+        InvalidCheckpoint: There is none: train one with `archgen train generator`; or it is damaged, or was trained
+            on another space.
     """
     folder = (root or config.checkpoints_dir()) / "generators" / f"{space.name}-{name}"
     if not folder.is_dir():
@@ -249,4 +252,9 @@ def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: 
             f"there is no {name} generator for {space.name} in {folder.parent}; "
             f"train one: archgen train generator --space {space.name}"
         )
-    return load_generator(folder)
+    generator = load_generator(folder)
+    if not (
+        torch.equal(generator.node_domain, space.node_domain) and torch.equal(generator.edge_domain, space.edge_domain)
+    ):
+        raise InvalidCheckpoint(f"{folder} was trained on another space than {space.name}; copy or train it again")
+    return generator

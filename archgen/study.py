@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pandas as pd
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from archgen.errors import InvalidObjective, RunConflict
 from archgen.evaluators.base import Evaluator, Measurement
@@ -77,12 +78,11 @@ class Study:
         self.directions = directions(objectives)
         if not self.directions:
             raise InvalidObjective("a search needs something to maximize or minimize; only bounds were given")
-        url = f"sqlite:///{storage}" if isinstance(storage, Path) else storage
         identity = {"space": space.name, "objectives": [repr(o) for o in objectives]}
         try:
             with _quiet_optuna():
                 self._study = optuna.create_study(
-                    storage=url,
+                    storage=_sqlite(storage) if isinstance(storage, Path) else storage,
                     study_name=name,
                     directions=["maximize" if o.sign > 0 else "minimize" for o in self.directions],
                     sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: strategies propose
@@ -94,12 +94,12 @@ class Study:
                     f"study '{name}' in {storage} is for {known['identity']}, asked for {identity}; "
                     "resume it with the same space and objectives, or use another place"
                 )
-            self._study.set_user_attr("identity", identity)
             self._trials = [self._from_optuna(t) for t in self._study.get_trials(deepcopy=False)]
+            self._study.set_user_attr("identity", identity)  # after the checks: a foreign study stays as it is
         except optuna.exceptions.DuplicatedStudyError:
             raise RunConflict(f"{storage} holds a study '{name}' already; resume it or use another place") from None
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ValueError) as error:
-            line = " ".join(str(error).split())[:160]
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as error:
+            line = " ".join(str(error.__cause__ or error).split())[:160]
             raise RunConflict(f"{storage} can not be used as a study database: {line}; check path and rights") from None
 
     @property
@@ -188,6 +188,11 @@ class Study:
         return pd.DataFrame(columns)
 
 
+def _sqlite(path: Path) -> optuna.storages.RDBStorage:
+    """A storage that closes its connection after each use; a pool would leave open files to the garbage collector."""
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"poolclass": NullPool})
+
+
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
     """No line for every study on standard error; the level is the caller's again afterwards."""
@@ -211,7 +216,8 @@ def search(
 ) -> list[Trial]:
     """Ask, evaluate, tell, until `budget` trials are in the study or the strategy has nothing left to propose.
 
-    A study with trials is continued: the strategy is told them first, and a batch that was cut off is finished.
+    A study with trials is continued: the strategy is told those it does not know yet, and a batch that was cut off is
+    finished.
 
     Args:
         study: Where trials are kept.
@@ -226,7 +232,7 @@ def search(
         All trials of the study.
     """
     pending = study.pending()
-    strategy.tell(study.trials)
+    strategy.tell(study.trials[len(strategy.trials) :])
     while len(study.trials) < budget:
         if not pending:
             pending = strategy.ask(min(batch, budget - len(study.trials)))

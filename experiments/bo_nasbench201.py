@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -47,6 +48,7 @@ def main() -> None:
     table, evaluator = pd.read_parquet(path).set_index("arch"), TabularEvaluator(space, path, needed=[metric])
     best = float(table[metric].max())
 
+    torch.set_num_threads(1)
     rows, curves = [], {name: [] for name in args.strategies}
     for name in args.strategies:
         extra = {"generator": pretrained_generator(space)} if name == "generative" else {}

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from archgen.errors import UnknownMetric
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
 from archgen.spaces import SearchSpace
+
+COUNTED = ("params", "flops")
 
 
 @PREDICTORS.register("count")
@@ -22,11 +25,16 @@ class Count(Predictor):
         metric: `params` or `flops`, plain numbers.
         network: Arguments of `space.build`; the published ones by default.
         simplify: Count the simplified architecture (what `archgen design` builds) instead of the published network.
+
+    Raises:
+        UnknownMetric: The metric is not one of the two.
     """
 
     def __init__(
         self, space: SearchSpace, metric: str, network: dict[str, int] | None = None, simplify: bool = True
     ) -> None:
+        if metric not in COUNTED:
+            raise UnknownMetric(metric, COUNTED)
         super().__init__(space, metric)
         self.simplify, self.network = simplify, dict(network or {})
 

@@ -58,7 +58,7 @@ class SearchStrategy(ABC):
 
     @abstractmethod
     def ask(self, n: int) -> list[Architecture]:
-        """Up to `n` new architectures; fewer only when the space has no more that the screen lets through."""
+        """Up to `n` new architectures; none only when the space has no more that the screen lets through."""
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn of finished trials, failed ones included."""

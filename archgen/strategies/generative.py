@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
@@ -12,6 +13,7 @@ from botorch.acquisition.objective import GenericMCObjective
 from botorch.models import ModelListGP
 from botorch.optim import optimize_acqf_discrete
 from botorch.sampling import SobolQMCNormalSampler
+from linear_operator.utils.warnings import NumericalWarning
 from scipy.stats import norm
 
 from archgen.generators import ArchitectureGuidance, Generator
@@ -72,7 +74,7 @@ class Generative(SearchStrategy):
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        told = self.complete
+        told = [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
             return self.fresh(want, lambda m: self._draw(m, noise), rng)
@@ -137,7 +139,9 @@ class Generative(SearchStrategy):
             sampler=SobolQMCNormalSampler(torch.Size([128]), seed=int(rng.integers(2**31))),
         )
         choices = self._objective.features(pool)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # candidates that compute the same have a singular joint covariance; the jitter that is announced mends it
+            warnings.simplefilter("ignore", NumericalWarning)
             chosen, _ = optimize_acqf_discrete(acquisition, q=n, choices=choices, max_batch_size=512, unique=True)
         archs: list[Architecture] = []
         for x in chosen:  # equal features may belong to several architectures: take one that is not taken yet

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from archgen import artifacts
-from archgen.errors import ArchgenError
+from archgen.errors import ArchgenError, InvalidCheckpoint
 
 Step = Callable[[tuple[Tensor, Tensor], np.random.Generator], dict[str, float]]
 Epoch = Callable[[torch.Generator], Iterable[tuple[Tensor, Tensor]]]
@@ -111,10 +111,15 @@ def _save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch
 
 def _restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     tensors = artifacts.read_tensors(path)
+    epochs = tensors.get("epochs")
+    if epochs is None or epochs.numel() != 1:
+        raise InvalidCheckpoint(f"{path} does not say how many epochs it was trained for; remove it to start anew")
     weights = {name[7:]: value for name, value in tensors.items() if name.startswith("module.")}
     artifacts.load_weights(module, weights, str(path))
     for name, parameter in module.named_parameters():
         momentum = tensors.get(f"momentum.{name}")
         if momentum is not None:
+            if momentum.shape != parameter.shape:
+                raise InvalidCheckpoint(f"{path}: the momentum of {name} has another shape; remove it to start anew")
             optimizer.state[parameter]["momentum_buffer"] = momentum
-    return int(tensors.get("epochs", torch.tensor(0)))
+    return int(epochs)
