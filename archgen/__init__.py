@@ -14,17 +14,18 @@ from archgen.errors import ArchgenError
 from archgen.objectives import Objective, at_least, at_most, maximize, minimize
 
 if TYPE_CHECKING:
-    from archgen.design import DesignRequest, design
+    from archgen.design import DesignRequest
     from archgen.graph import Architecture
     from archgen.sampler import GuidedSampler, Samples
     from archgen.spaces import load as load_space
 
-_LAZY = {  # imports of torch and friends wait until a name is used
+# Imports of torch and friends wait until a name is used. The function `design` is not among the names: its module has
+# the same name, and whoever imports that would turn one into the other.
+_LAZY = {
     "Architecture": ("archgen.graph", "Architecture"),
     "DesignRequest": ("archgen.design", "DesignRequest"),
     "GuidedSampler": ("archgen.sampler", "GuidedSampler"),
     "Samples": ("archgen.sampler", "Samples"),
-    "design": ("archgen.design", "design"),
     "load_space": ("archgen.spaces", "load"),
 }
 
@@ -37,7 +38,6 @@ __all__ = [
     "Samples",
     "at_least",
     "at_most",
-    "design",
     "load_space",
     "maximize",
     "minimize",

@@ -183,7 +183,7 @@ class Design:
         fit = {
             "measured": table["latency_ms"].tolist(),
             "predicted": self.latency_model.predict([self.space.parse(a) for a in table["arch"]]).mean.tolist(),
-            "rho": result["latency_predictor"]["rho"],
+            "rho": result["latency_predictor"].get("rho"),  # none where all that was held out is equal
         }
         write_report(self.folder.file("report.html"), result, frame, arch, self.space.computation(arch), fit)
 

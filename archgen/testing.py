@@ -298,18 +298,20 @@ def check_strategy(make: MakeStrategy, space: SearchSpace, *, rng: np.random.Gen
         batch: Architectures of a batch, at least 2.
     """
     measure = _synthetic(make(0, None), space, rng)
-    trials = _search(make(0, None), space, measure, batch)
+    lived = make(0, None)
+    trials = _search(lived, space, measure, batch, times=2)
     assert trials == _search(make(0, None), space, measure, batch), "the same seed gave another sequence"
-    others = [_search(make(seed, None), space, measure, batch) for seed in (1, 2)]
+    others = (_search(make(seed, None), space, measure, batch) for seed in (1, 2))
     assert any(trials != other for other in others), "other seeds gave the same sequence"
+    _check_resumed(make, trials, lived.ask(batch), batch)
 
     def fail(number: int, arch: Architecture) -> Trial:
         return Trial(number, arch, {}, 0.0, FAILED)
 
     _search(make(0, None), space, fail, batch)
-    mixed = _search(make(0, None), space, lambda i, arch: (measure, fail)[i % 2](i, arch), batch)
-    for known in (trials, mixed):
-        _check_resumed(make, known, batch)
+    lived = make(0, None)
+    mixed = _search(lived, space, lambda i, arch: (measure, fail)[i % 2](i, arch), batch)
+    _check_resumed(make, mixed, lived.ask(batch), batch)
     _check_screen(make, space, measure, rng, batch)
     if space.size <= LISTABLE:
         every = _search(make(0, None), space, measure, batch, rounds=space.size)
@@ -330,7 +332,9 @@ def _synthetic(strategy: SearchStrategy, space: SearchSpace, rng: np.random.Gene
     return measure
 
 
-def _search(strategy: SearchStrategy, space: SearchSpace, measure: Measure, batch: int, rounds: int = 5) -> list[Trial]:
+def _search(
+    strategy: SearchStrategy, space: SearchSpace, measure: Measure, batch: int, *, rounds: int = 4, times: int = 1
+) -> list[Trial]:
     trials: list[Trial] = []
     for _ in range(rounds):
         asked = strategy.ask(batch)
@@ -339,7 +343,8 @@ def _search(strategy: SearchStrategy, space: SearchSpace, measure: Measure, batc
         assert asked or len(trials) == space.size, f"ask gave nothing {after} in a space of {space.size}"
         assert len(set(asked)) == len(asked), f"ask gave an architecture twice in one batch {after}"
         assert not {t.arch for t in trials} & set(asked), f"ask gave an architecture that it was told of {after}"
-        assert strategy.ask(batch) == asked, f"ask changes state: a second one {after} gave another answer"
+        for _ in range(times - 1):
+            assert strategy.ask(batch) == asked, f"ask changes state: a second one {after} gave another answer"
         if not asked:
             break
         for arch in asked:
@@ -350,16 +355,12 @@ def _search(strategy: SearchStrategy, space: SearchSpace, measure: Measure, batc
     return trials
 
 
-def _check_resumed(make: MakeStrategy, trials: Sequence[Trial], batch: int) -> None:
-    lived = make(0, None)
-    for start in range(0, len(trials), batch):
-        lived.ask(batch)
-        lived.tell(trials[start : start + batch])
+def _check_resumed(make: MakeStrategy, trials: Sequence[Trial], expected: list[Architecture], batch: int) -> None:
     for cut in (0, len(trials) - 1):  # told at once, and in the middle of a batch
         resumed = make(0, None)
         resumed.tell(trials[:cut])
         resumed.tell(trials[cut:])
-        assert resumed.ask(batch) == lived.ask(batch), "told the trials of a study, ask goes on otherwise than before"
+        assert resumed.ask(batch) == expected, "told the trials of a study, ask goes on otherwise than before"
 
 
 def _check_screen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from archgen.registry import Registry
 GENERATORS: Registry[type[Generator]] = Registry("generator")
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """Tilts what a generator draws; a list of them multiplies their tilts."""
 

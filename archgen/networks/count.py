@@ -43,7 +43,7 @@ def count_network(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, 
     return {"params": float(sum(p.numel() for p in network.parameters())), "flops": total}
 
 
-def _flops(module: nn.Module, x: Tensor, out: Tensor) -> float:
+def _flops(module: nn.Module, x: Tensor, out: Tensor) -> int:
     if isinstance(module, nn.Conv2d):
         return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
     if isinstance(module, nn.Linear):

@@ -83,7 +83,7 @@ def train(
             losses = step(batch, rng)
             if not all(math.isfinite(value) for value in losses.values()):
                 raise ArchgenError(f"the loss became {losses} in epoch {number + 1}; lower the learning rate")
-            nn.utils.clip_grad_norm_((p for p in module.parameters() if p.grad is not None), schedule.clip)
+            nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], schedule.clip)
             optimizer.step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value / len(batches)

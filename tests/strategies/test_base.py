@@ -1,0 +1,182 @@
+"""What all strategies share: merit, the seed of an ask, and the hunt for architectures that are new."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from archgen.errors import InvalidObjective, UnknownName
+from archgen.graph import Architecture
+from archgen.objectives import Objective, at_least, at_most, maximize, minimize
+from archgen.spaces import CellSpace, SearchSpace
+from archgen.strategies import STRATEGIES, Random, SearchStrategy
+from archgen.study import COMPLETE, FAILED, Trial
+
+NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
+
+
+class Fixed(SearchStrategy):
+    """Proposes the same list again and again."""
+
+    proposals: Sequence[Architecture] = ()
+
+    def ask(self, n: int) -> list[Architecture]:
+        return self.fresh(n, lambda m: self.proposals, self.rng())
+
+
+def trial(arch: Architecture, number: int = 0, state: str = COMPLETE, **values: float) -> Trial:
+    return Trial(number, arch, values, 0.0, state)
+
+
+@pytest.fixture
+def arch(space: SearchSpace, rng: np.random.Generator) -> Architecture:
+    return space.sample(1, rng)[0]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ([], "one metric to maximize or minimize"),
+        ([at_most("latency_ms", 1.0)], "one metric to maximize or minimize"),
+        ([maximize("acc"), minimize("loss")], "one metric to maximize or minimize"),
+        ([maximize("acc"), minimize("acc")], "both maximized and minimized"),
+        ([maximize("acc"), at_least("m", 2.0), at_most("m", 1.0)], "can not be at least 2 and at most 1"),
+    ],
+)
+def test_wishes_that_no_strategy_can_serve_are_refused(
+    space: SearchSpace, wishes: list[Objective], message: str
+) -> None:
+    with pytest.raises(InvalidObjective, match=message):
+        Random(space, wishes)
+
+
+def test_an_unknown_strategy_gets_a_hint() -> None:
+    with pytest.raises(UnknownName, match="unknown search strategy 'evolutoin': did you mean 'evolution'"):
+        STRATEGIES["evolutoin"]
+
+
+def test_merit_puts_bounds_before_the_objective_and_failures_last(space: SearchSpace, arch: Architecture) -> None:
+    strategy = Random(space, [maximize("acc"), at_most("ms", 2.0), at_least("f", 10.0)])
+    ranked = [
+        trial(arch, acc=60.0, ms=2.0, f=10.0),
+        trial(arch, acc=50.0, ms=1.0, f=99.0),
+        trial(arch, acc=99.0, ms=2.5, f=10.0),  # 25 % over one bound
+        trial(arch, acc=98.0, ms=2.5, f=10.0),
+        trial(arch, acc=99.0, ms=2.5, f=9.0),  # 25 % and 10 %
+        trial(arch, acc=99.0, ms=2.0, f=5.0),  # 50 % under the other
+        trial(arch, state=FAILED),
+    ]
+    merits = [strategy.merit(t) for t in ranked]
+    assert merits == sorted(merits, reverse=True)
+    assert len(set(merits)) == len(merits)
+    assert [m[0] for m in merits] == pytest.approx([0, 0, -0.25, -0.25, -0.35, -0.5, -math.inf])
+
+
+def test_merit_of_a_minimized_metric_falls_with_it(space: SearchSpace, arch: Architecture) -> None:
+    strategy = Random(space, [minimize("loss")])
+    assert strategy.merit(trial(arch, loss=0.5)) > strategy.merit(trial(arch, loss=0.6))
+
+
+def test_a_bounded_metric_that_is_absent_or_nan_counts_as_the_worst_violation(
+    space: SearchSpace, arch: Architecture
+) -> None:
+    strategy = Random(space, [maximize("acc"), at_most("ms", 2.0)])
+    violating = strategy.merit(trial(arch, acc=1.0, ms=1e9))
+    assert strategy.merit(trial(arch, acc=99.0)) < violating
+    assert strategy.merit(trial(arch, acc=99.0, ms=math.nan)) < violating
+
+
+def test_a_bound_of_zero_measures_violation_absolutely(space: SearchSpace, arch: Architecture) -> None:
+    strategy = Random(space, [maximize("acc"), at_least("margin", 0.0)])
+    assert strategy.merit(trial(arch, acc=1.0, margin=-0.5)) == (-0.5, 1.0)
+
+
+def test_complete_leaves_failed_trials_out(space: SearchSpace, arch: Architecture) -> None:
+    strategy = Random(space, [maximize("acc")])
+    good, bad = trial(arch, acc=1.0), trial(arch, 1, FAILED)
+    strategy.tell([good, bad])
+    assert strategy.complete == [good]
+    assert strategy.trials == [good, bad]
+
+
+def test_the_generator_of_an_ask_depends_on_the_seed_and_the_trials_told(
+    space: SearchSpace, arch: Architecture
+) -> None:
+    def draw(seed: int, told: int) -> float:
+        strategy = Random(space, [maximize("acc")], seed=seed)
+        strategy.tell([trial(arch, i, acc=0.0) for i in range(told)])
+        return float(strategy.rng().random())
+
+    assert draw(0, 0) == draw(0, 0)
+    assert len({draw(seed, told) for seed in range(3) for told in range(3)}) == 9
+
+
+def test_the_default_key_tells_architectures_apart_and_canonical_merges_equal_functions(
+    space: SearchSpace, rng: np.random.Generator
+) -> None:
+    archs = Random(space, [maximize("acc")]).ask(600)
+    assert len(set(archs)) == 600
+    assert len({space.canonical(a) for a in archs}) < 600
+    merged = Random(space, [maximize("acc")], key=space.canonical)
+    first = merged.ask(150)
+    merged.tell([trial(a, i, acc=0.0) for i, a in enumerate(first)])
+    both = first + merged.ask(150)
+    assert len({space.canonical(a) for a in both}) == 300
+
+
+def test_a_failed_architecture_is_not_proposed_again(space: SearchSpace, arch: Architecture) -> None:
+    strategy = Fixed(space, [maximize("acc")])
+    strategy.proposals = [arch]
+    assert strategy.ask(1) == [arch]
+    strategy.tell([trial(arch, state=FAILED)])
+    assert strategy.ask(1) != [arch]
+
+
+def test_proposals_come_first_in_their_order_and_the_space_fills_up(
+    space: SearchSpace, rng: np.random.Generator
+) -> None:
+    strategy = Fixed(space, [maximize("acc")])
+    strategy.proposals = space.sample(3, rng)
+    asked = strategy.ask(5)
+    assert asked[:3] == strategy.proposals
+    assert len(set(asked)) == 5
+
+
+def test_a_needle_is_found_by_listing_the_space(space: SearchSpace) -> None:
+    """One architecture of 15,625: draws alone would find it in an ask with probability below 4 %."""
+    needle = space.enumerate()[9_876]
+    strategy = Fixed(space, [maximize("acc")], screen=lambda archs: [a == needle for a in archs])
+    assert strategy.ask(1) == [needle]
+    strategy.tell([trial(needle, acc=1.0)])
+    assert strategy.ask(1) == []
+
+
+def test_a_space_too_large_to_list_gives_up_without_listing(space: SearchSpace) -> None:
+    assert isinstance(space, CellSpace)
+    huge = CellSpace("huge", 6, space.roles, NETWORK)
+    asked: list[int] = []
+
+    def screen(archs: Sequence[Architecture]) -> list[bool]:
+        asked.append(len(archs))
+        return [False] * len(archs)
+
+    assert Random(huge, [maximize("acc")], screen=screen).ask(2) == []
+    assert 0 < sum(asked) < 2_000
+
+
+def test_the_screen_is_asked_only_for_what_is_new(space: SearchSpace, rng: np.random.Generator) -> None:
+    known, new = space.sample(2, rng)
+    seen: list[Architecture] = []
+
+    def screen(archs: Sequence[Architecture]) -> list[bool]:
+        seen.extend(archs)
+        return [True] * len(archs)
+
+    strategy = Fixed(space, [maximize("acc")], screen=screen)
+    strategy.proposals = [known, new]
+    strategy.tell([trial(known, acc=1.0)])
+    assert strategy.ask(1) == [new]
+    assert seen == [new]

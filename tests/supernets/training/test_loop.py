@@ -1,0 +1,289 @@
+"""The training loop: its schedule, its checkpoints, and that a resumed training is the uninterrupted one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archgen import artifacts
+from archgen.data import Split, batches, load_data
+from archgen.errors import ArchgenError, InvalidCheckpoint
+from archgen.spaces import CellSpace
+from archgen.supernets import CellSupernet
+from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, Uniform, train
+
+ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted"}
+NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
+SPACE = CellSpace("small", 3, ROLES, NETWORK)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_data("digits", limit=200).train
+
+
+def fresh(seed: int = 0) -> CellSupernet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return CellSupernet(SPACE, NETWORK)
+
+
+def run(net: CellSupernet, split: Split, epochs: int, **options: object) -> None:
+    train(
+        net,
+        lambda batch, rng: Uniform().step(net, batch, rng),
+        lambda generator: batches(split, 32, generator=generator, augmented=True),
+        Schedule(epochs, lr=0.05),
+        seed=3,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+class Killed(Exception):
+    """What stops a training in these tests."""
+
+
+def kill_after(epoch: int) -> Callable[[int, dict[str, float]], None]:
+    def on_epoch(number: int, losses: dict[str, float]) -> None:
+        if number == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+# -- schedule
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.01, 0.02, 0.045, 0.06, 0.25, 0.5, 0.9, 0.999])
+def test_the_rate_warms_up_over_a_twentieth_and_falls_as_a_cosine(progress: float) -> None:
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    warm_up = 20 * progress
+    expected = warm_up if warm_up < cosine else cosine
+    assert Schedule(1).factor(progress) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_rate_ends_at_zero_and_is_never_above_its_peak() -> None:
+    factors = [Schedule(1).factor(p) for p in np.linspace(0, 1, 1001)]
+    assert factors[0] == factors[-1] == Schedule(1).factor(1.5) == 0
+    assert 0.98 < max(factors) <= 1
+
+
+def test_each_step_uses_the_rate_at_its_middle() -> None:
+    """With gradient 1 and no momentum to speak of, the first step moves a bias by exactly (1 + 0.9) x rate."""
+    net = nn.Linear(1, 1)
+    start = net.bias.item()
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        net.bias.grad = torch.ones(1)
+        return {"loss": 0.0}
+
+    data = [(torch.zeros(1, 1), torch.zeros(1))]
+    schedule = Schedule(1, lr=0.2, weight_decay=0.5)
+    train(net, step, lambda generator: data, schedule, seed=0)
+    assert start - net.bias.item() == pytest.approx(1.9 * 0.2 * schedule.factor(0.5), rel=1e-5)
+
+
+def test_weights_decay_and_biases_do_not() -> None:
+    net = nn.Linear(2, 1)
+    weight, bias = net.weight.detach().clone(), net.bias.detach().clone()
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        for parameter in net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return {"loss": 0.0}
+
+    schedule = Schedule(1, lr=0.1, weight_decay=0.3)
+    train(net, step, lambda generator: [(torch.zeros(1), torch.zeros(1))], schedule, seed=0)
+    torch.testing.assert_close(net.weight.detach(), weight * (1 - 1.9 * 0.1 * schedule.factor(0.5) * 0.3))
+    assert torch.equal(net.bias.detach(), bias)
+
+
+def test_large_gradients_are_clipped() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    start = net.weight.item()
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        net.weight.grad = torch.full((1, 1), 1e6)
+        return {"loss": 0.0}
+
+    schedule = Schedule(1, lr=0.1, weight_decay=0.0, clip=2.0)
+    train(net, step, lambda generator: [(torch.zeros(1), torch.zeros(1))], schedule, seed=0)
+    assert start - net.weight.item() == pytest.approx(1.9 * 0.1 * schedule.factor(0.5) * 2.0, rel=1e-4)
+
+
+# -- training
+
+
+@pytest.mark.parametrize("strategy", [Uniform(), Sandwich(random=1)], ids=["uniform", "sandwich"])
+def test_training_lowers_the_loss(strategy: TrainingStrategy) -> None:
+    roles = {"none": "zero", "skip_connect": "identity", "nor_conv_3x3": "weighted"}
+    learning = CellSpace("learning", 3, roles, {**NETWORK, "channels": 8}, ("skip_connect", "nor_conv_3x3"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = CellSupernet(learning, {})
+    images = load_data("digits", limit=400).train
+    losses: list[float] = []
+    train(
+        net,
+        lambda batch, rng: strategy.step(net, batch, rng),
+        lambda generator: batches(images, 16, generator=generator),
+        Schedule(8),
+        seed=3,
+        on_epoch=lambda number, mean: losses.append(next(iter(mean.values()))),
+    )
+    assert len(losses) == 8
+    assert np.mean(losses[-2:]) < 0.7 * losses[0]  # of seeds 0 to 2 the worst reaches 0.57
+    assert not net.training
+
+
+def test_epochs_are_numbered_from_one_and_losses_are_means_over_the_batches() -> None:
+    net = nn.Linear(1, 1)
+    values = iter([1.0, 3.0, 5.0, 7.0])
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        return {"loss": next(values)}
+
+    seen: list[tuple[int, dict[str, float]]] = []
+    data = [(torch.zeros(1, 1), torch.zeros(1))] * 2
+    train(net, step, lambda g: data, Schedule(2), seed=0, on_epoch=lambda n, losses: seen.append((n, losses)))
+    assert seen == [(1, {"loss": 2.0}), (2, {"loss": 6.0})]
+
+
+def test_the_seed_decides_order_and_paths(split: Split) -> None:
+    def draws(seed: int) -> list[tuple[float, int]]:
+        net, drawn = nn.Linear(1, 1), []
+
+        def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+            drawn.append((batch[0].sum().item(), int(rng.integers(2**31))))
+            return {"loss": 0.0}
+
+        train(net, step, lambda g: batches(split, 32, generator=g), Schedule(2), seed=seed)
+        return drawn
+
+    assert draws(1) == draws(1)
+    assert draws(1) != draws(2)
+    first, second = np.array_split(np.array(draws(1)), 2)
+    assert not np.array_equal(first, second), "two epochs in the same order"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_training_before_the_weights_are_spoilt(value: float) -> None:
+    net = nn.Linear(1, 1)
+    before = net.weight.detach().clone()
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        F.mse_loss(net(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
+        return {"loss": value}
+
+    data = [(torch.ones(1, 1), torch.ones(1, 1))]
+    with pytest.raises(ArchgenError, match=r"the loss became .*(nan|inf).* in epoch 1; lower the learning rate"):
+        train(net, step, lambda generator: data, Schedule(1), seed=0)
+    assert torch.equal(net.weight.detach(), before)
+
+
+# -- checkpoints
+
+
+@pytest.mark.parametrize(("epochs", "killed", "kept"), [(4, 2, 2), (23, 5, 4)], ids=["saved then", "saved before"])
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one_to_the_bit(
+    split: Split, tmp_path: Path, epochs: int, killed: int, kept: int
+) -> None:
+    whole = fresh()
+    run(whole, split, epochs, checkpoint=tmp_path / "whole.safetensors")
+    path = tmp_path / "part.safetensors"
+    with pytest.raises(Killed):
+        run(fresh(), split, epochs, checkpoint=path, on_epoch=kill_after(killed))
+    assert int(artifacts.read_tensors(path)["epochs"]) == kept
+    numbers: list[int] = []
+    resumed = fresh(seed=1)  # other initial weights: all must come from the checkpoint
+    run(resumed, split, epochs, checkpoint=path, on_epoch=lambda number, losses: numbers.append(number))
+    assert numbers == list(range(kept + 1, epochs + 1))
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_finished_training_is_only_read(split: Split, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    first, again = fresh(), fresh(seed=1)
+    run(first, split, 1, checkpoint=path)
+    written = path.read_bytes()
+
+    def never(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        raise AssertionError("trained again")
+
+    train(again, never, lambda generator: [], Schedule(1), seed=3, checkpoint=path)
+    assert path.read_bytes() == written
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert not again.training
+
+
+def test_a_checkpoint_is_optional(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(fresh(), split, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _no_tensors(path: Path) -> None:
+    path.write_bytes(b"hello")
+
+
+def _of_another_network(path: Path) -> None:
+    other = CellSupernet(SPACE, {**NETWORK, "channels": 8})
+    tensors = {f"module.{name}": value for name, value in other.state_dict().items()}
+    artifacts.write_tensors(path, {**tensors, "epochs": torch.tensor(1)})
+
+
+def _bare_weights(path: Path) -> None:
+    artifacts.write_tensors(path, fresh().state_dict())
+
+
+def _without_epochs(path: Path) -> None:
+    tensors = artifacts.read_tensors(path)
+    del tensors["epochs"]
+    artifacts.write_tensors(path, tensors)
+
+
+def _foreign_momentum(path: Path) -> None:
+    tensors = artifacts.read_tensors(path)
+    name = next(name for name in tensors if name.startswith("momentum."))
+    artifacts.write_tensors(path, {**tensors, name: torch.zeros(1, 2, 3)})
+
+
+@pytest.mark.parametrize(
+    "damage", [_truncated, _no_tensors, _of_another_network, _bare_weights, _without_epochs, _foreign_momentum]
+)
+def test_a_truncated_or_foreign_checkpoint_is_refused_and_left_as_it_is(
+    split: Split, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "supernet.safetensors"
+    run(fresh(), split, 1, checkpoint=path)
+    damage(path)
+    content = path.read_bytes()
+    with pytest.raises(InvalidCheckpoint, match=r"supernet\.safetensors") as caught:
+        run(fresh(), split, 2, checkpoint=path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_no_epoch_reads_more_than_the_batches_of_its_own_generator() -> None:
+    """Epochs depend on seed and number only: the generator of each is new."""
+    states: list[int] = []
+
+    def epoch(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        states.append(generator.initial_seed())
+        yield torch.zeros(1, 1), torch.zeros(1)
+
+    net = nn.Linear(1, 1)
+    train(net, lambda batch, rng: {"loss": 0.0}, epoch, Schedule(3), seed=5)
+    assert len(set(states)) == 3

@@ -1,0 +1,258 @@
+"""The end of a design: which trial wins, and that fine-tuning never hands back something worse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from archgen import delivery
+from archgen.data import ImageData, Split, load_data
+from archgen.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, accuracy, batch_size, choose, finetune
+from archgen.design import Design, DesignRequest
+from archgen.errors import Infeasible
+from archgen.evaluators.base import Measurement
+from archgen.graph import Architecture
+from archgen.hardware import LatencyMeasurement
+from archgen.objectives import maximize
+from archgen.progress import Progress
+from archgen.spaces import SearchSpace
+from archgen.study import Study
+from archgen.supernets import Supernet, make_supernet
+
+# -- which trial wins
+
+
+@dataclass
+class Bench:
+    """Stands for a design whose measurements are made up: `(median, upper end)` in ms by architecture."""
+
+    bound: float | None
+    latency: dict[Architecture, tuple[float, float]]
+    asked: list[list[Architecture]] = field(default_factory=list)
+
+    @property
+    def request(self) -> DesignRequest:
+        return DesignRequest("digits", "nasbench201", {} if self.bound is None else {"latency_ms": self.bound})
+
+    def measure(self, archs: list[Architecture]) -> list[LatencyMeasurement]:
+        self.asked.append(list(archs))
+        return [LatencyMeasurement(m, m - (high - m), high, 0.0, 1) for m, high in (self.latency[a] for a in archs)]
+
+
+def study_of(space: SearchSpace, figures: list[tuple[float, float] | None]) -> tuple[Study, list[Architecture]]:
+    """A study of `(val_acc, val_loss)`, None for a failed evaluation."""
+    archs = list(dict.fromkeys(space.sample(3 * len(figures) + 3, np.random.default_rng(0))))[: len(figures)]
+    study = Study(space, [maximize("val_acc")])
+    measured = [
+        Measurement({}, 0.1, "diverged") if f is None else Measurement({"val_acc": f[0], "val_loss": f[1]}, 0.1)
+        for f in figures
+    ]
+    study.record(archs, measured)
+    return study, archs
+
+
+def winner(
+    space: SearchSpace,
+    figures: list[tuple[float, float] | None],
+    latency: list[tuple[float, float]],
+    bound: float | None,
+) -> tuple[int, Bench]:
+    """Number of the trial that is chosen, and the bench."""
+    study, archs = study_of(space, figures)
+    bench = Bench(bound, dict(zip(archs, latency, strict=True)))
+    trial, measured = choose(cast(Design, bench), study)
+    assert measured.latency_ms == bench.latency[trial.arch][0], "another trial's measurement"
+    return trial.number, bench
+
+
+FAST, SLOW, UNSURE = (1.0, 1.1), (3.0, 3.1), (1.9, 2.1)  # against a bound of 2 ms
+
+
+def test_the_most_accurate_trial_wins(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3), (90, 0.1)], [FAST] * 3, 2.0)[0] == 1
+
+
+def test_the_loss_breaks_ties(space: SearchSpace) -> None:
+    assert winner(space, [(95, 0.4), (95, 0.2), (95, 0.3), (90, 0.1)], [FAST] * 4, 2.0)[0] == 1
+
+
+def test_what_is_slower_than_the_bound_is_passed_over(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3), (90, 0.1)], [FAST, SLOW, FAST], 2.0)[0] == 2
+
+
+def test_the_whole_interval_must_be_within_the_bound(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3)], [FAST, UNSURE], 2.0)[0] == 0
+
+
+def test_an_interval_that_ends_at_the_bound_is_within(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3)], [FAST, (1.9, 2.0)], 2.0)[0] == 1
+
+
+def test_with_none_for_sure_the_best_whose_median_is_within_wins(space: SearchSpace) -> None:
+    assert winner(space, [(99, 0.1), (80, 1.0), (85, 1.0)], [SLOW, UNSURE, UNSURE], 2.0)[0] == 2
+
+
+def test_with_none_within_the_fastest_is_handed_back(space: SearchSpace) -> None:
+    assert winner(space, [(99, 0.1), (80, 1.0), (85, 1.0)], [(4.0, 5.0), (3.0, 3.1), (3.5, 3.6)], 2.0)[0] == 1
+
+
+def test_without_a_bound_on_latency_accuracy_alone_decides(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3)], [FAST, (900.0, 950.0)], None)[0] == 1
+
+
+def test_failed_trials_are_not_measured(space: SearchSpace) -> None:
+    number, bench = winner(space, [None, (80, 1.0), None], [FAST] * 3, 2.0)
+    assert number == 1
+    assert [len(batch) for batch in bench.asked] == [1]
+
+
+def test_the_best_are_measured_a_few_at_a_time_and_no_more_than_needed(space: SearchSpace) -> None:
+    accuracies: list[tuple[float, float] | None] = [(float(i), 1.0) for i in range(40)]
+    latency = [SLOW] * 40
+    latency[40 - MEASURED_AT_ONCE - 2] = FAST  # in the second handful
+    number, bench = winner(space, accuracies, latency, 2.0)
+    assert number == 40 - MEASURED_AT_ONCE - 2
+    assert [len(batch) for batch in bench.asked] == [MEASURED_AT_ONCE] * 2
+
+
+def test_measuring_ends_after_the_first_thirty(space: SearchSpace) -> None:
+    accuracies: list[tuple[float, float] | None] = [(float(i), 1.0) for i in range(40)]
+    latency = [SLOW] * 10 + [(9.0, 9.1)] * 30  # the faster ones are the least accurate ten
+    number, bench = winner(space, accuracies, latency, 2.0)
+    assert number >= 10
+    assert sum(map(len, bench.asked)) == MEASURED_AT_MOST == 30
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ([], "no architecture is predicted to meet the bounds, so none was evaluated; raise the bound"),
+        ([None, None], "no evaluation gave a finite accuracy; look at trials.parquet"),
+    ],
+    ids=["nothing evaluated", "all failed"],
+)
+def test_without_a_complete_trial_it_says_why(space: SearchSpace, figures: list[Any], message: str) -> None:
+    study, _ = study_of(space, figures)
+    with pytest.raises(Infeasible, match=message):
+        choose(cast(Design, Bench(2.0, {})), study)
+
+
+# -- fine-tuning
+
+
+@dataclass
+class Bare:
+    """What `finetune` reads of a design."""
+
+    data: ImageData
+    request: DesignRequest
+    progress: Progress = field(default_factory=Progress)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Bare:
+    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}, finetune_epochs=4))
+
+
+@pytest.fixture
+def supernet(space: SearchSpace) -> Supernet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make_supernet(space, cells=1, channels=4, classes=10, in_channels=1, image_size=8)
+
+
+@pytest.fixture
+def study(space: SearchSpace) -> Study:
+    arch = space.parse("|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|")
+    study = Study(space, [maximize("val_acc")])
+    study.record([arch], [Measurement({"val_acc": 10.0, "val_loss": 2.3}, 0.1)])
+    return study
+
+
+def inherited(bare: Bare, supernet: Supernet, study: Study) -> nn.Module:
+    arch = study.trials[0].arch
+    supernet.recalibrate(arch, [bare.data.train.images[:1024]])
+    return supernet.subnet(arch)
+
+
+def on_validation(bare: Bare, network: nn.Module) -> tuple[float, float]:
+    return accuracy(network, bare.data.validation.images, bare.data.validation.labels)
+
+
+def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = inherited(bare, supernet, study)
+    before = on_validation(bare, start)
+    real, started = delivery.train, {}
+
+    def train(network: nn.Module, *args: Any, **options: Any) -> None:
+        started.update({name: value.clone() for name, value in network.state_dict().items()})
+        real(network, *args, **options)
+
+    monkeypatch.setattr(delivery, "train", train)
+    network, val_acc = finetune(cast(Design, bare), supernet, study.trials[0])
+    assert all(torch.equal(value, started[name]) for name, value in start.state_dict().items())
+    assert val_acc == on_validation(bare, network)[0]
+    assert val_acc > before[0], "a few epochs on random weights must help"
+    assert not network.training
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, 1e-3], ids=["untrained", "wrong", "as right, but less sure"])
+def test_inherited_weights_are_kept_when_training_makes_them_worse(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    start = inherited(bare, supernet, study)
+    images = bare.data.validation.images
+    with torch.no_grad():  # labels that the inherited weights get right, all of them
+        known = replace(bare.data, validation=Split(images, start.eval()(images).argmax(-1)))
+    right = Bare(known, bare.request)
+    before = on_validation(right, start)
+    assert before[0] == 100
+
+    def spoil(network: nn.Module, *args: Any, **options: Any) -> None:
+        with torch.no_grad():
+            network.classifier.weight.mul_(factor)  # type: ignore[union-attr, operator]
+            network.classifier.bias.mul_(factor)  # type: ignore[union-attr, operator]
+
+    monkeypatch.setattr(delivery, "train", spoil)
+    network, val_acc = finetune(cast(Design, right), supernet, study.trials[0])
+    assert val_acc == 100
+    assert on_validation(right, network) == before
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, start.state_dict()[name]), name
+
+
+def test_the_supernet_keeps_its_weights(bare: Bare, supernet: Supernet, study: Study) -> None:
+    weights = {name: value.clone() for name, value in supernet.named_parameters()}
+    finetune(cast(Design, bare), supernet, study.trials[0])
+    assert all(torch.equal(value, weights[name]) for name, value in supernet.named_parameters())
+
+
+# -- figures
+
+
+def test_accuracy_is_in_percent_and_the_loss_in_nats() -> None:
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, 5.0, 0.0]])
+    labels = torch.tensor([0, 1, 2, 0])
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).train()
+    got = accuracy(network, logits[:, :, None, None], labels, size=3)
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    by_hand = np.mean([math.log(sum(math.exp(v) for v in row)) - row[label] for row, label in rows])
+    assert got == (75.0, pytest.approx(by_hand, rel=1e-6))
+    assert got[1] == pytest.approx(F.cross_entropy(logits, labels).item())
+    assert not network.training
+
+
+@pytest.mark.parametrize(("images", "expected"), [(20, 16), (240, 30), (1079, 128), (50_000, 128)])
+def test_an_epoch_has_eight_steps_where_the_images_suffice(images: int, expected: int) -> None:
+    part = Split(torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long))
+    data = ImageData("x", part, part, part, ("a", "b"), (0.0,), (1.0,), False)
+    assert batch_size(data) == expected
