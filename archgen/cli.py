@@ -158,7 +158,12 @@ def search_command(
         def show(trial: Trial) -> None:
             bar.update()
 
-        search(trials, proposer, table, budget=budget, batch=batch, seed=seed, on_trial=show)
+        try:
+            search(trials, proposer, table, budget=budget, batch=batch, seed=seed, on_trial=show)
+        except KeyboardInterrupt:
+            hint = "nothing is kept without --study" if study is None else "go on with the same command and --resume"
+            _say(f"interrupted; {hint}")
+            raise typer.Exit(130) from None
     frame = trials.to_frame(table.metrics)
     _write_frame(frame, out)
     good = [t for t in trials.trials if t.state == COMPLETE and all_met(wishes, t.values)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, batches, load_data
@@ -157,7 +158,7 @@ class Design:
             "in_channels": data.in_channels,
             "image_size": data.image_size,
         }
-        self.device = OnnxLatency(self.shape, threads=request.threads)
+        self.device = self._device()
 
     def run(self) -> dict[str, Any]:
         self.progress.note(self.data.describe())
@@ -189,6 +190,14 @@ class Design:
 
     # -- latency ----------------------------------------------------------------------------------------------------
 
+    def _device(self) -> OnnxLatency:
+        """The runtime with one reference for the whole run, so that early and late measurements can be compared."""
+        archs = self._to_measure()
+        path = self.folder.file("latency.parquet")
+        earlier = float(pd.read_parquet(path)["reference_ms"].iloc[0]) if path.exists() else None
+        (reference,) = self._build(archs[len(archs) // 2 : len(archs) // 2 + 1])
+        return OnnxLatency(self.shape, threads=self.request.threads, reference=reference, reference_ms=earlier)
+
     def latency(self) -> LatencyPredictor:
         """Measure about 40 architectures, fit the predictor, and refuse a bound that nothing can meet."""
         path = self.folder.file("latency.parquet")
@@ -196,6 +205,7 @@ class Design:
             archs = self._to_measure()
             rows = [asdict(measured) for measured in self.measure(archs)]
             table = pd.DataFrame([{"arch": self.space.format(a), **row} for a, row in zip(archs, rows, strict=True)])
+            table["reference_ms"] = self.device.reference_ms
             artifacts.write_atomic(path, lambda p: table.to_parquet(p, index=False))
         table = pd.read_parquet(path)
         archs, y = [self.space.parse(text) for text in table["arch"]], table["latency_ms"].to_numpy(dtype=float)
@@ -213,13 +223,13 @@ class Design:
 
     def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
         """Latency of the simplified networks with fresh weights; values do not change how long a network takes."""
-        networks = []
+        keys = [self.space.format(self.space.simplify(arch)) for arch in archs]
+        return self.device.measure(self._build(archs), seed=self.request.seed, keys=keys, progress=self.progress)
+
+    def _build(self, archs: Sequence[Architecture]) -> list[nn.Module]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.request.seed)
-            for arch in archs:
-                networks.append(self.space.build(self.space.simplify(arch), **self.network).eval())
-        keys = [self.space.format(self.space.simplify(arch)) for arch in archs]
-        return self.device.measure(networks, seed=self.request.seed, keys=keys, progress=self.progress)
+            return [self.space.build(self.space.simplify(arch), **self.network).eval() for arch in archs]
 
     def _to_measure(self) -> list[Architecture]:
         """Distinct architectures at equal steps of FLOPs, so that the fit sees the whole range."""

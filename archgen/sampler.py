@@ -26,6 +26,8 @@ from archgen.predictors.counts import Count
 from archgen.spaces import SearchSpace
 
 ROUNDS = 40
+MISSED = 30.0
+"""Log-weight that an exactly predicted bound costs where it is missed; directions do not outweigh it."""
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,13 @@ class GuidedSampler:
             total = np.zeros(len(archs))
             for wish in wishes:
                 predictor = self.predictor(wish.metric)
-                if wish.is_bound:
-                    total += predictor.log_probability(archs, wish)
+                centre, spread = self._scale(wish.metric)
+                if wish.bound is not None:
+                    log_p = predictor.log_probability(archs, wish)
+                    gap = wish.sign * (wish.bound - predictor.predict(archs).mean) / spread
+                    # an exact count that misses its bound says nothing of the way there: the distance does
+                    total += np.where(np.isneginf(log_p), -MISSED - self.strength * gap, log_p)
                 else:
-                    centre, spread = self._scale(wish.metric)
                     total += self.strength * wish.sign * (predictor.predict(archs).mean - centre) / spread
             return total
 

@@ -33,7 +33,9 @@ class OnnxLatency:
         rounds: Times each network is timed, at least 5; the interval narrows with its square root.
         block_ms: Length of one timing, ms; shorter networks run several times in it.
         reference: What the machine's speed is judged by; None takes the first network of each `measure`.
-            Give one to make several calls of `measure` comparable in `drift`.
+            With one given, all calls of `measure` report for the speed that the machine had in the first, so their
+            results can be compared although it may be busier, or cooler, later.
+        reference_ms: What the reference took in an earlier session, to report for that speed; None measures it.
 
     Attributes:
         drift: Relative spread of the reference over the rounds of the last `measure`; 0 before.
@@ -56,6 +58,7 @@ class OnnxLatency:
         rounds: int = 30,
         block_ms: float = 2.0,
         reference: nn.Module | None = None,
+        reference_ms: float | None = None,
     ) -> None:
         for name, value, least in (("threads", threads, 1), ("batch", batch, 1), ("rounds", rounds, 5)):
             if value < least:
@@ -65,6 +68,7 @@ class OnnxLatency:
         self.shape, self.threads, self.batch = shape, threads, batch
         self.rounds, self.block_ms, self.reference = rounds, block_ms, reference
         self.drift, self.unsteady = 0.0, False
+        self.reference_ms = reference_ms
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._reference_session: onnxruntime.InferenceSession | None = None
 
@@ -119,7 +123,9 @@ class OnnxLatency:
             progress.note(f"the machine's speed varied by {timing.drift:.0%}; latencies are measured once more")
             timing = min(timing, self._time(runs[:-1], runs[-1], rng, progress), key=lambda t: t.drift)
         self.drift, self.unsteady = timing.drift, timing.drift > UNSTEADY
-        return timing.measurements(rng)
+        if self.reference is not None and self.reference_ms is None:
+            self.reference_ms = float(np.median(timing.reference))
+        return timing.measurements(rng, self.reference_ms)
 
     def _prepare(
         self,

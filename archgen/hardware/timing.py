@@ -32,7 +32,7 @@ class Timing:
     """Raw times of `r` rounds of `n` candidates.
 
     Args:
-        blocks: Mean time of one run in each block, ms, `r x n`.
+        blocks: Median time of one run in each block, ms, `r x n`.
         reference: Median time of one run of the reference in each round, ms, `r`.
         runs: Runs in each block of each candidate, `n`.
     """
@@ -47,17 +47,22 @@ class Timing:
         low, median, high = np.percentile(self.reference, [25, 50, 75])
         return float((high - low) / median)
 
-    def corrected(self) -> Floats:
-        """Block times divided by how slow the reference was in the same round, ms, `r x n`."""
-        corrected: Floats = self.blocks * (np.median(self.reference) / self.reference)[:, None]
+    def corrected(self, reference_ms: float | None = None) -> Floats:
+        """Block times divided by how slow the reference was in the same round, ms, `r x n`.
+
+        Args:
+            reference_ms: What the reference takes at the speed to report for; its median here by default.
+        """
+        usual = np.median(self.reference) if reference_ms is None else reference_ms
+        corrected: Floats = self.blocks * (usual / self.reference)[:, None]
         return corrected
 
-    def measurements(self, rng: np.random.Generator) -> list[LatencyMeasurement]:
+    def measurements(self, rng: np.random.Generator, reference_ms: float | None = None) -> list[LatencyMeasurement]:
         """Median over rounds of the corrected times, its bootstrap interval and its spread, a candidate each."""
         rounds = len(self.blocks)
         resamples = rng.integers(rounds, size=(_RESAMPLES, rounds))
         measured = []
-        for times, runs in zip(self.corrected().T, self.runs, strict=True):
+        for times, runs in zip(self.corrected(reference_ms).T, self.runs, strict=True):
             low, high = np.percentile(np.median(times[resamples], axis=1), [2.5, 97.5])
             first, median, third = np.percentile(times, [25, 50, 75])
             measured.append(
@@ -125,7 +130,12 @@ def _runs_of(run: Callable[[], object], block_ms: float, clock: Callable[[], int
 
 
 def _time(run: Callable[[], object], count: int, clock: Callable[[], int]) -> float:
-    start = clock()
+    """Median time of one of `count` runs, ms.
+
+    Not their mean: when another process gets the core for a few milliseconds, one run in the block pays for it all.
+    """
+    stamps = [clock()]
     for _ in range(count):
         run()
-    return (clock() - start) / count / 1e6
+        stamps.append(clock())
+    return float(np.median(np.diff(stamps))) / 1e6

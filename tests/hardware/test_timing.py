@@ -147,3 +147,32 @@ def test_a_collector_that_was_off_before_stays_off():
 def test_drift_is_the_relative_spread_of_the_reference():
     reference = np.array([1.0, 1.0, 2.0, 3.0, 3.0])
     assert Timing(np.ones((5, 1)), reference, (1,)).drift == pytest.approx((3.0 - 1.0) / 2.0)
+
+
+def test_a_later_and_slower_call_reports_for_the_speed_of_the_first():
+    first = measure(Machine(slow=lambda now: 1.0), [0.2, 0.4])
+    later = measure(Machine(slow=lambda now: 1.5), [0.2, 0.4])
+    usual = float(np.median(first.reference))
+    raw = [m.latency_ms for m in later.measurements(np.random.default_rng(0))]
+    scaled = [m.latency_ms for m in later.measurements(np.random.default_rng(0), usual)]
+    assert raw == pytest.approx([0.3, 0.6], rel=1e-3)
+    assert scaled == pytest.approx([0.2, 0.4], rel=1e-3)
+
+
+def test_one_preempted_run_does_not_move_its_block():
+    # Every 50th run anywhere waits 5 ms for the core: the mean of a block of 20 runs would be off by half.
+    machine = Machine()
+    plain = machine.network
+
+    def network(name, cost_ms):
+        run = plain(name, cost_ms)
+
+        def sometimes():
+            run()
+            machine.now += 5.0 if len(machine.calls) % 50 == 0 else 0.0
+
+        return sometimes
+
+    machine.network = network
+    latency = [m.latency_ms for m in measure(machine, [0.05, 0.2]).measurements(np.random.default_rng(0))]
+    assert latency == pytest.approx([0.05, 0.2], rel=1e-3)

@@ -1,0 +1,235 @@
+"""Bayesian optimisation with the generator as its inner optimiser: it learns, it respects bounds, it beats random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from archgen.evaluators import Evaluator, Measurement, TabularEvaluator
+from archgen.generators import DiscreteFlow, Generator, Guidance
+from archgen.graph import Architecture, GraphBatch
+from archgen.objectives import Objective, all_met, at_least, at_most, maximize, minimize
+from archgen.sampler import pretrained_generator
+from archgen.spaces import SearchSpace
+from archgen.strategies import Generative, Random
+from archgen.study import COMPLETE, FAILED, Study, Trial, search
+
+
+@pytest.fixture(scope="module")
+def flow(space: SearchSpace) -> DiscreteFlow:
+    """Small and untrained: it prefers some operations, but draws all."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2, candidates=8).eval()
+
+
+def ops_count(space: SearchSpace, arch: Architecture, op: str) -> int:
+    return space.simplify(arch).ops.count(op)
+
+
+class Counted(Evaluator):
+    """`merit`: live operations count, residuals multiply the convolutions, and every edge has a taste of its own.
+
+    The best 1 % of the space has 11.3 and more, the best architecture 13.9; half of the space is below 1.3.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        taste = np.random.default_rng(1).normal(0, 0.4, (len(space.variables), 5))
+        self.taste = dict(zip(space.variables, taste, strict=True))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("merit", "cost")
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        return [Measurement(self.values(arch), 0.0) for arch in archs]
+
+    def values(self, arch: Architecture) -> dict[str, float]:
+        live = self.space.simplify(arch)
+        large, small, skip, none = (
+            live.ops.count(op) for op in ("nor_conv_3x3", "nor_conv_1x1", "skip_connect", "none")
+        )
+        merit = large + 0.5 * small - 0.5 * none + 1.5 * min(large, 3) * min(skip, 2)
+        merit += sum(self.taste[name][i] for name, i in self.space.to_choices(live).items())
+        return {"merit": float(merit), "cost": 9.0 * large + small}
+
+
+def told(
+    strategy: Generative, evaluator: Counted, archs: Sequence[Architecture], **instead: float
+) -> list[Architecture]:
+    """Tell the strategy of the architectures; `instead` replaces or adds values."""
+    start = len(strategy.trials)
+    strategy.tell([Trial(start + i, a, {**evaluator.values(a), **instead}, 0.0) for i, a in enumerate(archs)])
+    return list(archs)
+
+
+def make(space: SearchSpace, flow: Generator, wishes: Sequence[Objective], **options: Any) -> Generative:
+    return Generative(space, wishes, generator=flow, **{"initial": 4, "pool": 12, "steps": 3, **options})
+
+
+def test_the_first_architectures_are_the_generators_own(space: SearchSpace) -> None:
+    """A generator that knows one operation only: whatever comes from it has no other, what the space fills in has."""
+
+    class OneOperation(DiscreteFlow):
+        def sample(self, n: int, *, guidance: Sequence[Guidance] = (), **options: Any) -> GraphBatch:
+            assert not guidance, "nothing is known yet"
+            choices = np.random.default_rng(options["steps"]).integers(2, size=(n, 6))
+            names = list(space.variables)
+            return space.encode([space.from_choices(dict(zip(names, map(int, c), strict=True))) for c in choices])
+
+    one = OneOperation(space.node_domain, space.edge_domain, width=8, layers=1, heads=2)
+    asked = make(space, one, [maximize("merit")], initial=12).ask(12)
+    assert len(asked) == 12
+    assert {op for arch in asked for op in arch.ops[1:-1]} == {"none", "skip_connect"}
+
+
+def test_the_unguided_start_ends_after_the_initial_trials(space: SearchSpace, flow: DiscreteFlow) -> None:
+    strategy, evaluator = make(space, flow, [maximize("merit")], initial=6), Counted(space)
+    sizes = []
+    for _ in range(3):
+        sizes.append(len(told(strategy, evaluator, strategy.ask(4))))
+    assert sizes == [4, 2, 4]
+
+
+def test_failures_do_not_count_as_knowledge_and_do_not_stop_the_start(space: SearchSpace, flow: DiscreteFlow) -> None:
+    strategy = make(space, flow, [maximize("merit")], initial=3)
+    for i in range(5):
+        (arch,) = strategy.ask(4)[:1]
+        strategy.tell([Trial(i, arch, {}, 0.0, FAILED)])
+    assert len(strategy.ask(4)) == 1  # one after the other until something succeeds
+
+
+@pytest.mark.parametrize(("wish", "share"), [(maximize("merit"), 0.9), (minimize("merit"), 0.7)])
+def test_what_is_asked_after_learning_is_better_than_what_was_seen(
+    space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator, wish: Objective, share: float
+) -> None:
+    """40 uniform draws teach what pays: 8 proposals are on average better than most of the draws.
+
+    In 8 tries with other draws the mean beat 97 to 100 % of them (minimize: 78 to 100 %); for uniform proposals it
+    would beat the shares demanded here with probability below 0.01 (minimize: 0.06).
+    """
+    strategy, evaluator = make(space, flow, [wish], pool=24), Counted(space)
+    seen = [wish.sign * evaluator.values(arch)["merit"] for arch in told(strategy, evaluator, space.sample(40, rng))]
+    asked = [wish.sign * evaluator.values(arch)["merit"] for arch in strategy.ask(8)]
+    assert np.mean(asked) > np.quantile(seen, share)
+
+
+def test_a_batch_is_diverse(space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator) -> None:
+    """Pending points push the next one away: with a key of functions, no two of a batch compute the same."""
+    strategy = make(space, flow, [maximize("merit")], key=space.canonical)
+    told(strategy, Counted(space), space.sample(20, rng))
+    asked = strategy.ask(6)
+    known = {space.canonical(t.arch) for t in strategy.trials}
+    assert len({space.canonical(arch) for arch in asked} - known) == 6
+
+
+def test_bounds_are_learnt_and_kept(space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator) -> None:
+    """Of uniform draws 48 % cost at most 9; merit pulls the other way. 40 draws teach the bound (nearly a count)."""
+    evaluator = Counted(space)
+    bound = at_most("cost", 9.0)
+    bounded = make(space, flow, [maximize("merit"), bound], pool=24)
+    free = make(space, flow, [maximize("merit")], pool=24)
+    draws = space.sample(40, rng)
+    within = []
+    for strategy in (bounded, free):
+        told(strategy, evaluator, draws)
+        within.append(sum(bound.met(evaluator.values(arch)["cost"]) for arch in strategy.ask(8)))
+    assert within[0] >= 6 > within[1]
+
+
+def test_with_nothing_within_the_bounds_yet_the_search_goes_towards_them(
+    space: SearchSpace, flow: DiscreteFlow
+) -> None:
+    evaluator = Counted(space)
+    wishes = [maximize("merit"), at_least("cost", 36.0)]
+    draws = [a for a in space.sample(120, np.random.default_rng(3)) if evaluator.values(a)["cost"] < 30][:40]
+    strategy = make(space, flow, wishes, pool=24)
+    told(strategy, evaluator, draws)
+    assert not any(all_met(wishes, t.values) for t in strategy.trials)
+    costs = [evaluator.values(arch)["cost"] for arch in strategy.ask(8)]
+    assert np.mean(costs) > 2 * np.mean([t.values["cost"] for t in strategy.trials])
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_trial_without_the_bounded_metric_does_not_stop_the_search(
+    space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator, value: float | None
+) -> None:
+    strategy = make(space, flow, [maximize("merit"), at_most("latency_ms", 3.0)])
+    archs = space.sample(8, rng)
+    for i, arch in enumerate(archs):
+        known = {"latency_ms": float(i)} if i % 2 else ({} if value is None else {"latency_ms": value})
+        strategy.tell([Trial(i, arch, {"merit": float(i), **known}, 0.0)])
+    asked = strategy.ask(3)
+    assert len(asked) == 3
+    assert not set(asked) & set(archs)
+
+
+def test_equal_values_everywhere_do_not_stop_the_search(
+    space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator
+) -> None:
+    strategy = make(space, flow, [maximize("merit"), at_most("cost", 3.0)])
+    archs = told(strategy, Counted(space), space.sample(8, rng), merit=10.0, cost=3.0)
+    assert len(set(strategy.ask(3)) - set(archs)) == 3
+
+
+@pytest.mark.parametrize("keep", [3, 200])
+def test_only_what_the_screen_lets_through_is_asked(
+    space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator, keep: int
+) -> None:
+    allowed = set(space.sample(keep, rng))
+    strategy = make(space, flow, [maximize("merit")], screen=lambda archs: [a in allowed for a in archs])
+    told(strategy, Counted(space), [a for a in space.sample(12, rng) if a not in allowed])
+    asked = strategy.ask(4)
+    assert len(asked) == min(keep, 4)
+    assert set(asked) <= allowed
+
+
+# -- against random search at the same budget --------------------------------------------------------------------
+
+
+def mean_best(
+    make: Callable[[int], Random | Generative], evaluator: Evaluator, seeds: Sequence[int], budget: int
+) -> float:
+    best = []
+    for seed in seeds:
+        strategy = make(seed)
+        study = Study(strategy.space, [strategy.objective])
+        trials = search(study, strategy, evaluator, budget=budget, batch=4)
+        assert [t.state for t in trials] == [COMPLETE] * budget
+        best.append(max(strategy.merit(t) for t in trials)[1])
+    return float(np.mean(best))
+
+
+def test_generative_beats_random_search_on_counts_with_an_interaction(space: SearchSpace) -> None:
+    """Mean best of 3 seeds at a budget of 28.
+
+    Over 12 seeds the best has mean 13.1 and standard deviation 1.6 (random: 9.7 and 1.8), so the gap of two means of
+    3 is 3.4 with a standard deviation of 1.4: it would miss 0.5 for other seeds in about 2 of 100 cases.
+    """
+    evaluator, generator = Counted(space), pretrained_generator(space)
+    wishes, options = [maximize("merit")], {"initial": 8, "pool": 24, "steps": 4}
+    ours = mean_best(
+        lambda s: Generative(space, wishes, generator=generator, seed=s, **options), evaluator, [0, 1, 2], 28
+    )
+    control = mean_best(lambda s: Random(space, wishes, seed=s), evaluator, [0, 1, 2], 28)
+    assert ours >= control + 0.5
+
+
+def test_generative_beats_random_search_on_the_published_table(space: SearchSpace, tables: Path) -> None:
+    """NAS-Bench-201, CIFAR-100 validation accuracy, budget 40, batch 4, mean of 2 seeds.
+
+    Random search at this budget has mean 70.8 and standard deviation 0.8; the best of the table is 73.49.
+    """
+    metric = "cifar100_val_acc"
+    table = TabularEvaluator(space, tables / "nasbench201" / "accuracy.parquet", needed=[metric])
+    generator, wishes = pretrained_generator(space), [maximize(metric)]
+    ours = mean_best(lambda s: Generative(space, wishes, generator=generator, seed=s), table, [0, 1], 40)
+    control = mean_best(lambda s: Random(space, wishes, seed=s), table, [0, 1], 40)
+    assert ours >= control
