@@ -15,7 +15,7 @@ from torch import nn
 from archgen import artifacts, spaces
 from archgen.data import ImageData, batches, load_data
 from archgen.delivery import batch_size, deliver
-from archgen.errors import Infeasible, InvalidObjective, RunConflict, UnknownMetric
+from archgen.errors import Infeasible, InvalidArchitecture, InvalidObjective, RunConflict, UnknownMetric
 from archgen.evaluators import Annotated, SupernetEvaluator
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement, OnnxLatency
@@ -33,6 +33,7 @@ from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Schedule, default_strategy, train
 from archgen.threads import single_threaded
 
+LATENCIES = "latency.parquet"
 BOUNDED = ("latency_ms", "params", "flops")
 """Metrics that a design can bound."""
 
@@ -180,7 +181,7 @@ class Design:
     def _report(self, result: dict[str, Any], study: Study) -> None:
         frame = study.to_frame()
         arch = self.space.parse(result["winner"]["arch"])
-        table = pd.read_parquet(self.folder.file("latency.parquet"))
+        table = pd.read_parquet(self.folder.file(LATENCIES))
         fit = {
             "measured": table["latency_ms"].tolist(),
             "predicted": self.latency_model.predict([self.space.parse(a) for a in table["arch"]]).mean.tolist(),
@@ -193,21 +194,38 @@ class Design:
     def _device(self) -> OnnxLatency:
         """The runtime with one reference for the whole run, so that early and late measurements can be compared."""
         archs = self._to_measure()
-        path = self.folder.file("latency.parquet")
-        earlier = float(pd.read_parquet(path)["reference_ms"].iloc[0]) if path.exists() else None
+        table = self._measured()
+        earlier = None if table is None else float(table["reference_ms"].iloc[0])
         (reference,) = self._build(archs[len(archs) // 2 : len(archs) // 2 + 1])
         return OnnxLatency(self.shape, threads=self.request.threads, reference=reference, reference_ms=earlier)
 
+    def _measured(self) -> pd.DataFrame | None:
+        """The latencies that this run has measured, None before it has."""
+        path = self.folder.file(LATENCIES)
+        if not path.exists():
+            return None
+        try:
+            table = pd.read_parquet(path)
+            archs = [self.space.parse(text) for text in table["arch"]]
+            if not archs or not (table[["latency_ms", "reference_ms"]].to_numpy(dtype=float) > 0).all():
+                raise ValueError("not a latency in each row")
+        except (OSError, ValueError, KeyError, InvalidArchitecture) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise RunConflict(
+                f"{path} is damaged or of another version ({reason}); remove it to measure anew"
+            ) from None
+        return table
+
     def latency(self) -> LatencyPredictor:
         """Measure about 40 architectures, fit the predictor, and refuse a bound that nothing can meet."""
-        path = self.folder.file("latency.parquet")
-        if not path.exists():
+        table = self._measured()
+        if table is None:
             archs = self._to_measure()
             rows = [asdict(measured) for measured in self.measure(archs)]
             table = pd.DataFrame([{"arch": self.space.format(a), **row} for a, row in zip(archs, rows, strict=True)])
             table["reference_ms"] = self.device.reference_ms
-            artifacts.write_atomic(path, lambda p: table.to_parquet(p, index=False))
-        table = pd.read_parquet(path)
+            frame = table
+            artifacts.write_atomic(self.folder.file(LATENCIES), lambda p: frame.to_parquet(p, index=False))
         archs, y = [self.space.parse(text) for text in table["arch"]], table["latency_ms"].to_numpy(dtype=float)
         predictor = LatencyPredictor(self.space, "latency_ms")
         held_out = predictor.holdout(archs, y, seed=self.request.seed)

@@ -358,6 +358,7 @@ def test_a_truncated_table_is_refused(listed: Path) -> None:
 
 def pretended(self: Design, archs: list[Architecture]) -> list[LatencyMeasurement]:
     """A latency that follows from the FLOPs: measuring is tested elsewhere, and exports take their time."""
+    self.device.reference_ms = 1.0
     flops = [self.space.count(self.space.simplify(arch), **self.network)["flops"] for arch in archs]
     return [LatencyMeasurement(f * 1e-6, f * 0.9e-6, f * 1.1e-6, 0.0, 1) for f in flops]
 

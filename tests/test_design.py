@@ -229,7 +229,7 @@ def test_latencies_are_measured_on_distinct_architectures_over_the_whole_range(
     run: Finished, space: SearchSpace
 ) -> None:
     table = pd.read_parquet(run.folder / "latency.parquet")
-    assert list(table.columns) == ["arch", "latency_ms", "low_ms", "high_ms", "spread_ms", "runs"]
+    assert list(table.columns) == ["arch", "latency_ms", "low_ms", "high_ms", "spread_ms", "runs", "reference_ms"]
     assert len(table) == REQUEST.measured
     archs = [space.parse(text) for text in table["arch"]]
     assert len({space.canonical(arch) for arch in archs}) == REQUEST.measured
@@ -349,6 +349,25 @@ def test_a_truncated_checkpoint_of_the_supernet_is_refused(run: Finished, tmp_pa
     with pytest.raises(InvalidCheckpoint, match=r"supernet\.safetensors is not a whole safetensors file"):
         design(REQUEST, folder, resume=True)
     assert path.stat().st_size == 5000
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another version", "another space", "not measured"])
+def test_a_damaged_or_foreign_table_of_latencies_is_refused(run: Finished, tmp_path: Path, damage: str) -> None:
+    path = begun(tmp_path / "run", run) / "latency.parquet"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        changed = {
+            "another version": lambda table: table.drop(columns="reference_ms"),
+            "another space": lambda table: table.assign(arch="0_1_2"),
+            "not measured": lambda table: table.assign(latency_ms=np.nan),
+        }[damage](pd.read_parquet(path))
+        changed.to_parquet(path, index=False)
+    before = contents(tmp_path / "run")
+    with pytest.raises(RunConflict, match=r"latency\.parquet is damaged or of another version .*; remove it") as caught:
+        design(REQUEST, tmp_path / "run", resume=True)
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path / "run") == before
 
 
 # -- bounds that nothing can meet

@@ -28,7 +28,6 @@ SMALL: dict[str, dict[str, Any]] = {
 """Arguments with which a member begins to learn within the few batches of the check."""
 
 WISHES: dict[str, list[Objective]] = {
-    "maximize": [maximize("acc")],
     "minimize": [minimize("loss")],
     "within bounds": [maximize("acc"), at_most("latency_ms", 3.0), at_least("margin", -1.0)],
 }
