@@ -144,7 +144,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
             network,
             step,
             lambda g: batches(data.train, batch_size(data), generator=g, augmented=True, flip=data.flip),
-            Schedule(epochs=request.finetune_epochs, lr=0.05),
+            Schedule(epochs=request.finetune_epochs, lr=0.2),  # inherited weights are a compromise: leave their basin
             seed=request.seed,
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
         )
