@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from archgen.supernets.training import Schedule, default_strategy, train
 from archgen.threads import single_threaded
 
 LATENCIES = "latency.parquet"
+SUPERNET = "supernet.safetensors"
 BOUNDED = ("latency_ms", "params", "flops")
 """Metrics that a design can bound."""
 
@@ -117,7 +119,13 @@ def design(
     if not resume:
         _check(request)
         data = load(request)
-        return Design(RunFolder.create(out, asdict(request)), request, data, progress).run()
+        run = RunFolder.create(out, asdict(request))
+        try:
+            return Design(run, request, data, progress).run()
+        except Infeasible:
+            if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
+                shutil.rmtree(out)
+            raise
     run = RunFolder.open(out)
     try:
         request = DesignRequest(**run.state["request"])
@@ -163,10 +171,12 @@ class Design:
 
     def run(self) -> dict[str, Any]:
         self.progress.note(self.data.describe())
+        predictors: dict[str, Predictor] = {m: Count(self.space, m, self.network) for m in ("params", "flops")}
         with self.folder.stage("latency"):
+            self._check_reachable(predictors)
             self.latency_model = self.latency()
-        predictors: dict[str, Predictor] = {"latency_ms": self.latency_model}
-        predictors |= {metric: Count(self.space, metric, self.network) for metric in ("params", "flops")}
+            predictors["latency_ms"] = self.latency_model
+            self._check_reachable(predictors)
         with self.folder.stage("supernet"):
             supernet = self.supernet()
         with self.folder.stage("search"):
@@ -217,7 +227,7 @@ class Design:
         return table
 
     def latency(self) -> LatencyPredictor:
-        """Measure about 40 architectures, fit the predictor, and refuse a bound that nothing can meet."""
+        """Measure about 40 architectures and fit the predictor."""
         table = self._measured()
         if table is None:
             archs = self._to_measure()
@@ -236,7 +246,6 @@ class Design:
             f"latency predictor: held-out rho {held_out['rho']:.3f} on {held_out['n_test']} architectures"
         )
         predictor.fit(archs, y)
-        self._check_reachable(predictor)
         return predictor
 
     def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
@@ -259,16 +268,14 @@ class Design:
         places = np.linspace(0, len(archs) - 1, min(self.request.measured, len(archs))).round().astype(int)
         return [archs[order[i]] for i in places]
 
-    def _check_reachable(self, latency: LatencyPredictor) -> None:
-        """Raise `Infeasible` when the bounds are below the smallest network, before anything is trained."""
+    def _check_reachable(self, predictors: dict[str, Predictor]) -> None:
+        """Raise `Infeasible` when a bound is below the smallest prediction, before anything is trained."""
         rng = np.random.default_rng(self.request.seed)
         archs = [a for a in self.space.sample(4096, rng) if self.space.computation(a).edges]
         for metric, bound in self.request.at_most.items():
-            if metric == "latency_ms":
-                fast = archs[int(np.argmin(latency.predict(archs).mean))]
-                least = self.measure([fast])[0].latency_ms if latency.predict([fast]).mean[0] > bound else 0.0
-            else:
-                least = float(Count(self.space, metric, self.network).predict(archs).mean.min())
+            if metric not in predictors:
+                continue
+            least = float(predictors[metric].predict(archs).mean.min())
             if least > bound:
                 raise Infeasible(
                     f"no architecture of {self.space.name} meets {metric} at most {bound:g} here: the smallest that "
@@ -293,7 +300,7 @@ class Design:
                 ),
                 schedule,
                 seed=self.request.seed,
-                checkpoint=self.folder.file("supernet.safetensors"),
+                checkpoint=self.folder.file(SUPERNET),
                 on_epoch=lambda epoch, losses: bar.update(1, **losses),
             )
         return supernet

@@ -1,6 +1,6 @@
 """The README's pictures: accuracy against latency of a run, and its winner's cell.
 
-    python experiments/pictures.py runs/demo
+python experiments/pictures.py runs/demo
 """
 
 from __future__ import annotations

@@ -21,12 +21,13 @@ ENUMERABLE = 1_000_000
 """A table of a space of at most so many points must list them all, unless it is searched as a partial one."""
 
 COST = "cost_seconds"
+NOT_METRICS = ("index", "trial")  # numbers of rows: of the published tables, of a search that was written before
 
 
 class TabularEvaluator(Evaluator):
     """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
 
-    Every numeric column is a metric, except `index`, columns without a name, and `cost_seconds`: the cost of each
+    Every numeric column is a metric, except `index`, `trial`, columns without a name, and `cost_seconds`: the cost of each
     measurement where the table has it. A metric that is NaN or infinite in a row is left out of that row's values.
 
     Args:
@@ -59,7 +60,9 @@ class TabularEvaluator(Evaluator):
             and not pd.api.types.is_bool_dtype(dtype)
             and not pd.api.types.is_complex_dtype(dtype)
         ]
-        self._metrics = tuple(n for n in numeric if n not in ("arch", "index", COST) and not n.startswith("Unnamed: "))
+        self._metrics = tuple(
+            n for n in numeric if n not in ("arch", *NOT_METRICS, COST) and not n.startswith("Unnamed: ")
+        )
         for name in needed:
             self._check_needed(frame, name)
         if not self._metrics:
@@ -125,7 +128,7 @@ class TabularEvaluator(Evaluator):
         return rows
 
     def _check_needed(self, frame: pd.DataFrame, name: str) -> None:
-        if name in frame.columns and name not in (*self._metrics, "arch", "index", COST):
+        if name in frame.columns and name not in (*self._metrics, "arch", *NOT_METRICS, COST):
             wrong = pd.to_numeric(frame[name].astype(str), errors="coerce").isna().to_numpy()
             wrong = wrong if wrong.any() else ~wrong  # a column of numbers that are stored as text
             _refuse(
