@@ -208,7 +208,7 @@ def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
     assert not network.training
 
 
-@pytest.mark.parametrize("factor", [0.0, -1.0, 1e-3], ids=["untrained", "wrong", "as right, but less sure"])
+@pytest.mark.parametrize("factor", [0.0, -1.0], ids=["untrained", "wrong"])
 def test_inherited_weights_are_kept_when_training_makes_them_worse(
     bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:

@@ -27,7 +27,7 @@ NOT_METRICS = ("index", "trial")  # numbers of rows: of the published tables, of
 class TabularEvaluator(Evaluator):
     """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
 
-    Every numeric column is a metric, except `index`, `trial`, columns without a name, and `cost_seconds`: the cost of each
+    Every numeric column is a metric, except `index`, `trial`, columns without a name, and `cost_seconds`: the cost of a
     measurement where the table has it. A metric that is NaN or infinite in a row is left out of that row's values.
 
     Args:
