@@ -324,7 +324,7 @@ def main() -> None:
     warnings.simplefilter("always", ArchgenWarning)
     warnings.showwarning = lambda message, *_, **__: _say(str(message))
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="archgen", standalone_mode=False)
         sys.stdout.flush()  # a full disk shows here, not when the interpreter ends
     except ArchgenError as error:
         sys.exit(_fail(str(error)))
