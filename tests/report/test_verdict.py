@@ -1,0 +1,42 @@
+"""What the report says in words, against closed forms and a hand-made result."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from archgen.report.verdict import Facts, number, seconds_in_words, verdict, wilson_interval
+
+
+def result(latency: float) -> dict[str, Any]:
+    met = latency <= 0.06
+    bound = {"metric": "latency_ms", "sense": "at_most", "bound": 0.06, "value": latency, "met": met}
+    winner = {"arch": "a", "val_acc": 98.0, "test_acc": 97.5, "latency_ms": latency, "latency_interval": [0.05, 0.058]}
+    return {"winner": winner, "met": met, "constraints": [bound], "evaluations": 10, "data": {"name": "d", "test": 400}}
+
+
+def test_wilsons_interval_is_scipys() -> None:
+    low, high = wilson_interval(97.5, 400)
+    exact = binomtest(390, 400).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((100 * exact.low, 100 * exact.high), abs=1e-2)
+
+
+@pytest.mark.parametrize("value", [None, "1", math.nan, math.inf, [1]])
+def test_only_finite_numbers_are_numbers(value: object) -> None:
+    assert number(value) is None
+    assert number(1.5) == 1.5
+
+
+def test_seconds_are_said_in_the_units_that_fit() -> None:
+    assert [seconds_in_words(s) for s in (41, 280, 7500)] == ["41 s", "4 min 40 s", "2 h 5 min"]
+
+
+@pytest.mark.parametrize(("latency", "met"), [(0.055, True), (0.07, False)])
+def test_the_verdict_follows_the_measured_bound(latency: float, met: bool) -> None:
+    said = verdict(Facts(result(latency), pd.DataFrame()))
+    assert said.met is met
+    assert said.headline != verdict(Facts(result(0.125 - latency), pd.DataFrame())).headline
