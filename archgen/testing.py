@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from archgen.errors import ArchgenError, InvalidArchitecture
 from archgen.generators.base import GENERATORS, Generator, load_generator
@@ -111,24 +111,51 @@ def _check_encoding(space: SearchSpace, archs: list[Architecture]) -> None:
     both = batch.node_mask[:, :, None] & batch.node_mask[:, None, :]
     assert not bool((states & ~space.edge_domain & both[..., None]).any()), "encode: an edge outside edge_domain"
     assert space.decode(batch) == archs, "decode(encode(archs)) is not archs"
+    _check_projection(space, batch)
     assert space.decode(space.encode([])) == [], "decode(encode([])) is not empty"
+
+
+def _check_projection(space: SearchSpace, batch: GraphBatch) -> None:
+    """What any generator may draw inside the domains must decode after `project`; valid graphs stay as they are."""
+    noise = torch.Generator().manual_seed(0)
+    b, (n, k) = len(batch), space.node_domain.shape
+    uniform = GraphBatch(
+        (space.node_domain / space.node_domain.sum(-1, keepdim=True)).expand(b, n, k).clone(),
+        (space.edge_domain[..., 1] / space.edge_domain.sum(-1)).expand(b, n, n).triu(1).clone(),
+        torch.ones(b, n, dtype=torch.bool),
+    )
+    ops = torch.multinomial(uniform.ops.view(b * n, k), 1, generator=noise).view(b, n)
+    edges = (torch.rand(b, n, n, generator=noise) < uniform.edges).float()
+    wild = GraphBatch(nn.functional.one_hot(ops, k).float(), edges, uniform.node_mask)
+    repaired = space.project(wild, uniform, generator=noise)
+    lost = sum(arch is None for arch in space.decode(repaired))
+    assert lost == 0, f"project: {lost} of {b} graphs drawn inside the domains still do not decode"
+    kept = [i for i, arch in enumerate(space.decode(wild)) if arch is not None]
+    same = all(torch.equal(repaired.edges[i], edges[i]) and torch.equal(repaired.ops[i], wild.ops[i]) for i in kept)
+    assert same, "project changed a graph that decodes"
+    assert not space.free or len(kept) == b, "free is True, but some graphs inside the domains do not decode"
 
 
 def _check_variation(space: SearchSpace, a: Architecture, b: Architecture, rng: np.random.Generator) -> None:
     mutant = space.mutate(a, rng)
     _check_valid(space, mutant, "mutate")
-    assert _differences(space, a, mutant) == 1, f"mutate changed {_differences(space, a, mutant)} choices, not one"
+    changed = _differences(space, a, mutant)
+    assert changed == 1 if space.free else changed > 0, f"mutate changed {changed} choices, not one"
     child = space.crossover(a, b, rng)
     _check_valid(space, child, "crossover")
     first, second = space.to_choices(a), space.to_choices(b)
     foreign = [name for name, value in space.to_choices(child).items() if value not in (first[name], second[name])]
-    assert not foreign, f"crossover: the choice of {foreign} comes from neither parent"
+    assert not (space.free and foreign), f"crossover: the choice of {foreign} comes from neither parent"
     near = space.neighbours(a)
     expected = sum(len(values) - 1 for values in space.variables.values())
-    assert len(set(near)) == len(near) == expected, f"expected {expected} distinct neighbours, got {len(set(near))}"
+    assert len(set(near)) == len(near), f"neighbours: {len(near) - len(set(near))} are named twice"
+    assert len(near) == expected if space.free else 0 < len(near) <= expected, (
+        f"expected {expected} distinct neighbours, got {len(near)}"
+    )
     for neighbour in near:
         _check_valid(space, neighbour, "neighbours")
-        assert _differences(space, a, neighbour) == 1, "a neighbour differs in more than one choice"
+        assert neighbour != a, "neighbours: an architecture is its own neighbour"
+        assert not space.free or _differences(space, a, neighbour) == 1, "a neighbour differs in more than one choice"
 
 
 def _differences(space: SearchSpace, a: Architecture, b: Architecture) -> int:
@@ -143,10 +170,12 @@ def _small_network(space: SearchSpace) -> dict[str, int]:
 def _check_network(space: SearchSpace, arch: Architecture, network: dict[str, int]) -> None:
     text = space.format(arch)
     arguments = {**space.network_defaults, **network}
-    size, classes = arguments.get("image_size", 32), arguments.get("classes", 10)
-    images = torch.linspace(-1, 1, 2 * arguments.get("in_channels", 3) * size**2).view(2, -1, size, size)
+    classes = arguments.get("classes", 10)
+    inputs = space.example_input(2, **network)
+    if inputs.is_floating_point():
+        inputs = torch.linspace(-1, 1, inputs.numel()).view_as(inputs)
     with torch.no_grad():
-        logits = space.build(arch, **network).eval()(images)
+        logits = space.build(arch, **network).eval()(inputs)
     assert logits.shape == (2, classes), f"logits of '{text}' are {tuple(logits.shape)}, expected (2, {classes})"
     assert bool(torch.isfinite(logits).all()), f"logits of '{text}' are not finite"
     for chosen in ({}, network):

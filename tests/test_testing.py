@@ -36,7 +36,7 @@ SPACES: dict[str, tuple[str, Callable[..., Any], str]] = {
     "mutate twice": ("mutate", lambda s, a, rng: s.sample(1, rng)[0], "mutate changed"),
     "crossover invents": ("crossover", lambda s, a, b, rng: s.sample(1, rng)[0], "neither parent"),
     "neighbours miss one": ("neighbours", lambda s, a: s.neighbours(a)[1:], "neighbours"),
-    "neighbours twice": ("neighbours", lambda s, a: [s.neighbours(a)[0], *s.neighbours(a)[:-1]], "distinct"),
+    "neighbours twice": ("neighbours", lambda s, a: [s.neighbours(a)[0], *s.neighbours(a)[:-1]], "named twice"),
     "simplify cuts all": ("simplify", lambda s, a: s.from_operations([s.zero] * 6), "canonical form"),
     "decode gives up": ("decode", lambda s, batch: [None] * len(batch), "decode"),
     "build misses classes": ("build", lambda s, a, **n: s.build(a, **{**n, "classes": 4}), "logits"),

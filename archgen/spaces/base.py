@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tomllib
 from abc import ABC, abstractmethod
@@ -49,6 +50,8 @@ class SearchSpace(ABC):
     """The smallest and the largest architecture where the space has an order, else None."""
     network_defaults: dict[str, int]
     """Keyword arguments of `build` and their published values."""
+    free: bool = True
+    """Whether every combination of states that the domains allow is a point of its own; else see `project`."""
     summary: str
     paper: str
 
@@ -65,7 +68,11 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def from_choices(self, choices: Mapping[str, int]) -> Architecture:
-        """The architecture of one index a variable; raises `InvalidArchitecture`."""
+        """The architecture of one index a variable; raises `InvalidArchitecture`.
+
+        Several settings may give one architecture (the kernel of a block that a shallower network leaves out);
+        `to_choices` gives one of them, always the same.
+        """
 
     @abstractmethod
     def validate(self, arch: Architecture) -> None:
@@ -99,12 +106,40 @@ class SearchSpace(ABC):
     def count(self, arch: Architecture, **network: int) -> dict[str, float]:
         """Exact `params` and `flops` (published convention) of the network that `build` would give."""
 
-    # -- the same for all ---------------------------------------------------------------------------------------
+    # -- the same for all, unless a family knows better ---------------------------------------------------------
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """Draw `n` architectures, each variable uniformly and independently, with repetition."""
-        drawn = {name: rng.integers(len(values), size=n) for name, values in self.variables.items()}
-        return [self.from_choices({name: int(index[i]) for name, index in drawn.items()}) for i in range(n)]
+        """Draw `n` architectures, each variable uniformly and independently, with repetition; drops invalid draws."""
+        archs: list[Architecture] = []
+        while len(archs) < n:
+            drawn = {name: rng.integers(len(values), size=n) for name, values in self.variables.items()}
+            for i in range(n):
+                with contextlib.suppress(InvalidArchitecture):
+                    archs.append(self.from_choices({name: int(index[i]) for name, index in drawn.items()}))
+        return archs[:n]
+
+    def project(self, drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
+        """Graphs that decode: those of `drawn` that do, and near ones in place of the others.
+
+        A generator draws each label and edge on its own, given probabilities of their states. Where the space
+        has constraints among them, a family replaces a draw that breaks one by a draw from the same probabilities
+        given that all constraints hold.
+
+        Args:
+            drawn: `b` clean graphs, one-hot, inside the domains.
+            probabilities: Of the labels of each node (`b n k`) and of the presence of each edge (`b n n`), from
+                which `drawn` was drawn.
+            generator: Source of randomness.
+        """
+        if not self.free:
+            raise NotImplementedError(f"the family '{self.family}' has constraints, so it must give `project`")
+        return drawn
+
+    def example_input(self, batch: int = 1, **network: int) -> Tensor:
+        """Zeros of the shape and type that the network of `build` reads, here images `b c h w`."""
+        arguments = {**self.network_defaults, **network}
+        size = arguments["image_size"]
+        return torch.zeros(batch, arguments["in_channels"], size, size)
 
     def enumerate(self) -> list[Architecture]:
         """Every point, in lexicographic order of the variables.
@@ -120,27 +155,42 @@ class SearchSpace(ABC):
         ]
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Give one variable, drawn uniformly, another value, drawn uniformly."""
+        """Give one variable, drawn uniformly, another value, drawn uniformly; again if nothing valid changes."""
         choices = self.to_choices(arch)
         open_ = [name for name, values in self.variables.items() if len(values) > 1]
-        name = open_[int(rng.integers(len(open_)))]
-        shift = 1 + int(rng.integers(len(self.variables[name]) - 1))
-        return self.from_choices({**choices, name: (choices[name] + shift) % len(self.variables[name])})
+        while True:
+            name = open_[int(rng.integers(len(open_)))]
+            shift = 1 + int(rng.integers(len(self.variables[name]) - 1))
+            mutant = self._changed(choices, name, (choices[name] + shift) % len(self.variables[name]))
+            if mutant not in (None, arch):
+                return mutant
 
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
-        """Take each variable from one of the two parents, with equal chance."""
+        """Take each variable from one of the two parents, with equal chance; `a` if 100 such children are invalid."""
         first, second = self.to_choices(a), self.to_choices(b)
-        return self.from_choices({name: (first if rng.random() < 0.5 else second)[name] for name in self.variables})
+        for _ in range(100):
+            with contextlib.suppress(InvalidArchitecture):
+                return self.from_choices(
+                    {name: (first if rng.random() < 0.5 else second)[name] for name in self.variables}
+                )
+        return a
 
     def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """All architectures that differ in exactly one variable."""
+        """All other architectures that another value of exactly one variable gives."""
         choices = self.to_choices(arch)
-        return [
-            self.from_choices({**choices, name: value})
+        near = [
+            self._changed(choices, name, value)
             for name, values in self.variables.items()
             for value in range(len(values))
             if value != choices[name]
         ]
+        return list(dict.fromkeys(a for a in near if a not in (None, arch)))
+
+    def _changed(self, choices: Mapping[str, int], name: str, value: int) -> Architecture | None:
+        try:
+            return self.from_choices({**choices, name: value})
+        except InvalidArchitecture:
+            return None
 
     def encode(self, archs: Sequence[Architecture]) -> GraphBatch:
         """One-hot encode architectures.
