@@ -16,7 +16,8 @@ from archgen.objectives import Objective, at_least, at_most, maximize, minimize
 if TYPE_CHECKING:
     from archgen.design import DesignRequest
     from archgen.graph import Architecture
-    from archgen.sampler import GuidedSampler, Samples
+    from archgen.sampler import GuidedSampler
+    from archgen.samples import Samples
     from archgen.spaces import load as load_space
 
 # Imports of torch and friends wait until a name is used. The function `design` is not among the names: its module has
@@ -25,7 +26,7 @@ _LAZY = {
     "Architecture": ("archgen.graph", "Architecture"),
     "DesignRequest": ("archgen.design", "DesignRequest"),
     "GuidedSampler": ("archgen.sampler", "GuidedSampler"),
-    "Samples": ("archgen.sampler", "Samples"),
+    "Samples": ("archgen.samples", "Samples"),
     "load_space": ("archgen.spaces", "load"),
 }
 

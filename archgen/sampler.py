@@ -4,64 +4,33 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 import archgen.surrogates  # noqa: F401  its members are predictors too: checkpoints name them
 from archgen import config, spaces
-from archgen.artifacts import read_json, write_atomic
+from archgen.artifacts import read_json
 from archgen.errors import ArchgenWarning, Infeasible, InvalidCheckpoint, InvalidObjective, UnknownMetric
-from archgen.generators import ArchitectureGuidance, Generator, load_generator
+from archgen.generators import Generator, Guidance, load_generator
 from archgen.graph import Architecture
-from archgen.objectives import Objective, bounds, check, maximize, minimize
+from archgen.objectives import Objective, check, maximize, minimize
 from archgen.predictors import Predictor, load_predictor
-from archgen.predictors.base import Floats
 from archgen.predictors.counts import Count
+from archgen.rewards import TRADE_OFFS, Reward, TradeOff
+from archgen.samples import Samples
 from archgen.spaces import SearchSpace
+from archgen.steering import Drawing, Steering
 
+MOST = 10_000_000
+IDLE = 5
+"""Rounds in a row that may give nothing new before the sampler stops."""
 ROUNDS = 40
-MISSED = 30.0
-"""Log-weight that an exactly predicted bound costs where it is missed; directions do not outweigh it."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a sampler drew.
-
-    Args:
-        space: The space.
-        archs: The architectures, in the order drawn.
-        predicted: Predicted value of each metric, one an architecture.
-        diagnostics: `drawn`, `valid` and `unique` (percent of all drawn), `accepted` (percent that were returned),
-            `seconds`.
-    """
-
-    space: SearchSpace
-    archs: list[Architecture]
-    predicted: dict[str, Floats]
-    diagnostics: dict[str, float] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.archs)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A table: `arch` in the space's published form, a column a predicted metric, `valid`."""
-        columns: dict[str, Any] = {"arch": [self.space.format(arch) for arch in self.archs], **self.predicted}
-        return pd.DataFrame({**columns, "valid": [True] * len(self.archs)})
-
-    def save(self, path: Path) -> None:
-        """Write the table as parquet, or as CSV when the name ends so."""
-        frame = self.to_frame()
-        if path.suffix == ".csv":
-            write_atomic(path, lambda p: frame.to_csv(p, index=False))
-        else:
-            write_atomic(path, lambda p: frame.to_parquet(p, index=False))
+"""Rounds for one request, beyond those that its size alone needs."""
+CELLS = 2**24
+"""Numbers in the largest tensor of one batch: memory is bounded by this, not by how many are asked for."""
 
 
 class GuidedSampler:
@@ -88,18 +57,19 @@ class GuidedSampler:
         strength: float = 4.0,
     ) -> None:
         self.space, self.generator, self.strength = space, generator, strength
+        self._root: Path | None = None
         self._predictors = {"params": Count(space, "params"), "flops": Count(space, "flops"), **(predictors or {})}
         self._folders: dict[str, Path] = {}
         self._scales: dict[str, tuple[float, float]] = {}
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, generator: str = "discrete_flow", checkpoints: Path | None = None
+        cls, name: str | Path, *, generator: str = "discrete_flow", checkpoints: Path | None = None
     ) -> GuidedSampler:
         """The sampler of the committed checkpoints of a space; predictors are read when first asked for.
 
         Args:
-            name: Name of the space.
+            name: Name of the space, or the path of its TOML file.
             generator: Name of the generator.
             checkpoints: Folder of the checkpoints; the package's own by default.
 
@@ -110,14 +80,7 @@ class GuidedSampler:
         space = spaces.load(name)
         root = checkpoints or config.checkpoints_dir()
         sampler = cls(space, pretrained_generator(space, generator, root))
-        for folder in sorted((root / "predictors").glob(f"{name}-*")):
-            if not folder.name.startswith("."):
-                header = read_json(folder / "config.json")
-                arguments = header.get("config") if isinstance(header, dict) else None
-                metric = arguments.get("metric") if isinstance(arguments, dict) else None
-                if not isinstance(metric, str):
-                    raise InvalidCheckpoint(f"{folder} names no metric in its config.json; copy the checkpoint again")
-                sampler._folders[metric] = folder
+        sampler._root, sampler._folders = root, predictor_folders(space, root)
         return sampler
 
     @property
@@ -138,82 +101,114 @@ class GuidedSampler:
         n: int,
         objectives: Sequence[Objective] = (),
         *,
-        steps: int = 16,
+        condition: Mapping[str, float] | None = None,
+        generator: str | Generator | None = None,
+        guidance: str | Sequence[str | Guidance] = "auto",
+        weight: float | None = None,
+        steps: int | None = None,
         seed: int = 0,
         unique: bool = True,
+        confidence: float | None = None,
+        trade_off: TradeOff = "weights",
+        known: Collection[Architecture] = (),
     ) -> Samples:
         """Draw `n` architectures under the wishes.
 
-        Directions and bounds tilt every solver step; afterwards only architectures whose prediction meets all
-        bounds are kept, and sampling goes on until there are `n`.
+        Directions and bounds tilt the sampling; afterwards only architectures whose prediction meets all bounds are
+        kept, and sampling goes on until there are `n`.
 
         Args:
-            n: How many, at least 1.
-            objectives: Wishes; without any the generator is sampled as it is.
-            steps: Solver steps.
+            n: How many, from 1 to ten million.
+            objectives: Wishes; without any (and without a condition) the generator is sampled as it is.
+            condition: Value of each property that the samples should have; for generators trained with conditions.
+            generator: Another generator: its name, if this sampler came from checkpoints, or itself.
+            guidance: How wishes steer: `auto`, or names out of `archgen.steering.METHODS`, or `Guidance` of your own.
+            weight: Of classifier-free guidance, see `Generator.sample`; 1.5 by default.
+            steps: Solver steps; the generator's own default if None.
             seed: Same seed, same architectures.
             unique: Whether to reject duplicates. When there are too few distinct ones, fewer come back, with a
                 warning.
+            confidence: Probability with which each bound must be met by the predictor's own interval; without it
+                the predicted value must meet the bound.
+            trade_off: How several directions are joined, see `Reward`.
+            known: Architectures that are not novel, for the diagnostics.
 
         Raises:
-            UnknownMetric: No predictor for a wish.
-            InvalidObjective: `n` or `steps` below 1, or contradicting wishes.
+            UnknownMetric: No predictor for a wish, or no such property for a condition.
+            UnknownName: No such generator or guidance.
+            InvalidObjective: `n` or `steps` out of range, contradicting wishes, or a condition without a conditional
+                generator.
             Infeasible: Nothing was found that meets the bounds; says what can be met.
         """
-        if n < 1 or steps < 1:
-            raise InvalidObjective(f"expected at least one sample and one step, got n={n} and steps={steps}")
-        check(objectives)
         start = time.perf_counter()
+        _check_numbers(n, steps, confidence, trade_off)
+        check(objectives)
+        chosen = self._generator(generator)
+        reward = Reward(objectives, self.predictor, self._scale, self.strength, trade_off)
         noise = torch.Generator().manual_seed(seed)
-        guidance = [ArchitectureGuidance(self.space.decode, self._tilt(objectives))] if objectives else []
+        rng = np.random.default_rng(seed)
+        steering = Steering(self.space, chosen, reward, guidance, condition, weight, steps)
         kept: list[Architecture] = []
         every: set[Architecture] = set()
-        drawn = valid = idle = 0
-        for _ in range(ROUNDS if objectives or unique else 1):
-            batch = self.generator.sample(max(n - len(kept), 16), guidance=guidance, steps=steps, generator=noise)
-            decoded = self.space.decode(batch)
-            archs = [arch for arch in decoded if arch is not None]
-            drawn, valid = drawn + len(decoded), valid + len(archs)
+        total, idle = Drawing(), 0
+        rounds = ROUNDS if reward.bounds or unique else 0
+        chunk = max(16, CELLS // (steering.width * self.space.node_domain.numel()))
+        while len(kept) < n and idle < IDLE and (rounds > 0 or total.drawn < n):
+            reward.redraw(rng)
+            size = min(max(n - len(kept), 16), chunk, max(16, n // 8) if reward.changes else chunk)
+            drawing = steering.draw(size, noise)
+            total += drawing
             before = len(kept)
-            for arch, good in zip(archs, self._feasible(archs, objectives), strict=True):
+            for arch, good in zip(drawing.archs, reward.feasible(drawing.archs, confidence), strict=True):
                 if good and len(kept) < n and not (unique and arch in every):
                     kept.append(arch)
                 every.add(arch)
+            reward.extend(kept[before:])
             idle = idle + 1 if len(kept) == before else 0
-            if len(kept) >= n or idle >= 5:
-                break
+            rounds -= len(kept) - before < size // 4
         if not kept:
-            raise Infeasible(self._what_can_be_met(objectives, steps, noise))
+            raise Infeasible(self._what_can_be_met(reward, chosen, confidence, noise))
         if len(kept) < n:
             message = f"only {len(kept)} of {n} architectures were found that differ and meet {list(objectives)}"
             warnings.warn(message, ArchgenWarning, stacklevel=2)
-        shown = dict.fromkeys([*(o.metric for o in objectives), "params", "flops"])
+        shown = dict.fromkeys([*(o.metric for o in objectives), *(condition or {}), "params", "flops"])
+        predicted = {metric: self.predictor(metric).predict(kept).mean for metric in shown if metric in self.metrics}
+        known = set(known)
         diagnostics = {
-            "drawn": float(drawn),
-            "valid": 100.0 * valid / drawn,
-            "unique": 100.0 * len(every) / max(valid, 1),
-            "accepted": 100.0 * len(kept) / drawn,
+            "drawn": float(total.drawn),
+            "valid_raw": 100.0 * total.valid_raw / total.drawn,
+            "valid": 100.0 * total.valid / total.drawn,
+            "unique": 100.0 * len(every) / max(total.valid, 1),
+            **({"novel": 100.0 * sum(a not in known for a in kept) / len(kept)} if known else {}),
+            "accepted": 100.0 * len(kept) / total.drawn,
+            "calls": float(steering.calls),
             "seconds": time.perf_counter() - start,
         }
-        predicted = {metric: self.predictor(metric).predict(kept).mean for metric in shown}
         return Samples(self.space, kept, predicted, diagnostics)
 
-    def _tilt(self, wishes: Sequence[Objective]) -> Any:
-        def log_tilt(archs: Sequence[Architecture]) -> Floats:
-            total = np.zeros(len(archs))
-            for wish in wishes:
-                predictor = self.predictor(wish.metric)
-                centre, spread = self._scale(wish.metric)
-                if wish.bound is not None:
-                    log_p = predictor.log_probability(archs, wish)
-                    gap = wish.sign * (wish.bound - predictor.predict(archs).mean) / spread
-                    # an exact count that misses its bound says nothing of the way there: the distance does
-                    total += np.where(np.isneginf(log_p), -MISSED - self.strength * gap, log_p)
-                else:
-                    total += self.strength * wish.sign * (predictor.predict(archs).mean - centre) / spread
-            return total
+    def stream(
+        self, objectives: Sequence[Objective] = (), *, batch: int = 1024, seed: int = 0, **options: object
+    ) -> Iterator[Samples]:
+        """Samples without end, `batch` at a time; memory does not grow. Duplicates are rejected within a batch only.
 
-        return log_tilt
+        Args:
+            objectives: As in `sample`.
+            batch: Architectures a turn.
+            seed: Same seed, same stream.
+            **options: As in `sample`.
+        """
+        for turn in np.random.SeedSequence(seed).generate_state(1, np.uint32).tolist():
+            start = turn
+        while True:
+            yield self.sample(batch, objectives, seed=start, **options)  # type: ignore[arg-type]
+            start += 1
+
+    def _generator(self, wanted: str | Generator | None) -> Generator:
+        if not isinstance(wanted, str):
+            return wanted or self.generator
+        if self._root is None:
+            raise InvalidObjective(f"generator '{wanted}' can not be named: this sampler came from no checkpoints")
+        return pretrained_generator(self.space, wanted, self._root)
 
     def _scale(self, metric: str) -> tuple[float, float]:
         """Median and spread (a robust standard deviation) of a metric's predictions over the space."""
@@ -223,25 +218,48 @@ class GuidedSampler:
             self._scales[metric] = float(centre), float(max((high - low) / 2, 1e-12))
         return self._scales[metric]
 
-    def _feasible(self, archs: Sequence[Architecture], wishes: Sequence[Objective]) -> list[bool]:
-        good = np.ones(len(archs), dtype=bool)
-        for wish in bounds(wishes):
-            good &= [wish.met(value) for value in self.predictor(wish.metric).predict(archs).mean.tolist()]
-        return good.tolist()
-
-    def _what_can_be_met(self, wishes: Sequence[Objective], steps: int, noise: torch.Generator) -> str:
+    def _what_can_be_met(
+        self, reward: Reward, generator: Generator, confidence: float | None, noise: torch.Generator
+    ) -> str:
         """One line: for each bound, the best value that guided sampling reaches on that metric alone."""
         parts = []
-        for wish in bounds(wishes):
-            towards = [minimize(wish.metric) if wish.sign < 0 else maximize(wish.metric)]
-            guidance = [ArchitectureGuidance(self.space.decode, self._tilt(towards))]
-            batch = self.generator.sample(128, guidance=guidance, steps=steps, generator=noise)
-            archs = [arch for arch in self.space.decode(batch) if arch is not None]
-            values = self.predictor(wish.metric).predict(archs).mean
+        for wish in reward.bounds:
+            towards = minimize(wish.metric) if wish.sign < 0 else maximize(wish.metric)
+            alone = Reward([towards], self.predictor, self._scale, self.strength)
+            archs = Steering(self.space, generator, alone, "importance").draw(128, noise).archs
+            predictor = self.predictor(wish.metric)
+            values = predictor.predict(archs).mean if confidence is None else predictor.limit(archs, wish, confidence)
             reached = values.min() if wish.sign < 0 else values.max()
             side = "at most" if wish.sign < 0 else "at least"
             parts.append(f"{wish.metric} {side} {wish.bound:g} (reachable: {reached:.4g})")
-        return f"no architecture of {self.space.name} was found with {' and '.join(parts)}; move a bound"
+        sure = "" if confidence is None else f" with confidence {confidence:g}"
+        return f"no architecture of {self.space.name} was found with {' and '.join(parts)}{sure}; move a bound"
+
+
+def _check_numbers(n: int, steps: int | None, confidence: float | None, trade_off: str) -> None:
+    if not 1 <= n <= MOST:
+        raise InvalidObjective(f"expected 1 to {MOST:,} samples, got n={n}; for more, go through `stream`")
+    if steps is not None and steps < 1:
+        raise InvalidObjective(f"expected at least one solver step, got steps={steps}")
+    if confidence is not None and not 0 < confidence < 1:
+        raise InvalidObjective(f"a confidence must be between 0 and 1, got {confidence}")
+    if trade_off not in TRADE_OFFS:
+        raise InvalidObjective(f"expected a trade-off out of {', '.join(TRADE_OFFS)}, got '{trade_off}'")
+
+
+def predictor_folders(space: SearchSpace, root: Path) -> dict[str, Path]:
+    """The checkpoint of each metric that is predicted for a space; raises `InvalidCheckpoint`."""
+    folders: dict[str, Path] = {}
+    for folder in sorted((root / "predictors").glob(f"{space.name}-*")):
+        if folder.name.startswith("."):
+            continue
+        header = read_json(folder / "config.json")
+        arguments = header.get("config") if isinstance(header, dict) else None
+        metric = arguments.get("metric") if isinstance(arguments, dict) else None
+        if not isinstance(metric, str):
+            raise InvalidCheckpoint(f"{folder} names no metric in its config.json; copy the checkpoint again")
+        folders[metric] = folder
+    return folders
 
 
 def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: Path | None = None) -> Generator:
@@ -255,7 +273,7 @@ def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: 
     if not folder.is_dir():
         raise InvalidCheckpoint(
             f"there is no {name} generator for {space.name} in {folder.parent}; "
-            f"train one: archgen train generator --space {space.name}"
+            f"train one: archgen train generator --space {space.name} --generator {name}"
         )
     generator = load_generator(folder)
     if not (

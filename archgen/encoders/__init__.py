@@ -1,6 +1,8 @@
 """Encoders: architectures and graphs to embeddings."""
 
+from archgen.encoders.condition import ConditionEmbedding
+from archgen.encoders.dag_transformer import DAGTransformer
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.encoders.paths import PathEncoder
 
-__all__ = ["GraphTransformer", "PathEncoder"]
+__all__ = ["ConditionEmbedding", "DAGTransformer", "GraphTransformer", "PathEncoder"]

@@ -45,17 +45,21 @@ class GraphTransformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, graph: GraphBatch, t: Float[Tensor, " b"]) -> Float[Tensor, "b n d"]:
+    def forward(
+        self, graph: GraphBatch, t: Float[Tensor, " b"], context: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
         """Embed the nodes of noised graphs.
 
         Args:
             graph: The batch.
             t: Time of each graph in [0, 1]: 1 is noise, 0 is data.
+            context: Embedding of what else is known of each graph; added to that of time.
 
         Returns:
             Embeddings; rows of absent nodes are meaningless.
         """
-        h = self.embed(graph.ops) + self.time(_sinusoidal(t, self.width))[:, None]
+        time = self.time(_sinusoidal(t, self.width))
+        h = self.embed(graph.ops) + (time if context is None else time + context)[:, None]
         if self.position is not None:
             h = h + self.position[: h.shape[1]]
         pairs = torch.stack([graph.edges, graph.edges.mT], -1)  # b n n 2: successors, predecessors

@@ -4,27 +4,81 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from archgen import artifacts
 from archgen.artifacts import Checkpoint
+from archgen.conditions import Conditions
 from archgen.errors import InvalidCheckpoint
+from archgen.generators.noised_predictor import NoisedPredictor
 from archgen.graph import GraphBatch
 from archgen.registry import Registry
 
 GENERATORS: Registry[type[Generator]] = Registry("generator")
 
 
-@runtime_checkable
-class Guidance(Protocol):
-    """Tilts what a generator draws; a list of them multiplies their tilts."""
+class Guidance:
+    """Tilts what a generator draws; a list of them multiplies their tilts.
 
-    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
-        """Logarithm of the weight that each clean graph should be drawn with, up to a constant; `-inf` forbids."""
+    A generator asks each member of the list for what it can use, in the order below; the base class abstains from
+    all. `archgen.generators.guidance` has the members.
+    """
+
+    candidates: int = 1
+    """Clean graphs that `log_tilt` wants to choose among, for each graph and step."""
+
+    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"] | None:
+        """Log-weight that each clean graph should be drawn with, up to a constant; `-inf` forbids. None: no opinion.
+
+        For any black box: it sees clean graphs only.
+        """
+        return None
+
+    def changes(self, graph: GraphBatch, t: Float[Tensor, " b"]) -> GraphBatch | None:
+        r"""Log-ratios :math:`\log r_t(y) / r_t(x)` of every graph `y` that differs from `x` in one label or edge.
+
+        For chains that jump (discrete flows): the rate of each jump is multiplied by the ratio.
+
+        Args:
+            graph: Noised graphs `x`, one-hot.
+            t: Their times, 1 is noise.
+
+        Returns:
+            A batch whose `ops` (`b n k`) hold the ratio for giving a node that label, and whose `edges` (`b n n`)
+            the ratio for flipping that edge; or None: no opinion.
+        """
+        return None
+
+    def score(self, graph: GraphBatch, t: Float[Tensor, " b"]) -> GraphBatch | None:
+        r"""Gradient :math:`\nabla_x \log r_t(x)` with respect to labels and edges, for generators of real numbers."""
+        return None
+
+    def resample(self, clean: GraphBatch, t: float, *, generator: torch.Generator) -> Int[Tensor, " b"] | None:
+        """Which graph of the batch each one goes on from, for steering by particles; None: each from itself.
+
+        Args:
+            clean: A prediction of the clean graph of each noised one.
+            t: Their time; 0 with the clean graphs themselves at the end.
+            generator: Source of randomness.
+        """
+        return None
+
+    def population(self, n: int) -> int:
+        """How many graphs to draw so that `n` are left by the last `resample`, at least `n`."""
+        return n
+
+
+@runtime_checkable
+class Projector(Protocol):
+    """Replaces graphs that do not decode by near ones that do (`SearchSpace.project`)."""
+
+    def __call__(self, drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
+        """See `SearchSpace.project`."""
         ...
 
 
@@ -34,11 +88,14 @@ class Generator(nn.Module, ABC):
     Args:
         node_domain: Labels that each node may carry, `n x k`.
         edge_domain: States (absent, present) that each edge may take, `n x n x 2`.
-        config: The remaining constructor arguments, so that a checkpoint can rebuild the generator.
+        config: The remaining constructor arguments, so that a checkpoint can rebuild the generator; `conditions`,
+            the number of properties it can be conditioned on, is one of them.
     """
 
     node_domain: Bool[Tensor, "n k"]
     edge_domain: Bool[Tensor, "n n 2"]
+    default_steps: int = 1
+    """Solver steps that are a good choice."""
 
     def __init__(
         self, node_domain: Bool[Tensor, "n k"], edge_domain: Bool[Tensor, "n n 2"], config: dict[str, Any]
@@ -47,12 +104,26 @@ class Generator(nn.Module, ABC):
         self.register_buffer("node_domain", node_domain)
         self.register_buffer("edge_domain", edge_domain)
         self.config = config
+        self.conditions: int = config.get("conditions", 0)
+        self.properties: Conditions | None = None  # what a condition vector means
+        self.noised: NoisedPredictor | None = None  # of the properties of graphs with this generator's noise
+
+    @abstractmethod
+    def noise(self, clean: GraphBatch, t: Float[Tensor, " b"], *, generator: torch.Generator) -> GraphBatch:
+        """Noised graphs at the given times, as `sample` meets them; predictors for `Guidance` train on them."""
 
     @abstractmethod
     def loss(
         self, clean: GraphBatch, condition: Float[Tensor, "b c"] | None = None, *, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        """Training loss of a batch of clean graphs, a scalar."""
+        """Training loss of a batch of clean graphs, a scalar.
+
+        Args:
+            clean: The batch.
+            condition: Properties of each graph as normal scores, about standard normal; NaN where not given. Only
+                for a generator made with `conditions` above 0.
+            generator: Source of randomness.
+        """
 
     @abstractmethod
     def sample(
@@ -60,22 +131,49 @@ class Generator(nn.Module, ABC):
         n: int,
         *,
         condition: Float[Tensor, "b c"] | None = None,
+        weight: float = 1.0,
         guidance: Sequence[Guidance] = (),
-        steps: int,
+        projector: Projector | None = None,
+        steps: int | None = None,
         generator: torch.Generator,
     ) -> GraphBatch:
-        """Draw `n` graphs in `steps` solver steps, tilted by all of `guidance`."""
+        r"""Draw graphs in `steps` solver steps.
 
-    def save(self, name: str, folder: Any, extra: dict[str, Any], card: str) -> None:
+        Args:
+            n: How many, at least 1.
+            condition: Normal scores of the properties wished for, `n x c`; NaN leaves one open.
+            weight: Of classifier-free guidance, :math:`p(x|c)^w p(x)^{1-w}`: 1 is the conditional distribution,
+                more exaggerates the condition, 0 ignores it.
+            guidance: Tilts of the distribution.
+            projector: Makes the clean graph of every step decode.
+            steps: Solver steps, at least 1; `default_steps` if None.
+            generator: Source of randomness.
+
+        Raises:
+            ValueError: `n` or `steps` below 1, or a condition of another width than the generator was made for.
+        """
+
+    def _check_sample(self, n: int, steps: int | None, condition: Tensor | None) -> int:
+        steps = self.default_steps if steps is None else steps
+        if n < 1 or steps < 1:
+            raise ValueError(f"expected n >= 1 and steps >= 1, got n={n} and steps={steps}")
+        expected = (n, self.conditions)
+        if condition is not None and tuple(condition.shape) != expected:
+            raise ValueError(f"expected a condition of shape {expected}, got {tuple(condition.shape)}")
+        return steps
+
+    def save(self, name: str, folder: Path, extra: dict[str, Any], card: str) -> None:
         """Write a checkpoint of this generator, registered as `name`, with `extra` facts in its config."""
-        tensors = self.state_dict()
-        artifacts.save_checkpoint(
-            folder, Checkpoint("generator", name, {"arguments": self.config, **extra}, tensors), card
-        )
+        facts: dict[str, Any] = {"arguments": self.config, **extra}
+        if self.properties is not None:
+            facts["properties"] = self.properties.to_json()
+        if self.noised is not None:
+            facts["noised"] = self.noised.config
+        artifacts.save_checkpoint(folder, Checkpoint("generator", name, facts, self.state_dict()), card)
 
 
-def load_generator(folder: Any) -> Generator:
-    """Rebuild a generator from its checkpoint.
+def load_generator(folder: Path) -> Generator:
+    """Rebuild a generator, with its scales and its noised predictor, from its checkpoint.
 
     Raises:
         InvalidCheckpoint: The folder holds no generator, or a truncated one.
@@ -83,12 +181,17 @@ def load_generator(folder: Any) -> Generator:
     """
     checkpoint = artifacts.load_checkpoint(folder, "generator")
     kind = GENERATORS[checkpoint.name]
+    facts, tensors = checkpoint.config, checkpoint.tensors
     try:
-        domains = checkpoint.tensors["node_domain"].bool(), checkpoint.tensors["edge_domain"].bool()
-        generator = kind(*domains, **checkpoint.config["arguments"])
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        domains = tensors["node_domain"].bool(), tensors["edge_domain"].bool()
+        generator = kind(*domains, **facts["arguments"])
+        if "properties" in facts:
+            generator.properties = Conditions.from_json(facts["properties"])
+        if "noised" in facts:
+            generator.noised = NoisedPredictor(*domains, **facts["noised"])
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise InvalidCheckpoint(
             f"{folder} is not a whole {checkpoint.name} checkpoint ({error!r}); copy or train it again"
         ) from None
-    artifacts.load_weights(generator, checkpoint.tensors, str(folder))
+    artifacts.load_weights(generator, tensors, str(folder))
     return generator.eval()

@@ -1,4 +1,4 @@
-"""Discrete flow matching on graphs: DeFoG (arXiv 2410.04263) with per-variable domains and importance guidance."""
+"""Discrete flow matching on graphs: DeFoG (arXiv 2410.04263) with per-variable domains, conditions and guidance."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.errors import UnknownName
-from archgen.generators.base import GENERATORS, Generator, Guidance
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector
+from archgen.generators.variables import FreeVariables, Probabilities, States, draw
 from archgen.graph import GraphBatch
 
 DISTORTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,6 +22,9 @@ DISTORTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cos": lambda s: (1 - torch.cos(torch.pi * s)) / 2,
 }
 """DeFoG's time distortions (section 4.1): from uniform solver time to the fraction of data, both in [0, 1]."""
+
+DROPPED = 0.5
+"""Share of the graphs that are trained with each property left open; one graph in five has all of them open."""
 
 
 @GENERATORS.register("discrete_flow")
@@ -36,13 +41,19 @@ class DiscreteFlow(Generator):
       8), :math:`x_0` drawn from :math:`p_\theta` at every step (algorithm 2); the last step draws :math:`x_0` itself.
 
     Variables with one allowed state are fixed and cost nothing. Because states never leave their domain, every
-    sample is valid wherever the space's domains say all there is to say.
+    sample is valid wherever the space's domains say all there is to say; elsewhere the projector mends the clean
+    graph of each step. No variable is ever frozen, so from any noised state every valid graph can be reached.
 
-    Guidance: the chain of the tilted distribution :math:`p(x_0) e^{r(x_0)}` has the same conditional rates and the
-    posterior :math:`p(x_0 | x_t) e^{r(x_0)} / Z` (Bayes). So with guidance each step draws `candidates` of
-    :math:`x_0` for a graph and keeps one with probability proportional to :math:`e^{r}`: self-normalised
-    importance sampling, exact as `candidates` grows, for any black box `r`. A graph whose candidates are all
-    forbidden keeps an untilted one.
+    Conditions are embedded and added to the embedding of time; with classifier-free guidance (arXiv 2207.12598) the
+    posterior of each variable is :math:`p(x_0|x_t, c)^w p(x_0|x_t)^{1-w}`, normalised. Guidance:
+
+    - `log_tilt`: the chain of the tilted distribution :math:`p(x_0) e^{r(x_0)}` has the same conditional rates and
+      the posterior :math:`p(x_0 | x_t) e^{r(x_0)} / Z` (Bayes). So each step draws several :math:`x_0` for a graph
+      and keeps one with probability proportional to :math:`e^{r}`: self-normalised importance sampling, exact as
+      the candidates grow. A graph whose candidates are all forbidden keeps an untilted one.
+    - `changes`: rates are multiplied by :math:`r_t(y) / r_t(x)` (Nisonoff et al., arXiv 2406.01572, equation 2);
+      the last step, which has no rate, tilts the posterior of each variable by the same ratio.
+    - `resample`: the noised graphs are particles, resampled before each jump.
 
     Args:
         node_domain: `n x k`, labels that each node may carry.
@@ -50,12 +61,14 @@ class DiscreteFlow(Generator):
         width, layers, heads: Of the denoising graph transformer.
         eta: Stochasticity of the chain, at least 0; can be changed after training.
         distortion: Name of the time distortion; can be changed after training.
-        candidates: Draws of the clean graph a step under guidance.
+        conditions: Number of properties it can be conditioned on.
 
     Raises:
         UnknownName: No such time distortion.
         ValueError: `heads` does not divide `width`.
     """
+
+    default_steps = 16
 
     def __init__(
         self,
@@ -66,79 +79,60 @@ class DiscreteFlow(Generator):
         heads: int = 4,
         eta: float = 0.0,
         distortion: str = "polydec",
-        candidates: int = 16,
+        conditions: int = 0,
     ) -> None:
         if distortion not in DISTORTIONS:
             raise UnknownName("time distortion", distortion, DISTORTIONS)
         config = {"width": width, "layers": layers, "heads": heads, "eta": eta}
-        super().__init__(node_domain, edge_domain, {**config, "distortion": distortion, "candidates": candidates})
+        super().__init__(node_domain, edge_domain, {**config, "distortion": distortion, "conditions": conditions})
         n, k = node_domain.shape
-        upper = torch.triu(torch.ones(n, n, dtype=torch.bool), diagonal=1)
-        self.register_buffer("pairs", upper.nonzero().T, persistent=False)  # 2 x m
+        self.variables = FreeVariables(node_domain, edge_domain)
         self.encoder = GraphTransformer(k, n, width, layers, heads)
         self.node_head = nn.Linear(width, k)
         self.edge_head = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2))
-        self.eta, self.distortion, self.candidates = eta, distortion, candidates
+        self.condition = ConditionEmbedding(conditions, width) if conditions else None
+        self.context = nn.Parameter(torch.zeros(width))  # what `adapt_to_examples` learns
+        self.eta, self.distortion = eta, distortion
 
-    # Variables of both kinds are padded to S states and joined: v = n nodes, then m edges.
-
-    @property
-    def _domain(self) -> Bool[Tensor, "v S"]:
-        k = self.node_domain.shape[1]
-        pairs: Tensor = self.pairs  # type: ignore[assignment]
-        edges = self.edge_domain[pairs[0], pairs[1]]
-        states = max(k, 2)
-        return torch.cat([F.pad(self.node_domain, (0, states - k)), F.pad(edges, (0, states - 2))])
-
-    def _to_states(self, graph: GraphBatch) -> Int[Tensor, "b v"]:
-        pairs: Tensor = self.pairs  # type: ignore[assignment]
-        return torch.cat([graph.labels, (graph.edges[:, pairs[0], pairs[1]] > 0.5).long()], 1)
-
-    def _to_graph(self, states: Int[Tensor, "b v"]) -> GraphBatch:
-        n, k = self.node_domain.shape
-        pairs: Tensor = self.pairs  # type: ignore[assignment]
-        edges = torch.zeros(len(states), n, n, device=states.device)
-        edges[:, pairs[0], pairs[1]] = states[:, n:].float()
-        mask = torch.ones(len(states), n, dtype=torch.bool, device=states.device)
-        return GraphBatch(F.one_hot(states[:, :n], k).float(), edges, mask)
-
-    def posterior(self, states: Int[Tensor, "b v"], t: Float[Tensor, " b"]) -> Float[Tensor, "b v S"]:
-        r"""Log-probabilities :math:`\log p_\theta(x_0 | x_t)` of each variable; forbidden states get `-inf`.
+    def posterior(
+        self, states: States, t: Float[Tensor, " b"], condition: Float[Tensor, "b c"] | None = None
+    ) -> Probabilities:
+        r"""Log-probabilities :math:`\log p_\theta(x_0 | x_t, c)` of each variable; forbidden states get `-inf`.
 
         Args:
-            states: Current state of each variable.
+            states: Current state of each free variable.
             t: Time in [0, 1], 1 is noise.
+            condition: Normal scores of properties, NaN where open.
         """
-        k = self.node_domain.shape[1]
-        pairs: Tensor = self.pairs  # type: ignore[assignment]
-        h = self.encoder(self._to_graph(states), t)
-        node_logits = self.node_head(h)
-        edge_logits = self.edge_head(torch.cat([h[:, pairs[0]], h[:, pairs[1]]], -1))
-        width = max(k, 2)
-        logits = torch.cat([F.pad(node_logits, (0, width - k)), F.pad(edge_logits, (0, width - 2))], 1)
-        return logits.masked_fill(~self._domain, -torch.inf).log_softmax(-1)
+        variables = self.variables
+        context = self.context.expand(len(states), -1)
+        if self.condition is not None:
+            if condition is None:
+                condition = torch.full((len(states), self.conditions), torch.nan, device=states.device)
+            context = context + self.condition(condition)
+        h = self.encoder(variables.graph(states), t, context)
+        first, second = h[:, variables.sources], h[:, variables.targets]
+        return variables.join(
+            self.node_head(h[:, variables.nodes]), self.edge_head(torch.cat([first, second], -1))
+        ).log_softmax(-1)
+
+    def noise(self, clean: GraphBatch, t: Float[Tensor, " b"], *, generator: torch.Generator) -> GraphBatch:
+        return self.variables.graph(self.variables.noised(self.variables.states(clean), t, generator))
 
     def loss(
         self, clean: GraphBatch, condition: Float[Tensor, "b c"] | None = None, *, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        """Cross-entropy of the clean states given noised ones, summed over the free variables, mean over graphs.
-
-        Raises:
-            ValueError: A condition was given; this generator is trained without labels.
-        """
+        """Cross-entropy of the clean states given noised ones, summed over the free variables, mean over graphs."""
+        target = self.variables.states(clean)
+        b, device = len(clean), target.device
+        t = torch.rand(b, generator=generator, device=device)
+        noised = self.variables.noised(target, t, generator)
         if condition is not None:
-            raise ValueError("this generator takes no condition vector; steer it by guidance")
-        target = self._to_states(clean)
-        t = torch.rand(len(clean), generator=generator, device=target.device)
-        noised = torch.where(
-            torch.rand(target.shape, generator=generator, device=target.device) < t[:, None],
-            _draw(self._domain.float().expand(len(clean), -1, -1), generator),
-            target,
-        )
-        free = self._domain.sum(-1) > 1
-        log_p = self.posterior(noised, t)[:, free]
-        picked = log_p.gather(-1, target[:, free, None]).squeeze(-1)
-        return -picked.sum(-1).mean()
+            one = torch.rand(condition.shape, generator=generator, device=device) < DROPPED
+            every = torch.rand(b, 1, generator=generator, device=device) < 0.2
+            condition = condition.masked_fill(one | every, torch.nan)
+        log_p = self.posterior(noised, t, condition)
+        return -log_p.gather(-1, target[..., None]).squeeze(-1).sum(-1).mean()
 
     @torch.no_grad()
     def sample(
@@ -146,77 +140,104 @@ class DiscreteFlow(Generator):
         n: int,
         *,
         condition: Float[Tensor, "b c"] | None = None,
+        weight: float = 1.0,
         guidance: Sequence[Guidance] = (),
-        steps: int = 16,
+        projector: Projector | None = None,
+        steps: int | None = None,
         generator: torch.Generator,
     ) -> GraphBatch:
-        """Draw graphs by `steps` Euler steps (algorithm 2 of the paper).
-
-        Args:
-            n: How many, at least 1.
-            condition: Must be None.
-            guidance: Tilts of the distribution; see the class.
-            steps: Solver steps, at least 1; 8 to 32 are useful.
-            generator: Source of randomness.
-
-        Returns:
-            A batch of `n` graphs, one-hot.
-
-        Raises:
-            ValueError: `n` or `steps` below 1, or a condition.
-        """
-        if n < 1 or steps < 1 or condition is not None:
-            raise ValueError(f"expected n >= 1, steps >= 1 and no condition; got n={n}, steps={steps}, {condition=}")
-        domain = self._domain
+        steps = self._check_sample(n, steps, condition)
+        count = max([n, *(g.population(n) for g in guidance)])
+        if condition is not None:
+            condition = condition.repeat_interleave(count // n, 0)
+        domain = self.variables.domain
         noise = domain.float() / domain.sum(-1, keepdim=True)
-        states = _draw(noise.expand(n, -1, -1), generator)
+        states = draw(noise.expand(count, -1, -1), generator)
         grid = DISTORTIONS[self.distortion](torch.linspace(0.0, 1.0, steps + 1))
         for alpha, after in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
-            log_p = self.posterior(states, torch.full((n,), 1.0 - alpha))
-            clean = self._draw_clean(log_p, guidance, generator)
+            t = torch.full((count,), 1.0 - alpha)
+            log_p = self._weighted(states, t, condition, weight)
+            log_ratio = self._log_ratio(states, t, guidance)
+            if after >= 1.0 and log_ratio is not None:
+                log_p = (log_p + log_ratio).log_softmax(-1)
+            clean = self._draw_clean(log_p, guidance, projector, generator)
+            survivors = _survivors(
+                self.variables.graph(clean), 0.0 if after >= 1.0 else 1.0 - alpha, guidance, generator
+            )
+            if survivors is not None:
+                states, clean = states[survivors], clean[survivors]
+                log_ratio = None if log_ratio is None else log_ratio[survivors]
+                condition = None if condition is None else condition[survivors]
             if after >= 1.0:
-                return self._to_graph(clean)
-            states = _draw(self._step_probabilities(states, clean, noise, alpha, after - alpha), generator)
+                return self.variables.graph(clean)
+            states = draw(self._step(states, clean, noise, log_ratio, alpha, after - alpha), generator)
         raise AssertionError("the time grid ends at 1")
 
-    def _draw_clean(
-        self, log_p: Float[Tensor, "b v S"], guidance: Sequence[Guidance], generator: torch.Generator
-    ) -> Int[Tensor, "b v"]:
-        if not guidance:
-            return _draw(log_p.exp(), generator)
-        b, c = len(log_p), self.candidates
-        drawn = _draw(log_p.exp().repeat_interleave(c, 0), generator)
-        graphs = self._to_graph(drawn)
-        tilt = torch.stack([g.log_tilt(graphs) for g in guidance]).sum(0).view(b, c)
-        tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
-        kept = _draw(tilt.softmax(1), generator)
-        return drawn.view(b, c, -1)[torch.arange(b), kept]
+    def _weighted(self, states: States, t: Tensor, condition: Tensor | None, weight: float) -> Probabilities:
+        if condition is None or weight == 0.0:
+            return self.posterior(states, t)
+        conditional = self.posterior(states, t, condition)
+        if weight == 1.0:
+            return conditional
+        free = self.posterior(states, t)
+        mixed = weight * conditional + (1 - weight) * free
+        return mixed.masked_fill(~self.variables.domain, -torch.inf).log_softmax(-1)
 
-    def _step_probabilities(
+    def _log_ratio(self, states: States, t: Tensor, guidance: Sequence[Guidance]) -> Tensor | None:
+        given = [g.changes(self.variables.graph(states), t) for g in guidance]
+        ratios = [self.variables.ratios(states, changes) for changes in given if changes is not None]
+        return torch.stack(ratios).sum(0) if ratios else None
+
+    def _draw_clean(
         self,
-        states: Int[Tensor, "b v"],
-        clean: Int[Tensor, "b v"],
+        log_p: Probabilities,
+        guidance: Sequence[Guidance],
+        projector: Projector | None,
+        generator: torch.Generator,
+    ) -> States:
+        candidates = max([1, *(g.candidates for g in guidance)])
+        p = log_p.exp()
+        if candidates > 1:
+            p = p.repeat_interleave(candidates, 0)
+        clean = draw(p, generator)
+        if projector is not None:
+            mended = projector(self.variables.graph(clean), self.variables.probabilities(p), generator=generator)
+            clean = self.variables.states(mended)
+        if candidates == 1:
+            return clean
+        graphs = self.variables.graph(clean)
+        opinions = [opinion for g in guidance if (opinion := g.log_tilt(graphs)) is not None]
+        tilt = torch.stack(opinions).sum(0).view(-1, candidates)
+        tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
+        kept = draw(tilt.softmax(1), generator)
+        return clean.view(len(log_p), candidates, -1)[torch.arange(len(log_p)), kept]
+
+    def _step(
+        self,
+        states: States,
+        clean: States,
         noise: Float[Tensor, "v S"],
+        log_ratio: Tensor | None,
         alpha: float,
         dt: float,
-    ) -> Float[Tensor, "b v S"]:
+    ) -> Probabilities:
         one_hot = F.one_hot(clean, noise.shape[-1]).float()
         p = alpha * one_hot + (1 - alpha) * noise  # p_t(. | x_0)
         dp = one_hot - noise  # its derivative
         p_here, dp_here = p.gather(-1, states[..., None]), dp.gather(-1, states[..., None])
         reachable = (p > 0).sum(-1, keepdim=True)
         rate = F.relu(dp - dp_here) / (reachable * p_here).clamp(min=1e-8) * (p > 0)
-        move = ((rate + self.eta * p) * dt).scatter(-1, states[..., None], 0.0)
+        move = (rate + self.eta * p) * dt
+        if log_ratio is not None:
+            move = move * log_ratio.clamp(max=20.0).exp()
+        move = move.scatter(-1, states[..., None], 0.0)
         move = move / move.sum(-1, keepdim=True).clamp(min=1.0)  # an Euler step can not leave with more than certainty
         return move.scatter(-1, states[..., None], (1 - move.sum(-1, keepdim=True)).clamp(min=0.0))
 
 
-def _draw(probabilities: Float[Tensor, "*shape S"], generator: torch.Generator) -> Int[Tensor, "*shape"]:
-    """One draw from each (unnormalised) categorical distribution of the last axis, by inversion."""
-    cumulative = probabilities.cumsum(-1)
-    total = cumulative[..., -1:]
-    u = torch.rand(total.shape, generator=generator, device=probabilities.device) * total
-    # states of probability zero are never drawn: their cumulative value equals their predecessor's
-    drawn = (cumulative <= u).sum(-1)
-    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(-1)
-    return torch.minimum(drawn, last)
+def _survivors(clean: GraphBatch, t: float, guidance: Sequence[Guidance], generator: torch.Generator) -> Tensor | None:
+    chosen = [g.resample(clean, t, generator=generator) for g in guidance]
+    given = [indices for indices in chosen if indices is not None]
+    if len(given) > 1:
+        raise ValueError("only one member of the guidance may resample; put all potentials into it")
+    return given[0] if given else None

@@ -1,4 +1,4 @@
-"""Guidance: tilts of what a generator draws, from any function of architectures."""
+"""Guidance by any function of architectures: importance sampling, and steering by particles."""
 
 from __future__ import annotations
 
@@ -6,38 +6,121 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from archgen.generators.base import Guidance
 from archgen.graph import Architecture, GraphBatch
 
 LogTilt = Callable[[Sequence[Architecture]], NDArray[np.float64]]
+Decode = Callable[[GraphBatch], list[Architecture | None]]
 
 
-class ArchitectureGuidance:
-    """Decodes the clean graphs of a step and weighs the architectures; graphs that do not decode are forbidden.
+class _Weighing:
+    """Decodes graphs and weighs the architectures; graphs that do not decode are forbidden.
 
     The function sees each distinct architecture once in the life of this object, so it may be slow.
-
-    Args:
-        decode: Graphs to architectures (`SearchSpace.decode`).
-        log_tilt: Log-weight of each architecture, up to a constant; `-inf` forbids.
     """
 
-    def __init__(self, decode: Callable[[GraphBatch], list[Architecture | None]], log_tilt: LogTilt) -> None:
+    def __init__(self, decode: Decode, log_tilt: LogTilt) -> None:
         self.decode, self._log_tilt = decode, log_tilt
         self._known: dict[Architecture | None, float] = {None: -np.inf}
 
-    @property
-    def evaluated(self) -> int:
-        """Number of distinct architectures weighed so far."""
-        return len(self._known) - 1
-
-    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
-        """See `Guidance`."""
+    def __call__(self, clean: GraphBatch) -> Float[Tensor, " b"]:
         archs = self.decode(clean)
         new = list(dict.fromkeys(arch for arch in archs if arch is not None and arch not in self._known))
         if new:
             self._known.update(zip(new, self._log_tilt(new).tolist(), strict=True))
         return torch.tensor([self._known[arch] for arch in archs])
+
+    @property
+    def evaluated(self) -> int:
+        return len(self._known) - 1
+
+
+class ImportanceGuidance(Guidance):
+    """Each step draws several clean graphs and keeps one with probability proportional to its weight.
+
+    Exact as the candidates grow, for any black box (a table, trees, a Gaussian process, a look-up table).
+
+    Args:
+        decode: Graphs to architectures (`SearchSpace.decode`).
+        log_tilt: Log-weight of each architecture, up to a constant; `-inf` forbids.
+        candidates: Clean graphs drawn for each graph and step, at least 2.
+    """
+
+    def __init__(self, decode: Decode, log_tilt: LogTilt, candidates: int = 16) -> None:
+        if candidates < 2:
+            raise ValueError(f"expected at least 2 candidates to choose among, got {candidates}")
+        self._weigh = _Weighing(decode, log_tilt)
+        self.candidates = candidates
+
+    @property
+    def evaluated(self) -> int:
+        """Number of distinct architectures weighed so far."""
+        return self._weigh.evaluated
+
+    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
+        return self._weigh(clean)
+
+
+class ParticleGuidance(Guidance):
+    r"""Feynman-Kac steering (Singhal et al., arXiv 2501.06848; twisted diffusion sampling, arXiv 2306.17775).
+
+    Each sample is drawn as a group of `particles` that share nothing with other groups. Before a jump the particles
+    of a group are resampled in proportion to the potentials
+
+    .. math:: G_t = \exp\{\lambda_t r(\hat x_t) - \lambda_s r(\hat x_s)\}, \qquad \lambda_t = 1 - t,
+
+    the ratio of the tempered reward of the present prediction of the clean graph to that of the previous one
+    ("difference" potentials, section 3.1 of the paper). Their product telescopes to :math:`e^{r(x_0)}`, so the limit
+    of many particles is the tilted distribution for any predictions in between. Resampling is systematic and happens
+    only when the effective number of particles falls below half of the group; at the end one particle is drawn from
+    each.
+
+    Against the paper: the reward is tempered by `1 - t`, because predictions at the noise's end say little.
+
+    Args:
+        decode: Graphs to architectures.
+        log_tilt: The reward `r`: log-weight of each architecture; `-inf` forbids.
+        particles: Of each group, at least 2.
+    """
+
+    def __init__(self, decode: Decode, log_tilt: LogTilt, particles: int = 4) -> None:
+        if particles < 2:
+            raise ValueError(f"expected at least 2 particles a sample, got {particles}")
+        self._weigh = _Weighing(decode, log_tilt)
+        self.particles = particles
+        self._log_weight = self._before = torch.zeros(0)
+
+    @property
+    def evaluated(self) -> int:
+        """Number of distinct architectures weighed so far."""
+        return self._weigh.evaluated
+
+    def population(self, n: int) -> int:
+        """Starts a new run of `n` groups."""
+        self._log_weight = torch.zeros(n, self.particles)
+        self._before = torch.zeros(n, self.particles)
+        return n * self.particles
+
+    def resample(self, clean: GraphBatch, t: float, *, generator: torch.Generator) -> Int[Tensor, " b"] | None:
+        # what is forbidden now may be allowed later; a difference of two infinities would be NaN
+        tempered = ((1 - t) * self._weigh(clean).clamp(min=-1e4)).view_as(self._before)
+        self._log_weight = self._log_weight + tempered - self._before
+        self._before = tempered
+        groups, size = self._before.shape
+        weight = self._log_weight.softmax(1)
+        first = torch.arange(groups)[:, None] * size
+        if t == 0.0:
+            return (first + torch.multinomial(weight, 1, generator=generator))[:, 0]
+        poor = 1 / weight.square().sum(1) < size / 2
+        if not bool(poor.any()):
+            return None
+        grid = (torch.arange(size) + torch.rand(groups, 1, generator=generator)) / size
+        drawn = (weight.cumsum(1)[:, None, :] <= grid[..., None]).sum(-1).clamp(max=size - 1)
+        chosen = torch.where(poor[:, None], drawn, torch.arange(size).expand(groups, size))
+        self._log_weight = self._log_weight.masked_fill(poor[:, None], 0.0)
+        self._before = self._before.gather(1, chosen)
+        return (first + chosen).flatten()

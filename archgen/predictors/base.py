@@ -67,6 +67,23 @@ class Predictor(ABC):
             certain = np.log((margin >= 0).astype(float))
         return np.where(std > 0, norm.logcdf(margin / np.where(std > 0, std, 1.0)), certain)
 
+    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
+        """The value on whose safe side the truth lies with probability `confidence`; here for a Gaussian error.
+
+        Args:
+            archs: `b` architectures.
+            objective: An `at_least` (a lower limit is given) or `at_most` (an upper one) of this metric.
+            confidence: In (0, 1).
+
+        Raises:
+            ArchgenError: `confidence` is not between 0 and 1.
+        """
+        if not 0 < confidence < 1:
+            raise ArchgenError(f"a confidence must be between 0 and 1, got {confidence}")
+        mean, std = self.predict(archs)
+        limit: Floats = mean - objective.sign * norm.ppf(confidence) * std
+        return limit
+
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Config (JSON types) and tensors of a checkpoint."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
+from archgen.objectives import Objective
 from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
 from archgen.spaces import SearchSpace
 
@@ -129,13 +130,10 @@ class LatencyPredictor(Predictor):
         factor = self._quantile(np.abs(self._residuals), level)
         return np.exp(log_latency - factor), np.exp(log_latency + factor)
 
-    def upper(self, archs: Sequence[Architecture], confidence: float = 0.9) -> Floats:
-        """A latency that the measured one stays below with probability `confidence`, ms; one-sided `interval`.
-
-        Raises:
-            ArchgenError: `confidence` is not between 0 and 1.
-        """
-        bound: Floats = np.exp(self._log_latency(archs) + self._quantile(self._residuals, confidence))
+    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
+        """One-sided `interval`: the rank `confidence * (N + 1)` of the leave-one-out errors."""
+        errors = -objective.sign * self._residuals
+        bound: Floats = np.exp(self._log_latency(archs) - objective.sign * self._quantile(errors, confidence))
         return bound
 
     def holdout(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -131,9 +132,26 @@ class SearchSpace(ABC):
                 which `drawn` was drawn.
             generator: Source of randomness.
         """
-        if not self.free:
-            raise NotImplementedError(f"the family '{self.family}' has constraints, so it must give `project`")
-        return drawn
+        return drawn if self.free else self._redrawn(drawn, probabilities, generator)
+
+    def _redrawn(self, drawn: GraphBatch, probabilities: GraphBatch, generator: torch.Generator) -> GraphBatch:
+        """Draws again, up to 32 times, what does not decode; what is left becomes a random architecture."""
+        ops, edges = drawn.ops.clone(), drawn.edges.clone()
+        bad = [i for i, arch in enumerate(self.decode(drawn)) if arch is None]
+        for _ in range(32):
+            if not bad:
+                break
+            p = probabilities[torch.tensor(bad)]
+            labels = torch.multinomial(p.ops.flatten(0, 1), 1, generator=generator).view(p.ops.shape[:2])
+            ops[bad] = nn.functional.one_hot(labels, ops.shape[-1]).to(ops.dtype)
+            edges[bad] = (torch.rand(p.edges.shape, generator=generator) < p.edges).to(edges.dtype)
+            again = self.decode(GraphBatch(ops[bad], edges[bad], drawn.node_mask[bad]))
+            bad = [i for i, arch in zip(bad, again, strict=True) if arch is None]
+        if bad:
+            seed = int(torch.randint(2**31, (1,), generator=generator))
+            random = self.encode(self.sample(len(bad), np.random.default_rng(seed)))
+            ops[bad], edges[bad] = random.ops, random.edges
+        return GraphBatch(ops, edges, drawn.node_mask)
 
     def example_input(self, batch: int = 1, **network: int) -> Tensor:
         """Zeros of the shape and type that the network of `build` reads, here images `b c h w`."""
@@ -248,20 +266,32 @@ def available() -> list[str]:
     return sorted(path.stem for path in config.spaces_dir().glob("*.toml"))
 
 
-def load(name: str) -> SearchSpace:
-    """Load a search space by name.
+def load(name: str | Path) -> SearchSpace:
+    """Load a search space by name, or a space of your own by the path of its TOML file.
+
+    Args:
+        name: A text that ends in `.toml` or holds a path separator is a path.
 
     Raises:
         UnknownName: There is no `spaces/<name>.toml`.
-        InvalidSpace: The file does not describe a space.
+        InvalidSpace: The file does not describe a space, or one under the name of a space that comes with archgen.
 
     Example:
         >>> load("nasbench201").size
         15625
     """
-    if name not in available():
-        raise UnknownName("search space", name, available())
-    return read(config.spaces_dir() / f"{name}.toml")
+    if isinstance(name, str) and not (name.endswith(".toml") or "/" in name or os.sep in name):
+        if name not in available():
+            raise UnknownName("search space", name, available())
+        return read(config.spaces_dir() / f"{name}.toml")
+    path = Path(name)
+    space = read(path)
+    if space.name in available() and path.resolve().parent != config.spaces_dir().resolve():
+        raise InvalidSpace(
+            f"{path}: name = '{space.name}' belongs to a space that comes with archgen and has checkpoints of its own; "
+            "choose another name"
+        )
+    return space
 
 
 def read(path: Path) -> SearchSpace:
@@ -274,6 +304,7 @@ def read(path: Path) -> SearchSpace:
     if not isinstance(family, str) or family not in FAMILIES:
         raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
     try:
+        description["folder"] = str(path.parent)  # where a space finds modules that lie beside its file
         return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]
     except (InvalidSpace, UnknownName) as error:
         raise InvalidSpace(f"{path}: {error}") from None

@@ -16,7 +16,7 @@ from botorch.sampling import SobolQMCNormalSampler
 from linear_operator.utils.warnings import NumericalWarning
 from scipy.stats import norm
 
-from archgen.generators import ArchitectureGuidance, Generator
+from archgen.generators import Generator, ImportanceGuidance
 from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
 from archgen.predictors.base import Floats
@@ -100,8 +100,9 @@ class Generative(SearchStrategy):
 
     def _draw(self, n: int, noise: torch.Generator, tau: float | None = None) -> list[Architecture]:
         """Samples of the generator; under "objective at least `tau`" and the bounds when there is a condition."""
-        tilts = [] if tau is None else [ArchitectureGuidance(self.space.decode, partial(self._tilt, tau=tau))]
-        batch = self.generator.sample(max(n, 1), guidance=tilts, steps=self.steps, generator=noise)
+        tilts = [] if tau is None else [ImportanceGuidance(self.space.decode, partial(self._tilt, tau=tau))]
+        projector = None if self.space.free else self.space.project
+        batch = self.generator.sample(max(n, 1), guidance=tilts, projector=projector, steps=self.steps, generator=noise)
         return [arch for arch in self.space.decode(batch) if arch is not None]
 
     def _tilt(self, archs: Sequence[Architecture], tau: float) -> Floats:

@@ -123,6 +123,15 @@ class GaussianProcess(Surrogate):
         log_p: Floats = norm.logcdf(objective.sign * (mean - bound) / std)
         return log_p
 
+    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
+        """The quantile in the normalised scale, where the error is Gaussian, as a value of the metric."""
+        if not 0 < confidence < 1:
+            raise ArchgenError(f"a confidence must be between 0 and 1, got {confidence}")
+        mean, std = self.predict_normalised(archs)
+        ys, scores = self._quantiles()
+        value: Floats = np.interp(mean - objective.sign * norm.ppf(confidence) * std, scores, ys)
+        return value
+
     def _quantiles(self) -> tuple[Floats, Floats]:
         """Distinct training values, ascending, and the normal score of each."""
         ys, index = np.unique(self._y, return_index=True)

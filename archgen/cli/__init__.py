@@ -1,0 +1,39 @@
+"""The `archgen` command: one module a command."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from archgen.cli import design, export, generate, search, spaces, train  # noqa: F401  they register themselves
+from archgen.cli.application import app
+from archgen.cli.terminal import drop_output, fail, say
+from archgen.errors import ArchgenError, ArchgenWarning
+
+
+def main() -> None:
+    """Entry point: one line on standard error and exit status 2 for whatever a user can mend."""
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", ArchgenWarning)
+    warnings.showwarning = lambda message, *_, **__: say(str(message))
+    try:
+        code = app(prog_name="archgen", standalone_mode=False)
+        sys.stdout.flush()  # a full disk shows here, not when the interpreter ends
+    except ArchgenError as error:
+        sys.exit(fail(str(error)))
+    except OSError as error:  # a full disk, a folder without rights
+        drop_output()
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            sys.exit(1)
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(fail(f"{error.strerror or error}{where}; free space or check the path, nothing was overwritten"))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the command line's own complaints have it
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, many lines
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(2)
+        sys.exit(fail(error.format_message()))
+    sys.exit(code if isinstance(code, int) else 0)

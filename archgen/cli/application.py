@@ -1,0 +1,15 @@
+"""The `archgen` command's root. Heavy imports live inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Designs neural networks to order.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+train_app = typer.Typer(help="Train what the checkpoints hold.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")

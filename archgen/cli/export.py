@@ -1,0 +1,45 @@
+"""`archgen export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archgen.cli.application import app
+from archgen.cli.options import Seed, writable
+from archgen.cli.terminal import show
+from archgen.errors import InvalidObjective
+
+
+@app.command()
+def export(
+    source: Annotated[Path | None, typer.Argument(help="A run folder, or a best.json.")] = None,
+    out: Annotated[Path, typer.Option(help="ONNX file to write.")] = Path("network.onnx"),
+    space: Annotated[str | None, typer.Option(help="Without a source: the space of --arch.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Without a source: architecture to build, untrained.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a designed network (or an untrained one of a given architecture) as ONNX, checked against PyTorch."""
+    import torch
+
+    from archgen import spaces
+    from archgen.export import check_onnx, load_network, to_onnx
+
+    writable(out)
+    if source is not None and arch is None and space is None:
+        network, facts = load_network(source / "best.json" if source.is_dir() else source)
+        arguments = facts["network"]
+    elif source is None and arch is not None and space is not None:
+        loaded = spaces.load(space)
+        arguments = loaded.network_defaults
+        torch.manual_seed(seed)
+        network = loaded.build(loaded.simplify(loaded.parse(arch)))
+    else:
+        raise InvalidObjective("expected a run folder or best.json, or else both --space and --arch")
+    shape = (arguments["in_channels"], arguments["image_size"], arguments["image_size"])
+    to_onnx(network.eval(), shape, out)
+    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(seed))
+    difference = check_onnx(network, out, images)
+    show(f"{out}: input image {('batch', *shape)}, largest difference to PyTorch {difference:.2g}")

@@ -1,0 +1,74 @@
+"""Options that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archgen.errors import InvalidObjective, RunConflict
+
+if TYPE_CHECKING:
+    from archgen.objectives import Objective
+
+SpaceName = Annotated[
+    str, typer.Option("--space", help="Search space: a name that `archgen spaces` lists, or a TOML file of your own.")
+]
+Maximize = Annotated[list[str] | None, typer.Option("--maximize", metavar="METRIC", help="Metric to maximize.")]
+Minimize = Annotated[list[str] | None, typer.Option("--minimize", metavar="METRIC", help="Metric to minimize.")]
+AtMost = Annotated[list[str] | None, typer.Option("--at-most", metavar="METRIC=VALUE", help="Upper bound; repeat.")]
+AtLeast = Annotated[list[str] | None, typer.Option("--at-least", metavar="METRIC=VALUE", help="Lower bound; repeat.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Same seed, same result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def wishes(
+    maximize: list[str] | None, minimize: list[str] | None, at_most: list[str] | None, at_least: list[str] | None
+) -> list[Objective]:
+    """The wishes of the four options; raises `InvalidObjective` when they contradict each other."""
+    from archgen import objectives
+
+    wishes = [objectives.maximize(metric) for metric in maximize or []]
+    wishes += [objectives.minimize(metric) for metric in minimize or []]
+    wishes += [objectives.parse_bound(text, "at_most") for text in at_most or []]
+    wishes += [objectives.parse_bound(text, "at_least") for text in at_least or []]
+    objectives.check(wishes)
+    return wishes
+
+
+def writable(out: Path | None) -> None:
+    """Refuse an output path before any work is done."""
+    if out is None:
+        return
+    if out.is_dir():
+        raise RunConflict(f"{out} is a folder, expected the name of a file to write")
+    if out.exists() and not out.is_file():  # the file is renamed into place, which would replace /dev/null itself
+        raise RunConflict(f"{out} is a device or a pipe, expected the name of a file to write")
+    parent = out.parent if out.parent.exists() else out.parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunConflict(f"{out} can not be written: {out.parent} is not a folder with write permission")
+
+
+def write_frame(frame: Any, out: Path) -> None:
+    """Write a table as parquet, or as CSV when the name ends so."""
+    from archgen.artifacts import write_atomic
+
+    write = frame.to_csv if out.suffix == ".csv" else frame.to_parquet
+    write_atomic(out, lambda path: write(path, index=False))
+
+
+def assignments(texts: list[str] | None, option: str) -> dict[str, float]:
+    """Read `METRIC=VALUE` options; raises `InvalidObjective`."""
+    values: dict[str, float] = {}
+    for text in texts or []:
+        metric, equals, value = text.partition("=")
+        try:
+            values[metric] = float(value)
+        except ValueError:
+            equals = ""
+        if not (equals and metric and math.isfinite(values[metric])):
+            raise InvalidObjective(f"expected METRIC=VALUE with a number for {option}, got '{text}'")
+    return values

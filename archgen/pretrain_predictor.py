@@ -1,0 +1,113 @@
+"""Making a predictor's checkpoint: fit on some rows of a table, judge on the others, write the card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+
+import archgen.surrogates  # noqa: F401  its members are predictors too
+from archgen.errors import ArchgenError
+from archgen.graph import Architecture
+from archgen.objectives import Objective
+from archgen.predictors import PREDICTORS, Predictor, save_predictor
+from archgen.spaces import SearchSpace
+
+LABELS = 600
+UNSEEN = 4000
+
+
+def checkpoint_name(space: SearchSpace, metric: str) -> str:
+    """Folder of the checkpoint that predicts a metric of a space."""
+    return f"{space.name}-{metric.replace('@', '-on-')}"
+
+
+def make_predictor(kind: str, space: SearchSpace, metric: str, *, built_simplified: bool) -> Predictor:
+    """A predictor by its registered name.
+
+    Args:
+        kind: Name in `PREDICTORS`.
+        space: Its space.
+        metric: What it predicts.
+        built_simplified: Whether measured networks leave dead parts out; only latency predictors care.
+
+    Raises:
+        UnknownName: No such predictor.
+    """
+    extra = {"simplify": built_simplified} if kind == "latency" else {}
+    return PREDICTORS[kind](space, metric, **extra)
+
+
+def pretrain_predictor(
+    space: SearchSpace,
+    archs: Sequence[Architecture],
+    y: NDArray[np.float64],
+    folder: Path,
+    *,
+    metric: str,
+    kind: str = "gp",
+    labels: int = LABELS,
+    source: str,
+    command: str,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Fit a predictor on random rows and write its checkpoint; every figure is of rows that it has not seen.
+
+    Args:
+        space: The space.
+        archs: `b` architectures.
+        y: Their values.
+        folder: Of the checkpoint; replaced.
+        metric: Name of what is predicted.
+        kind: Registered name of the predictor.
+        labels: Rows to fit on; of a table with less than twice as many, four fifths.
+        source: Where the table is from, for the card.
+        command: What to type to get this checkpoint again, for the card.
+        seed: Draws the rows.
+
+    Returns:
+        `labels`, `unseen`, `tau` (Kendall), `rho` (Spearman), `error` (median absolute error in percent), `coverage90`
+        (share of the unseen inside the two-sided 90 % interval, in percent), `seconds`.
+
+    Raises:
+        ArchgenError: Too few rows, or values that the predictor refuses.
+    """
+    if len(archs) < 10:
+        raise ArchgenError(f"expected at least 10 architectures to fit and judge a predictor, got {len(archs)}")
+    order = np.random.default_rng(seed).permutation(len(y))
+    small = len(y) <= 2 * labels
+    n = int(0.8 * len(y)) if small else labels
+    seen, unseen = order[:n], order[n : n + UNSEEN]
+    start = time.perf_counter()
+    predictor = make_predictor(kind, space, metric, built_simplified=small)
+    predictor.fit([archs[i] for i in seen], y[seen])
+    seconds = time.perf_counter() - start
+    others, truth = [archs[i] for i in unseen], y[unseen]
+    mean = predictor.predict(others).mean
+    low = predictor.limit(others, Objective(metric, "at_least", 0.0), 0.95)
+    high = predictor.limit(others, Objective(metric, "at_most", 0.0), 0.95)
+    figures = {
+        "labels": float(n),
+        "unseen": float(len(unseen)),
+        "tau": float(kendalltau(mean, truth).statistic),
+        "rho": float(spearmanr(mean, truth).statistic),
+        "error": float(100 * np.median(np.abs(mean - truth) / np.maximum(np.abs(truth), 1e-12))),
+        "coverage90": float(100 * np.mean((low <= truth) & (truth <= high))),
+        "seconds": seconds,
+    }
+    errors = f"median absolute error {figures['error']:.1f} %; {figures['coverage90']:.0f} % inside the 90 % interval"
+    card = f"""# {metric} of {space.name}
+
+- **What**: predicts `{metric}` ({kind}) for `archgen generate` and `GuidedSampler`.
+- **Data**: {n} random architectures of {len(y):,}; {source}.
+- **Training**: `{command}`, {seconds:.1f} s on two CPU cores.
+- **Figures** on {len(unseen):,} unseen architectures: Kendall tau {figures["tau"]:.3f}, Spearman rho
+  {figures["rho"]:.3f}, {errors}.
+- **Licence**: Apache-2.0 for the weights.
+"""
+    save_predictor(predictor, kind, folder, card)
+    return figures
