@@ -18,13 +18,13 @@ Floats = NDArray[np.float64]
 TradeOff = Literal["sum", "weights", "hypervolume"]
 TRADE_OFFS: tuple[TradeOff, ...] = ("sum", "weights", "hypervolume")
 MISSED = 30.0
-"""Log-weight that an exactly predicted bound costs where it is missed; directions do not outweigh it."""
+"""Log-weight that a bound costs where it is missed; directions do not outweigh it."""
 REFERENCE = -4.0
 """Reference point of the hypervolume in every direction, in standard deviations over the space."""
 
 
 class Reward:
-    """Log-weight of architectures: `strength` a standard deviation of a direction, log-probability for a bound.
+    """Log-weight of architectures: `strength` for each standard deviation of a direction, a penalty for a missed bound.
 
     Several directions trade off by `trade_off`: `sum` adds them; `weights` adds them with weights that `redraw` draws
     uniformly from the simplex, so that many redraws cover a front; `hypervolume` rewards what adds to the
@@ -37,6 +37,7 @@ class Reward:
         scale: From a metric to its median and standard deviation over the space.
         strength: Log-weight of a standard deviation.
         trade_off: How several directions are joined.
+        confidence: Bounds are to be met by the predictor's one-sided interval at this level; None: by its mean.
     """
 
     def __init__(
@@ -46,24 +47,22 @@ class Reward:
         scale: Callable[[str], tuple[float, float]],
         strength: float,
         trade_off: TradeOff = "sum",
+        confidence: float | None = None,
     ) -> None:
         self.directions, self.bounds = directions(wishes), bounds(wishes)
         self.predictor, self._scale = predictor, scale
-        self.strength, self.trade_off = strength, trade_off
+        self.strength, self.trade_off, self.confidence = strength, trade_off, confidence
         self._weights = np.ones(len(self.directions))
         self._archive = np.empty((0, len(self.directions)))
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Log-weights of `b` architectures."""
         total = np.zeros(len(archs))
-        for wish in self.bounds:
-            predictor = self.predictor(wish.metric)
-            _, spread = self._scale(wish.metric)
+        for wish, values in zip(self.bounds, self._bounded(archs), strict=True):
             assert wish.bound is not None
-            log_p = predictor.log_probability(archs, wish)
-            gap = wish.sign * (wish.bound - predictor.predict(archs).mean) / spread
-            # an exact count that misses its bound says nothing of the way there: the distance does
-            total += np.where(np.isneginf(log_p), -MISSED - self.strength * gap, log_p)
+            _, spread = self._scale(wish.metric)
+            gap = wish.sign * (wish.bound - values) / spread
+            total -= np.where(gap > 0, MISSED + self.strength * gap, 0.0)  # the distance shows the way there
         if not self.directions:
             return total
         scores = self.scores(archs)
@@ -107,11 +106,15 @@ class Reward:
         added = (torch.minimum(point, high) - low).clamp(min=0.0).prod(-1).sum(-1).numpy()
         return np.asarray(added, dtype=float)
 
-    def feasible(self, archs: Sequence[Architecture], confidence: float | None = None) -> NDArray[np.bool_]:
+    def feasible(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
         """Which architectures meet every bound as predicted; with a confidence, by the predictor's interval."""
         good = np.ones(len(archs), dtype=bool)
-        for wish in self.bounds:
-            predictor = self.predictor(wish.metric)
-            values = predictor.predict(archs).mean if confidence is None else predictor.limit(archs, wish, confidence)
+        for wish, values in zip(self.bounds, self._bounded(archs), strict=True):
             good &= np.array([wish.met(value) for value in values.tolist()], dtype=bool)
         return good
+
+    def _bounded(self, archs: Sequence[Architecture]) -> list[Floats]:
+        """For each bound, the values that have to meet it."""
+        if self.confidence is None:
+            return [self.predictor(wish.metric).predict(archs).mean for wish in self.bounds]
+        return [self.predictor(wish.metric).limit(archs, wish, self.confidence) for wish in self.bounds]

@@ -144,7 +144,7 @@ class GuidedSampler:
         _check_numbers(n, steps, confidence, trade_off)
         check(objectives)
         chosen = self._generator(generator)
-        reward = Reward(objectives, self.predictor, self._scale, self.strength, trade_off)
+        reward = Reward(objectives, self.predictor, self._scale, self.strength, trade_off, confidence)
         noise = torch.Generator().manual_seed(seed)
         rng = np.random.default_rng(seed)
         steering = Steering(self.space, chosen, reward, guidance, condition, weight, steps)
@@ -159,7 +159,7 @@ class GuidedSampler:
             drawing = steering.draw(size, noise)
             total += drawing
             before = len(kept)
-            for arch, good in zip(drawing.archs, reward.feasible(drawing.archs, confidence), strict=True):
+            for arch, good in zip(drawing.archs, reward.feasible(drawing.archs), strict=True):
                 if good and len(kept) < n and not (unique and arch in every):
                     kept.append(arch)
                 every.add(arch)

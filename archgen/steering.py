@@ -20,6 +20,7 @@ from archgen.generators import (
     gaussian_log_weight,
 )
 from archgen.graph import Architecture, GraphBatch
+from archgen.predictors.counts import COUNTED
 from archgen.rewards import Reward
 from archgen.spaces import SearchSpace
 
@@ -185,7 +186,9 @@ class Steering:
         """Property vectors of the best feasible architectures of a few pilot batches, each drawn under the last's."""
         properties, reward = self.generator.properties, self.reward
         assert properties is not None
-        wishes = {o.metric: o for o in [*reward.bounds, *reward.directions] if o.metric in properties.metrics}
+        directed = {o.metric: o.sign for o in reward.directions}
+        # counts are exact and cheap, and stand in for a bounded metric that the generator does not know
+        said = {*directed, *(o.metric for o in reward.bounds), *COUNTED} & set(properties.metrics)
         guidance = [ImportanceGuidance(self.space.decode, reward, candidates=4)]
         pool: dict[Architecture, None] = {}
         condition: Tensor | None = None
@@ -201,16 +204,14 @@ class Steering:
                 steps=self.steps,
             )
             pool |= dict.fromkeys(arch for arch in self.space.decode(batch) if arch is not None)
-            archs = [a for a, good in zip(pool, reward.feasible(list(pool)), strict=True) if good]
-            if not archs:
-                continue
-            best = [archs[i] for i in np.argsort(-reward.scores(archs).sum(1))[: max(4, int(share * n))]]
+            archs = list(pool)
+            best = [archs[i] for i in np.argsort(-reward(archs))[: max(8, int(share * n))]]
             elites = torch.full((len(best), len(properties.metrics)), torch.nan)
-            for metric, wish in wishes.items():
+            for metric in said:
                 values = reward.predictor(metric).predict(best).mean
                 low, high = properties.range(metric)
                 scores = torch.from_numpy(properties.normalise(metric, np.clip(values, low, high))).float()
-                elites[:, properties.row(metric)] = scores if wish.is_bound else scores + 0.1 * wish.sign
+                elites[:, properties.row(metric)] = scores + 0.1 * directed.get(metric, 0)
             condition = elites[torch.randint(len(elites), (n,), generator=noise)]
         return elites
 

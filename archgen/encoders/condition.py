@@ -13,7 +13,7 @@ class ConditionEmbedding(nn.Module):
     Args:
         conditions: Number `c` of properties.
         width: Width `d` of the embedding.
-        frequencies: Fourier features a property; the highest has a period of one standard deviation.
+        frequencies: Fourier features a property; the highest has a period of two standard deviations.
     """
 
     periods: Float[Tensor, " f"]

@@ -73,6 +73,21 @@ class Guidance:
         return n
 
 
+def survivors(
+    guidance: Sequence[Guidance], clean: GraphBatch, t: float, *, generator: torch.Generator
+) -> Int[Tensor, " b"] | None:
+    """What the one member that resamples says, see `Guidance.resample`; None where there is none.
+
+    Raises:
+        ValueError: Two members resample: after the first, the second's weights belong to other graphs.
+    """
+    chosen = [g.resample(clean, t, generator=generator) for g in guidance]
+    given = [indices for indices in chosen if indices is not None]
+    if len(given) > 1:
+        raise ValueError("only one member of the guidance may resample; put all potentials into it")
+    return given[0] if given else None
+
+
 @runtime_checkable
 class Projector(Protocol):
     """Replaces graphs that do not decode by near ones that do (`SearchSpace.project`)."""
@@ -123,6 +138,9 @@ class Generator(nn.Module, ABC):
             condition: Properties of each graph as normal scores, about standard normal; NaN where not given. Only
                 for a generator made with `conditions` above 0.
             generator: Source of randomness.
+
+        Raises:
+            ValueError: A condition of another shape.
         """
 
     @abstractmethod
@@ -150,17 +168,21 @@ class Generator(nn.Module, ABC):
             generator: Source of randomness.
 
         Raises:
-            ValueError: `n` or `steps` below 1, or a condition of another width than the generator was made for.
+            ValueError: `n` or `steps` below 1, a condition of another width than the generator was made for, or
+                several members of the guidance that resample.
         """
 
     def _check_sample(self, n: int, steps: int | None, condition: Tensor | None) -> int:
         steps = self.default_steps if steps is None else steps
         if n < 1 or steps < 1:
             raise ValueError(f"expected n >= 1 and steps >= 1, got n={n} and steps={steps}")
+        self._check_condition(n, condition)
+        return steps
+
+    def _check_condition(self, n: int, condition: Tensor | None) -> None:
         expected = (n, self.conditions)
         if condition is not None and tuple(condition.shape) != expected:
             raise ValueError(f"expected a condition of shape {expected}, got {tuple(condition.shape)}")
-        return steps
 
     def save(self, name: str, folder: Path, extra: dict[str, Any], card: str) -> None:
         """Write a checkpoint of this generator, registered as `name`, with `extra` facts in its config."""

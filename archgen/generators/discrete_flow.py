@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.errors import UnknownName
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, survivors
 from archgen.generators.variables import FreeVariables, Probabilities, States, draw
 from archgen.graph import GraphBatch
 
@@ -123,6 +123,7 @@ class DiscreteFlow(Generator):
         self, clean: GraphBatch, condition: Float[Tensor, "b c"] | None = None, *, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """Cross-entropy of the clean states given noised ones, summed over the free variables, mean over graphs."""
+        self._check_condition(len(clean), condition)
         target = self.variables.states(clean)
         b, device = len(clean), target.device
         t = torch.rand(b, generator=generator, device=device)
@@ -161,13 +162,12 @@ class DiscreteFlow(Generator):
             if after >= 1.0 and log_ratio is not None:
                 log_p = (log_p + log_ratio).log_softmax(-1)
             clean = self._draw_clean(log_p, guidance, projector, generator)
-            survivors = _survivors(
-                self.variables.graph(clean), 0.0 if after >= 1.0 else 1.0 - alpha, guidance, generator
-            )
-            if survivors is not None:
-                states, clean = states[survivors], clean[survivors]
-                log_ratio = None if log_ratio is None else log_ratio[survivors]
-                condition = None if condition is None else condition[survivors]
+            time = 0.0 if after >= 1.0 else 1.0 - alpha
+            rows = survivors(guidance, self.variables.graph(clean), time, generator=generator)
+            if rows is not None:
+                states, clean = states[rows], clean[rows]
+                log_ratio = None if log_ratio is None else log_ratio[rows]
+                condition = None if condition is None else condition[rows]
             if after >= 1.0:
                 return self.variables.graph(clean)
             states = draw(self._step(states, clean, noise, log_ratio, alpha, after - alpha), generator)
@@ -207,7 +207,7 @@ class DiscreteFlow(Generator):
             return clean
         graphs = self.variables.graph(clean)
         opinions = [opinion for g in guidance if (opinion := g.log_tilt(graphs)) is not None]
-        tilt = torch.stack(opinions).sum(0).view(-1, candidates)
+        tilt = sum(opinions, torch.zeros(len(clean))).view(-1, candidates)
         tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
         kept = draw(tilt.softmax(1), generator)
         return clean.view(len(log_p), candidates, -1)[torch.arange(len(log_p)), kept]
@@ -233,11 +233,3 @@ class DiscreteFlow(Generator):
         move = move.scatter(-1, states[..., None], 0.0)
         move = move / move.sum(-1, keepdim=True).clamp(min=1.0)  # an Euler step can not leave with more than certainty
         return move.scatter(-1, states[..., None], (1 - move.sum(-1, keepdim=True)).clamp(min=0.0))
-
-
-def _survivors(clean: GraphBatch, t: float, guidance: Sequence[Guidance], generator: torch.Generator) -> Tensor | None:
-    chosen = [g.resample(clean, t, generator=generator) for g in guidance]
-    given = [indices for indices in chosen if indices is not None]
-    if len(given) > 1:
-        raise ValueError("only one member of the guidance may resample; put all potentials into it")
-    return given[0] if given else None

@@ -20,11 +20,15 @@ Decode = Callable[[GraphBatch], list[Architecture | None]]
 class _Weighing:
     """Decodes graphs and weighs the architectures; graphs that do not decode are forbidden.
 
-    The function sees each distinct architecture once in the life of this object, so it may be slow.
+    The function sees each distinct architecture once until `forget`, so it may be slow.
     """
 
     def __init__(self, decode: Decode, log_tilt: LogTilt) -> None:
         self.decode, self._log_tilt = decode, log_tilt
+        self._asked: set[Architecture] = set()
+        self.forget()
+
+    def forget(self) -> None:
         self._known: dict[Architecture | None, float] = {None: -np.inf}
 
     def __call__(self, clean: GraphBatch) -> Float[Tensor, " b"]:
@@ -32,14 +36,30 @@ class _Weighing:
         new = list(dict.fromkeys(arch for arch in archs if arch is not None and arch not in self._known))
         if new:
             self._known.update(zip(new, self._log_tilt(new).tolist(), strict=True))
+            self._asked.update(new)
         return torch.tensor([self._known[arch] for arch in archs])
 
     @property
     def evaluated(self) -> int:
-        return len(self._known) - 1
+        return len(self._asked)
 
 
-class ImportanceGuidance(Guidance):
+class _BlackBox(Guidance):
+    """What weighs decoded architectures by a function."""
+
+    _weigh: _Weighing
+
+    @property
+    def evaluated(self) -> int:
+        """Number of distinct architectures weighed so far."""
+        return self._weigh.evaluated
+
+    def forget(self) -> None:
+        """Weigh every architecture anew from now on: the function has changed."""
+        self._weigh.forget()
+
+
+class ImportanceGuidance(_BlackBox):
     """Each step draws several clean graphs and keeps one with probability proportional to its weight.
 
     Exact as the candidates grow, for any black box (a table, trees, a Gaussian process, a look-up table).
@@ -56,16 +76,11 @@ class ImportanceGuidance(Guidance):
         self._weigh = _Weighing(decode, log_tilt)
         self.candidates = candidates
 
-    @property
-    def evaluated(self) -> int:
-        """Number of distinct architectures weighed so far."""
-        return self._weigh.evaluated
-
     def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
         return self._weigh(clean)
 
 
-class ParticleGuidance(Guidance):
+class ParticleGuidance(_BlackBox):
     r"""Feynman-Kac steering (Singhal et al., arXiv 2501.06848; twisted diffusion sampling, arXiv 2306.17775).
 
     Each sample is drawn as a group of `particles` that share nothing with other groups. Before a jump the particles
@@ -93,11 +108,6 @@ class ParticleGuidance(Guidance):
         self._weigh = _Weighing(decode, log_tilt)
         self.particles = particles
         self._log_weight = self._before = torch.zeros(0)
-
-    @property
-    def evaluated(self) -> int:
-        """Number of distinct architectures weighed so far."""
-        return self._weigh.evaluated
 
     def population(self, n: int) -> int:
         """Starts a new run of `n` groups."""

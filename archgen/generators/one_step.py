@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from archgen.encoders.condition import ConditionEmbedding
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, survivors
 from archgen.generators.variables import FreeVariables, States, draw
 from archgen.graph import GraphBatch
 
@@ -136,6 +136,7 @@ class OneStep(Generator):
         self, clean: GraphBatch, condition: Float[Tensor, "b c"] | None = None, *, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """Negative log-likelihood of the teacher's samples, mean over graphs, nats."""
+        self._check_condition(len(clean), condition)
         states = self.variables.states(clean)
         students = self._students(condition, len(states), generator)
         total = torch.zeros(())
@@ -176,14 +177,13 @@ class OneStep(Generator):
         if projector is not None:
             mended = projector(self.variables.graph(clean), self.variables.probabilities(p), generator=generator)
             clean = self.variables.states(mended)
-        opinions = [o for g in guidance if (o := g.log_tilt(self.variables.graph(clean))) is not None]
-        if opinions:
-            tilt = torch.stack(opinions).sum(0).view(-1, repeats[0])
+        if repeats[0] > 1:
+            graphs = self.variables.graph(clean)
+            opinions = [opinion for g in guidance if (opinion := g.log_tilt(graphs)) is not None]
+            tilt = sum(opinions, torch.zeros(len(clean))).view(-1, repeats[0])
             tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
             kept = draw(tilt.softmax(1), generator)
             clean = clean.view(len(tilt), repeats[0], -1)[torch.arange(len(tilt)), kept]
         graph = self.variables.graph(clean)
-        for member in guidance:
-            survivors = member.resample(graph, 0.0, generator=generator)
-            graph = graph if survivors is None else graph[survivors]
-        return graph
+        rows = survivors(guidance, graph, 0.0, generator=generator)
+        return graph if rows is None else graph[rows]

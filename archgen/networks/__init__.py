@@ -1,7 +1,36 @@
 """The target networks: operations, cells and the skeletons that stack them."""
 
+from archgen.networks.autoformer import autoformer
 from archgen.networks.cell import CellNetwork, CellSkeleton
 from archgen.networks.count import count_network
+from archgen.networks.darts import DartsNetwork
+from archgen.networks.fbnet import fbnet
+from archgen.networks.flexibert import flexibert
+from archgen.networks.image import image
+from archgen.networks.mbconv import MBConv
+from archgen.networks.mobilenetv3 import mobilenetv3
+from archgen.networks.module import ModuleNetwork
+from archgen.networks.nasbench_macro import nasbench_macro
 from archgen.networks.operations import OPERATIONS
+from archgen.networks.skeleton import SKELETONS, Segment, SegmentNetwork
+from archgen.networks.vit_resnas import vit_resnas
 
-__all__ = ["OPERATIONS", "CellNetwork", "CellSkeleton", "count_network"]
+__all__ = [
+    "OPERATIONS",
+    "SKELETONS",
+    "CellNetwork",
+    "CellSkeleton",
+    "DartsNetwork",
+    "MBConv",
+    "ModuleNetwork",
+    "Segment",
+    "SegmentNetwork",
+    "autoformer",
+    "count_network",
+    "fbnet",
+    "flexibert",
+    "image",
+    "mobilenetv3",
+    "nasbench_macro",
+    "vit_resnas",
+]

@@ -9,52 +9,72 @@ import torch
 from torch import Tensor, nn
 
 
-def count_network(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, float]:
-    """Count a network's parameters and its FLOPs for one image.
+def count_network(network: nn.Module, example: Tensor | tuple[int, ...]) -> dict[str, float]:
+    """Count a network's parameters and its operations for one input.
 
-    The convention is that of NAS-Bench-Suite-Zero (arXiv 2210.03230), so that counts equal its published table to
-    the digit: a convolution or linear layer counts its multiply-adds, batch normalisation 2 an element, ReLU 1 an
-    element, pooling `k * k` an output, and global pooling of `h x w` counts `(h + 1) (w + 1)` a channel.
+    `macs` are the multiply-adds of convolutions and linear layers alone. The convention of `flops` is that of
+    NAS-Bench-Suite-Zero (arXiv 2210.03230), so that counts equal its published table to the digit: a convolution
+    or linear layer counts its multiply-adds, batch normalisation 2 an element, ReLU 1 an element, pooling `k * k`
+    an output, and global pooling of `h x w` counts `(h + 1) (w + 1)` a channel.
+
+    A module with a method `extra_macs(x, output) -> int` adds what its layers do not show, such as the products of
+    attention; it counts as `macs` and as `flops`.
 
     Args:
         network: Put it on the `meta` device: nothing is computed.
-        shape: `(channels, height, width)` of the image.
+        example: What the network reads, a batch of one; or the shape `(channels, height, width)` of an image.
 
     Returns:
-        `params` and `flops`, plain numbers (not millions).
+        `params`, `flops` and `macs`, plain numbers (not millions).
     """
-    total = 0.0
+    return trace_network(network, example if isinstance(example, Tensor) else torch.zeros(1, *example))[0]
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        total += _flops(module, inputs[0], output)
 
-    leaves = [module for module in network.modules() if not list(module.children())]
-    handles: list[Any] = [module.register_forward_hook(hook) for module in leaves]
-    device = next(network.parameters()).device
-    was_training = network.training
+def trace_network(network: nn.Module, example: Tensor) -> tuple[dict[str, float], Tensor]:
+    """`count_network`, and the network's output on `example`, which is moved to the network's device."""
+    flops = macs = 0
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal flops, macs
+        multiply_adds, others = _operations(module, inputs[0], output)
+        macs += multiply_adds
+        flops += multiply_adds + others
+
+    handles = [module.register_forward_hook(hook) for module in network.modules() if _counted(module)]
+    device = next((p.device for p in network.parameters()), example.device)
+    was_training = [(module, module.training) for module in network.modules()]
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, *shape, device=device))
+            output: Tensor = network.eval()(example.to(device))
     finally:
-        network.train(was_training)
+        for module, mode in was_training:
+            module.training = mode
         for handle in handles:
             handle.remove()
-    return {"params": float(sum(p.numel() for p in network.parameters())), "flops": total}
+    params = float(sum(p.numel() for p in network.parameters()))
+    return {"params": params, "flops": float(flops), "macs": float(macs)}, output
 
 
-def _flops(module: nn.Module, x: Tensor, out: Tensor) -> int:
-    if isinstance(module, nn.Conv2d):
-        return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
+def _counted(module: nn.Module) -> bool:
+    return hasattr(module, "extra_macs") or not list(module.children())
+
+
+def _operations(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
+    """Multiply-adds, and the other operations that the convention of `flops` counts."""
+    if hasattr(module, "extra_macs"):
+        extra: int = module.extra_macs(x, out)  # type: ignore[operator]
+        return extra, 0
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size), 0
     if isinstance(module, nn.Linear):
-        return out.numel() * module.in_features
+        return out.numel() * module.in_features, 0
     if isinstance(module, nn.BatchNorm2d):
-        return 2 * out.numel()
+        return 0, 2 * out.numel()
     if isinstance(module, nn.ReLU):
-        return out.numel()
+        return 0, out.numel()
     if isinstance(module, nn.AvgPool2d):
         kernel = module.kernel_size
-        return out.numel() * (math.prod(kernel) if isinstance(kernel, tuple) else kernel**2)
+        return 0, out.numel() * (math.prod(kernel) if isinstance(kernel, tuple) else kernel**2)
     if isinstance(module, nn.AdaptiveAvgPool2d):
-        return out.numel() * (x.shape[-2] + 1) * (x.shape[-1] + 1)
-    return 0
+        return 0, out.numel() * (x.shape[-2] + 1) * (x.shape[-1] + 1)
+    return 0, 0

@@ -1,6 +1,20 @@
 """Search spaces, one file a family; `load(name)` reads `spaces/<name>.toml`."""
 
+from archgen.spaces import transformers  # noqa: F401  (registers their text forms)
 from archgen.spaces.base import FAMILIES, SearchSpace, available, load, read
 from archgen.spaces.cell import CellSpace
+from archgen.spaces.chain import ChainSpace
+from archgen.spaces.genotype import GenotypeSpace
+from archgen.spaces.modules import ModuleSpace
 
-__all__ = ["FAMILIES", "CellSpace", "SearchSpace", "available", "load", "read"]
+__all__ = [
+    "FAMILIES",
+    "CellSpace",
+    "ChainSpace",
+    "GenotypeSpace",
+    "ModuleSpace",
+    "SearchSpace",
+    "available",
+    "load",
+    "read",
+]

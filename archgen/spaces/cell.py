@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from archgen.networks.cell import CellNetwork
 from archgen.networks.count import count_network
 from archgen.networks.operations import OPERATIONS
 from archgen.spaces.base import FAMILIES, SearchSpace
+from archgen.spaces.custom import custom_operations, try_operation
 
 ROLES = ("zero", "identity", "linear", "weighted")
 _ENTRY = re.compile(r"([A-Za-z0-9_]+)~(0|[1-9][0-9]*)")
@@ -93,13 +95,18 @@ class CellSpace(SearchSpace):
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> CellSpace:
-        """Make the space of a parsed TOML file; raises `InvalidSpace` naming the table and key."""
+        """Make the space of a parsed TOML file; raises `InvalidSpace` naming the table and key.
+
+        An operation of your own has an `import` (`archgen.spaces.custom`): a factory `channels -> module` that keeps
+        the shape.
+        """
         try:
             roles = {entry["name"]: entry["role"] for entry in description["operations"]}
             if len(roles) != len(description["operations"]):
                 raise InvalidSpace("[[operations]]: an operation is named twice")
             network = {key: int(value) for key, value in description["network"].items()}
             nodes, order = int(description["cell"]["nodes"]), description.get("order")
+            _register_own(description, network.get("channels", 8))
             return cls(
                 description["name"],
                 nodes,
@@ -315,6 +322,17 @@ class CellSpace(SearchSpace):
         return total
 
 
+def _register_own(description: Mapping[str, Any], channels: int) -> None:
+    """Add the operations of the file that have `import`, tried on `channels` channels, to `OPERATIONS`."""
+    entries = [(f"[[operations]] '{entry['name']}'", entry) for entry in description["operations"]]
+    own = custom_operations(entries, Path(description.get("folder", ".")), OPERATIONS)
+    for name, make in own.items():
+        try_operation(make, (channels,), channels, (1, channels, 8, 8), f"[[operations]] '{name}'")
+    for name, make in own.items():
+        if name not in OPERATIONS:
+            OPERATIONS.register(name)(make)
+
+
 @lru_cache(maxsize=32)
 def _operation_costs(space: CellSpace, network: tuple[tuple[str, int], ...]) -> dict[str, dict[str, float]]:
     """Counts of the network whose cells have `op` on their first edge and nothing elsewhere, for each `op`."""
@@ -325,6 +343,7 @@ def _operation_costs(space: CellSpace, network: tuple[tuple[str, int], ...]) -> 
     for op in space.roles:
         with torch.device("meta"):
             module = space.build(space.from_operations([op, *rest]), **arguments)
-        costs[op] = count_network(module, (channels, size, size))
+        counts = count_network(module, (channels, size, size))
+        costs[op] = {metric: counts[metric] for metric in ("params", "flops")}
     assert all(math.isfinite(v) for cost in costs.values() for v in cost.values())
     return costs

@@ -1,0 +1,151 @@
+"""Networks made of segments: what a space of chains builds, and how it is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archgen.errors import InvalidSpace, UnknownName
+from archgen.networks.count import trace_network
+from archgen.registry import Registry
+
+SKELETONS: Registry[Skeleton] = Registry("skeleton of a chain")
+"""What turns the labels of a chain's slots into segments, by the name that a TOML file's `[network]` gives."""
+
+Costs = dict[Hashable, tuple[dict[str, float], Tensor]]
+"""Counts of a segment and an example of its output (on the meta device), by key and shapes of the inputs."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One module of a network, described before it is made.
+
+    Args:
+        key: Describes the module fully: two segments with equal keys compute the same function of their weights and
+            cost the same on the same input.
+        make: Makes the module, freshly initialised.
+        name: Of the slot that it realises, or a name of its own (`stem`); the module's name in the network.
+        inputs: Segments whose outputs are summed to its input, by their position; -1 is the network's input. None:
+            the segment before.
+        identity: Whether the module returns its input.
+    """
+
+    key: Hashable
+    make: Callable[[], nn.Module]
+    name: str = ""
+    inputs: tuple[int, ...] | None = None
+    identity: bool = False
+
+
+def image_example(batch: int, *, image_size: int, in_channels: int = 3, **_: int) -> Tensor:
+    """Zeros of the shape of square images, `b c h w`."""
+    return torch.zeros(batch, in_channels, image_size, image_size)
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A way to build networks of slots; call it to get the segments.
+
+    Args:
+        segments: `(slots, **arguments)` to the segments in topological order, the last of which gives the logits;
+            `slots` maps the name of each slot to its label, arguments are integers (and what else the family gives).
+        example: `(batch, **arguments)` to zeros of what the network reads.
+        flops: Which count the published tables call FLOPs: `flops` or `macs` of `archgen.networks.count`.
+    """
+
+    segments: Callable[..., list[Segment]]
+    example: Callable[..., Tensor] = image_example
+    flops: str = "flops"
+
+    def __call__(self, slots: Mapping[str, str], **arguments: Any) -> list[Segment]:
+        """The segments of an architecture."""
+        return self.segments(slots, **arguments)
+
+
+def register_skeleton(
+    name: str, *, example: Callable[..., Tensor] = image_example, flops: str = "flops"
+) -> Callable[[Callable[..., list[Segment]]], Callable[..., list[Segment]]]:
+    """Decorator that adds a function `(slots, **arguments) -> segments` to `SKELETONS`; arguments as in `Skeleton`."""
+
+    def add(segments: Callable[..., list[Segment]]) -> Callable[..., list[Segment]]:
+        SKELETONS.register(name)(Skeleton(segments, example, flops))
+        return segments
+
+    return add
+
+
+def check_slots(slots: Collection[str], known: Collection[str], skeleton: str) -> None:
+    """Raise `InvalidSpace` unless the skeleton gets the slots that it knows, no more and no fewer."""
+    for slot in slots:
+        if slot not in known:
+            raise InvalidSpace(f"skeleton '{skeleton}': {UnknownName('slot', slot, known)}")
+    for slot in known:
+        if slot not in slots:
+            raise InvalidSpace(f"skeleton '{skeleton}' needs a slot '{slot}', which the space does not have")
+
+
+def sources(segments: Sequence[Segment]) -> list[tuple[int, ...]]:
+    """Positions of the inputs of each segment; -1 is the network's input."""
+    return [s.inputs if s.inputs is not None else (i - 1,) for i, s in enumerate(segments)]
+
+
+class SegmentNetwork(nn.Module):
+    """The network of a list of segments; a segment with several inputs reads their sum.
+
+    Args:
+        segments: In topological order; the last one's output is the network's.
+    """
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        super().__init__()
+        names = [segment.name.replace(".", "-") or str(i) for i, segment in enumerate(segments)]
+        self.segments = nn.ModuleDict({name: s.make() for name, s in zip(names, segments, strict=True)})
+        self.sources = sources(segments)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: list[Tensor] = []
+        for module, positions in zip(self.segments.values(), self.sources, strict=True):
+            total = x if positions[0] < 0 else values[positions[0]]
+            for i in positions[1:]:
+                total = total + (x if i < 0 else values[i])
+            values.append(module(total))
+        return values[-1]
+
+
+def count_segments(segments: Sequence[Segment], example: Tensor, costs: Costs) -> dict[str, float]:
+    """Counts of the network of `segments`, each distinct segment counted once.
+
+    Args:
+        segments: In topological order.
+        example: What the network reads, on the meta device.
+        costs: What is known from earlier calls; grows.
+
+    Returns:
+        `params`, `flops` and `macs` as `count_network` gives them.
+    """
+    total = {"params": 0.0, "flops": 0.0, "macs": 0.0}
+    outputs: list[Tensor] = []
+    for segment, positions in zip(segments, sources(segments), strict=True):
+        x = example if positions[0] < 0 else outputs[positions[0]]
+        place = (segment.key, x.shape, x.dtype)
+        if place not in costs:
+            costs[place] = _trace(segment, x)
+        counts, output = costs[place]
+        for metric, value in counts.items():
+            total[metric] += value
+        outputs.append(output)
+    return total
+
+
+def _trace(segment: Segment, x: Tensor) -> tuple[dict[str, float], Tensor]:
+    """Counts and output on the meta device; a module that can not run there runs on zeros instead."""
+    try:
+        with torch.device("meta"):
+            return trace_network(segment.make(), x)
+    except Exception:  # users' own modules may do anything: what is wrong with them shows again on the CPU
+        counts, output = trace_network(segment.make(), torch.zeros(x.shape, dtype=x.dtype))
+        return counts, output.to("meta")

@@ -1,0 +1,21 @@
+"""Figures: trials, cells and lines; every function returns a `matplotlib.figure.Figure` of its own."""
+
+from archgen.plots.cells import cell_plot
+from archgen.plots.figure import metric_name, save_png, to_svg, with_unit
+from archgen.plots.lines import Panel, line_panels, line_plot
+from archgen.plots.trials import cost_plot, latency_fit_plot, pareto_plot, progress_plot
+
+__all__ = [
+    "Panel",
+    "cell_plot",
+    "cost_plot",
+    "latency_fit_plot",
+    "line_panels",
+    "line_plot",
+    "metric_name",
+    "pareto_plot",
+    "progress_plot",
+    "save_png",
+    "to_svg",
+    "with_unit",
+]

@@ -1,0 +1,403 @@
+"""NAS-Bench-101 and its family: published counts and hashes, pruning, and draws under the space's constraints."""
+
+import itertools
+import json
+import os
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archgen import spaces
+from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
+from archgen.graph import Architecture, GraphBatch, canonical_form
+from archgen.spaces import ModuleSpace
+from archgen.spaces.module_graphs import distinct_modules
+from archgen.spaces.module_projection import complete, draw_valid_edges
+
+C3, C1, MP = "conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3"
+NETWORK = {"stacks": 3, "cells": 3, "channels": 128, "classes": 10, "in_channels": 3, "image_size": 32}
+
+
+def spec(matrix: list[list[int]], *operations: str) -> str:
+    return json.dumps({"matrix": matrix, "operations": ["input", *operations, "output"]})
+
+
+# the Inception-like module of the published README, and the first row of the published table
+INCEPTION = spec(
+    [
+        [0, 1, 1, 1, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 0],
+    ],
+    *(C1, C3, C3, C3, MP),
+)
+FIRST = spec(
+    [
+        [0, 1, 0, 0, 1, 1, 0],
+        [0, 0, 1, 0, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0, 1],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0, 0],
+    ],
+    *(C3, MP, C3, C3, C1),
+)
+DIRECT = '{"matrix":[[0,1],[0,0]],"operations":["input","output"]}'
+
+
+@pytest.fixture(scope="module")
+def modules() -> ModuleSpace:
+    space = spaces.load("nasbench101")
+    assert isinstance(space, ModuleSpace)
+    return space
+
+
+def small(vertices: int = 4, max_edges: int = 6, operations: tuple[str, ...] = (C3, MP)) -> ModuleSpace:
+    return ModuleSpace("small", vertices, max_edges, operations, NETWORK)
+
+
+def raw_batch(space: ModuleSpace, edges: torch.Tensor) -> GraphBatch:
+    """Raw modules with the given edges (`b n n`) and the first operation everywhere."""
+    b, (n, k) = len(edges), space.node_domain.shape
+    labels = torch.tensor([0, *[1] * (n - 2), k - 1]).expand(b, n)
+    ops = torch.nn.functional.one_hot(labels, k).float()
+    return GraphBatch(ops, edges.float(), torch.ones(b, n, dtype=torch.bool))
+
+
+# -- how many there are -----------------------------------------------------------------------------------------
+
+
+def test_there_are_as_many_modules_as_published(modules: ModuleSpace) -> None:
+    assert modules.size == 423_624
+
+
+def brute_force(vertices: int, max_edges: int, operations: int) -> list[tuple[tuple[int, ...], list[tuple[int, int]]]]:
+    """Every labelled module of exactly so many vertices, by definition: each vertex is on a path."""
+    pairs = list(itertools.combinations(range(vertices), 2))
+    found = []
+    for states in itertools.product([0, 1], repeat=len(pairs)):
+        edges = [pair for pair, state in zip(pairs, states, strict=True) if state]
+        graph = nx.DiGraph(edges)
+        graph.add_nodes_from(range(vertices))
+        reached = nx.descendants(graph, 0) | {0}
+        reaching = nx.ancestors(graph, vertices - 1) | {vertices - 1}
+        if len(edges) <= max_edges and len(reached & reaching) == vertices:
+            found += [(labels, edges) for labels in itertools.product(range(operations), repeat=vertices - 2)]
+    return found
+
+
+def test_counts_of_small_modules_are_those_of_networkx() -> None:
+    for vertices, max_edges, operations in [(3, 3, 3), (4, 6, 3), (4, 4, 2)]:
+        total = 0
+        for m in range(2, vertices + 1):
+            classes: list[nx.DiGraph] = []
+            for labels, edges in brute_force(m, max_edges, operations):
+                graph = nx.DiGraph(edges)
+                graph.add_nodes_from((v, {"op": op}) for v, op in enumerate((-1, *labels, -2)))
+                if not any(nx.is_isomorphic(graph, g, node_match=lambda a, b: a["op"] == b["op"]) for g in classes):
+                    classes.append(graph)
+            total += len(classes)
+        assert sum(len(graphs) for _, graphs, _ in distinct_modules(vertices, operations, max_edges)) == total
+
+
+def test_counts_of_five_vertices_are_those_of_an_exact_canonical_form() -> None:
+    found = brute_force(5, 9, 3)
+    classes = {canonical_form([-1, *labels, -2], dict.fromkeys(edges)) for labels, edges in found}
+    counts = {m: len(graphs) for m, graphs, _ in distinct_modules(7, 3, 9)}
+    assert counts == {2: 1, 3: 6, 4: 84, 5: len(classes), 6: 62_010, 7: 359_082}
+    assert sum(counts[m] for m in range(2, 6)) == 2_532
+
+
+def test_enumerate_lists_one_point_of_each_class() -> None:
+    space = small(5, 7, (C3, C1, MP))
+    archs = space.enumerate()
+    assert len(archs) == space.size == len({space.canonical(arch) for arch in archs})
+    for arch in archs:
+        space.validate(arch)
+    drawn = {space.canonical(arch) for arch in space.sample(20_000, np.random.default_rng(0))}
+    assert drawn <= {space.canonical(arch) for arch in archs}
+
+
+@pytest.mark.skipif(not os.environ.get("ARCHGEN_SLOW"), reason="hashes every module, a minute: set ARCHGEN_SLOW=1")
+def test_the_published_hash_tells_all_modules_apart(modules: ModuleSpace) -> None:
+    archs = modules.enumerate()
+    assert len(archs) == 423_624
+    assert len({modules.canonical(arch) for arch in archs}) == 423_624
+
+
+# -- the published hash -----------------------------------------------------------------------------------------
+
+
+def test_canonical_is_the_key_of_the_published_table(modules: ModuleSpace) -> None:
+    assert modules.canonical(modules.parse(FIRST)) == "00005c142e6f48ac74fdcf73e3439874"
+
+
+def relabelled(space: ModuleSpace, arch: Architecture, rng: np.random.Generator) -> Architecture:
+    """The same module with its vertices in another topological order."""
+    graph = nx.DiGraph(arch.edges)
+    order = list(nx.lexicographical_topological_sort(graph, key=lambda v: rng.random()))
+    place = {v: i for i, v in enumerate(order)}
+    return Architecture(
+        space.name, tuple(arch.ops[v] for v in order), tuple(sorted((place[i], place[j]) for i, j in arch.edges))
+    )
+
+
+def test_canonical_is_that_of_any_isomorphic_module(modules: ModuleSpace, rng: np.random.Generator) -> None:
+    changed = 0
+    for arch in modules.sample(300, rng):
+        other = relabelled(modules, arch, rng)
+        modules.validate(other)
+        assert modules.canonical(other) == modules.canonical(arch)
+        changed += other != arch
+    assert changed > 30
+
+
+def test_canonical_is_exact_beyond_the_published_limits(rng: np.random.Generator) -> None:
+    space = small(6, 15, (C3, C1, MP, "skip_connect"))
+    for arch in space.sample(100, rng):
+        assert space.canonical(arch) == space.canonical(relabelled(space, arch, rng))
+
+
+# -- text -------------------------------------------------------------------------------------------------------
+
+
+def test_parse_prunes(modules: ModuleSpace) -> None:
+    matrix = [[0, 1, 1, 0, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    arch = modules.parse(spec(matrix, C1, C3, MP))  # vertex 2 leads nowhere, nothing feeds vertex 3
+    assert arch.ops == ("input", C1, "output")
+    assert arch.edges == ((0, 1), (0, 2), (1, 2))
+    assert modules.format(arch) == spec([[0, 1, 1], [0, 0, 1], [0, 0, 0]], C1).replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "expected a module such as", id="empty"),
+        pytest.param("[]", "expected a module such as", id="a list"),
+        pytest.param('{"matrix":[[0,1],[0,0]]}', "KeyError.*operations", id="no operations"),
+        pytest.param('{"matrix":7,"operations":["input","output"]}', "must be lists", id="no matrix"),
+        pytest.param('{"matrix":[[0,1]],"operations":["input","output"]}', "must be square", id="not square"),
+        pytest.param('{"matrix":[[0],[0]],"operations":["input","output"]}', "must be square", id="short rows"),
+        pytest.param('{"matrix":[[0]],"operations":["input"]}', "2 to 64 operations", id="one vertex"),
+        pytest.param('{"matrix":[[0,2],[0,0]],"operations":["input","output"]}', "must be 0 or 1", id="entries"),
+        pytest.param('{"matrix":[[0,1],[0,0]],"operations":["input",7]}', "must be a string", id="a number"),
+        pytest.param('{"matrix":[[0,1],[0,0]],"operations":["input","x"]}', "must be input and output", id="ends"),
+        pytest.param('{"matrix":[[0,1],[1,0]],"operations":["input","output"]}', "runs backwards", id="a cycle"),
+        pytest.param('{"matrix":[[0,0],[0,0]],"operations":["input","output"]}', "no path leads", id="cut"),
+        pytest.param(FIRST.replace(MP, "maxpool"), "did you mean 'maxpool3x3'", id="operation"),
+        pytest.param("[" * 100_000, "expected a module such as", id="deep"),
+        pytest.param(
+            spec([[int(i < j) for j in range(7)] for i in range(7)], *[C3] * 5), "at most 9 edges", id="edges"
+        ),
+        pytest.param(
+            spec([[int(j == i + 1) for j in range(8)] for i in range(8)], *[C3] * 6), "2 to 7 vertices", id="vertices"
+        ),
+    ],
+)
+def test_parse_says_what_is_wrong_in_one_line(modules: ModuleSpace, text: str, message: str) -> None:
+    with pytest.raises(InvalidArchitecture, match=message) as caught:
+        modules.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_validate_says_what_is_wrong(modules: ModuleSpace) -> None:
+    wrong = {
+        "one of 'other'": Architecture("other", ("input", "output"), ((0, 1),)),
+        "must be input and output": Architecture("nasbench101", (C3, "output"), ((0, 1),)),
+        "unknown operation": Architecture("nasbench101", ("input", "nor", "output"), ((0, 1), (1, 2))),
+        "in order, each once": Architecture("nasbench101", ("input", "output"), ((0, 1), (0, 1))),
+        r"vertices \[1\] are on no path": Architecture("nasbench101", ("input", C3, "output"), ((0, 1), (0, 2))),
+        r"vertices \[0, 1\] are on no path": Architecture("nasbench101", ("input", "output"), ()),
+    }
+    for message, arch in wrong.items():
+        with pytest.raises(InvalidArchitecture, match=message):
+            modules.validate(arch)
+
+
+# -- encodings --------------------------------------------------------------------------------------------------
+
+
+@given(bits=st.integers(0, 2**21 - 1), labels=st.lists(st.integers(0, 2), min_size=5, max_size=5))
+def test_decoding_a_raw_module_is_choosing_and_pruning_it(modules: ModuleSpace, bits: int, labels: list[int]) -> None:
+    """The vectorised pruning of `decode` and the plain one of `from_choices` agree, also in what they refuse."""
+    choices = {f"{i}->{j}": bits >> e & 1 for e, (i, j) in enumerate(modules.pairs)}
+    choices |= {f"operation {v}": label for v, label in enumerate(labels, start=1)}
+    edges = torch.zeros(1, 7, 7)
+    for e, (i, j) in enumerate(modules.pairs):
+        edges[0, i, j] = bits >> e & 1
+    batch = raw_batch(modules, edges)
+    batch.ops[0, 1:-1] = torch.nn.functional.one_hot(torch.tensor(labels) + 1, 5)
+    try:
+        expected = modules.from_choices(choices)
+    except InvalidArchitecture:
+        expected = None
+    assert modules.decode(batch) == [expected]
+
+
+def test_a_point_fills_the_first_slots_and_the_last(modules: ModuleSpace) -> None:
+    batch = modules.encode([modules.parse(spec([[0, 1, 1], [0, 0, 1], [0, 0, 0]], MP))])
+    assert batch.labels.tolist() == [[0, 3, 1, 1, 1, 1, 4]]
+    assert batch.edges[0].nonzero().tolist() == [[0, 1], [0, 6], [1, 6]]
+    choices = modules.to_choices(modules.decode(batch)[0])  # type: ignore[arg-type]
+    assert {name for name, value in choices.items() if value} == {"0->1", "0->6", "1->6", "operation 1"}
+
+
+def test_edges_that_run_backwards_do_not_decode(modules: ModuleSpace) -> None:
+    batch = modules.encode([modules.parse(DIRECT)] * 2)
+    batch.edges[1, 3, 2] = 1.0
+    assert modules.decode(batch) == [modules.parse(DIRECT), None]
+
+
+def test_sampling_is_that_of_uniform_raw_modules() -> None:
+    """Chi-square against the exact distribution on three slots; fails by chance less than once in 10^6."""
+    space, n = small(3, 3, (C3, MP)), 20_000
+    weights: dict[str, float] = {}
+    for a, b, c, op in itertools.product([0, 1], [0, 1], [0, 1], (C3, MP)):
+        try:
+            arch = space.from_graph(
+                [op], [pair for pair, s in zip([(0, 1), (0, 2), (1, 2)], (a, b, c), strict=True) if s]
+            )
+        except InvalidArchitecture:
+            continue
+        weights[space.format(arch)] = weights.get(space.format(arch), 0.0) + 1.0
+    drawn = [space.format(arch) for arch in space.sample(n, np.random.default_rng(0))]
+    expected = {text: n * w / sum(weights.values()) for text, w in weights.items()}
+    assert set(drawn) == set(expected)
+    assert sum((drawn.count(text) - e) ** 2 / e for text, e in expected.items()) < 37  # 4 degrees of freedom
+
+
+# -- draws given that the module is valid -----------------------------------------------------------------------
+
+
+def test_a_projected_draw_has_the_conditional_distribution() -> None:
+    """Every raw graph of four slots; fails by chance once in 10^4 (McDiarmid's bound)."""
+    space, n = small(4, 4), 40_000
+    p = torch.tensor([[0, 0.5, 0.3, 0.2], [0, 0, 0.6, 0.4], [0, 0, 0, 0.7], [0, 0, 0, 0]])
+    noise = torch.Generator().manual_seed(0)
+    edges = torch.rand(n, 4, 4, generator=noise) < p
+    batch = raw_batch(space, edges)
+    probabilities = GraphBatch(batch.ops, p.expand(n, 4, 4), batch.node_mask)
+    projected = space.project(batch, probabilities, generator=noise)
+    kept = torch.tensor([arch is not None for arch in space.decode(batch)])
+    assert 0.3 < kept.float().mean() < 0.9
+    assert torch.equal(projected.edges[kept], batch.edges[kept])
+
+    pairs = space.pairs
+    every = torch.zeros(2**6, 4, 4)
+    for number, (e, (i, j)) in itertools.product(range(2**6), enumerate(pairs)):
+        every[number, i, j] = number >> e & 1
+    valid = torch.tensor([arch is not None for arch in space.decode(raw_batch(space, every))])
+    rows, columns = torch.tensor(pairs).T
+    weight = torch.where(every.bool(), p, 1 - p)[:, rows, columns].prod(1) * valid
+    number = (projected.edges[:, rows, columns].long() << torch.arange(6)).sum(1)
+    frequency = torch.bincount(number, minlength=2**6) / n
+    assert not bool(frequency[~valid].any())
+    assert (frequency - weight / weight.sum()).abs().sum() / 2 < 0.025
+
+
+@pytest.mark.parametrize("p", [0.0, 0.001, 0.999, 1.0])
+def test_projection_ends_valid_where_rejection_never_does(modules: ModuleSpace, p: float) -> None:
+    noise = torch.Generator().manual_seed(0)
+    upper = torch.ones(64, 7, 7).triu(1)
+    batch = raw_batch(modules, (torch.rand(64, 7, 7, generator=noise) < p * upper))
+    projected = modules.project(batch, GraphBatch(batch.ops, p * upper, batch.node_mask), generator=noise)
+    archs = modules.decode(projected)
+    assert None not in archs
+    assert all(len(arch.edges) == (1 if p < 0.5 else 9) for arch in archs if arch) or 0 < p < 1
+
+
+def test_completion_adds_the_most_probable_path() -> None:
+    p = torch.full((1, 4, 4), 0.1).triu(1)
+    p[0, 0, 1], p[0, 1, 3] = 0.45, 0.45  # odds 0.82 twice against 0.11 for the direct edge
+    none = torch.zeros(1, 4, 4, dtype=torch.bool)
+    assert complete(none, p, 6)[0].nonzero().tolist() == [[0, 1], [1, 3]]
+    there = none.clone()
+    there[0, 2, 3] = True  # half of a path is there: only the other half counts
+    p[0, 0, 2] = 0.48
+    p[0, 0, 1] = 0.2
+    assert complete(there, p, 6)[0].nonzero().tolist() == [[0, 2], [2, 3]]
+
+
+def test_completion_drops_the_least_probable_edges_off_the_best_path() -> None:
+    full = torch.ones(1, 4, 4, dtype=torch.bool).triu(1)
+    p = torch.full((1, 4, 4), 0.9).triu(1)
+    p[0, 0, 3], p[0, 1, 3], p[0, 0, 2] = 0.1, 0.2, 0.3
+    assert complete(full, p, 4)[0].nonzero().tolist() == [[0, 1], [0, 2], [1, 2], [2, 3]]
+
+
+def test_a_valid_draw_takes_no_randomness_and_is_returned_as_it_is() -> None:
+    edges = torch.zeros(3, 4, 4, dtype=torch.bool)
+    edges[:, 0, 3] = True
+    noise = torch.Generator().manual_seed(3)
+    before = noise.get_state()
+    assert torch.equal(draw_valid_edges(edges, edges.float(), 4, generator=noise), edges)
+    assert torch.equal(noise.get_state(), before)
+
+
+# -- changing -----------------------------------------------------------------------------------------------------
+
+
+def test_the_module_without_vertices_has_neighbours_and_mutants(modules: ModuleSpace, rng: np.random.Generator) -> None:
+    direct = modules.parse(DIRECT)
+    near = modules.neighbours(direct)
+    assert [arch.ops[1] for arch in near] == [C3, C1, MP]
+    assert all(arch.edges == ((0, 1), (0, 2), (1, 2)) for arch in near)
+    assert all(direct in modules.neighbours(arch) for arch in near)
+    assert {len(modules.mutate(direct, rng).ops) for _ in range(40)} > {3}
+
+
+def test_mutation_reaches_every_size(modules: ModuleSpace, rng: np.random.Generator) -> None:
+    arch, sizes = modules.parse(INCEPTION), set()
+    for _ in range(300):
+        arch = modules.mutate(arch, rng)
+        sizes.add(len(arch.ops))
+    assert sizes >= {3, 4, 5, 6}
+
+
+# -- published counts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "params"), [(INCEPTION, 2_694_282), (FIRST, 8_555_530)])
+def test_parameters_are_the_published_trainable_parameters(modules: ModuleSpace, text: str, params: int) -> None:
+    assert modules.count(modules.parse(text))["params"] == params
+
+
+def test_network_arguments_are_checked(modules: ModuleSpace) -> None:
+    arch = modules.parse(FIRST)
+    for use in (modules.build, modules.count):
+        with pytest.raises(UnknownName, match="did you mean 'channels'"):
+            use(arch, chanels=4)
+        with pytest.raises(InvalidSpace, match="channels of the network must be at least 4, got 3"):
+            use(arch, channels=3)
+        with pytest.raises(InvalidSpace, match="stacks of the network must be at least 1, got 0"):
+            use(arch, stacks=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vertices": 8}, "vertices = 8: expected 3 to 7"),
+        ({"max_edges": 2}, "max_edges = 2: a chain of 4 needs 3"),
+        ({"operations": ()}, "at least one, each named once"),
+        ({"operations": (C3, C3)}, "at least one, each named once"),
+    ],
+)
+def test_a_space_that_can_not_be_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidSpace, match=message):
+        small(**change)  # type: ignore[arg-type]
+
+
+def test_a_description_with_a_gap_names_it(modules: ModuleSpace) -> None:
+    with pytest.raises(InvalidSpace, match="'module'"):
+        ModuleSpace.from_description({"name": "x"})
+    with pytest.raises(UnknownName, match="did you mean 'maxpool3x3'"):
+        small(operations=("maxpool",))
