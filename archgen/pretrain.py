@@ -29,8 +29,8 @@ from archgen.metrics import validity_uniqueness
 from archgen.predictors import Predictor
 from archgen.spaces import SearchSpace
 
-LISTED = 20_000
-"""Spaces of at most so many points are listed for training; of larger ones a sample is drawn."""
+LISTED = 500_000
+"""Spaces of at most so many points are listed, which gives each the same chance; others are sampled."""
 POOL = 60_000
 Progress = Callable[[Iterator[int]], Iterator[int]]
 
@@ -77,11 +77,20 @@ def make_pool(space: SearchSpace, predictors: Mapping[str, Predictor], *, size: 
         size: How many to sample.
         seed: Of the sample.
     """
-    archs = space.enumerate() if space.size <= LISTED else space.sample(size, np.random.default_rng(seed))
+    archs = training_sample(space, size, seed)
     values = {metric: predictor.predict(archs).mean for metric, predictor in predictors.items()}
     properties = Conditions.fit(values)
     scores = np.stack([properties.normalise(metric, y) for metric, y in values.items()], 1)
     return Pool(space.encode(archs), torch.from_numpy(scores).float(), properties)
+
+
+def training_sample(space: SearchSpace, size: int = POOL, seed: int = 0) -> list[Architecture]:
+    """At most `size` architectures: all or a uniform choice of a space that can be listed, else a sample."""
+    rng = np.random.default_rng(seed)
+    if space.size > LISTED:
+        return space.sample(size, rng)
+    archs = space.enumerate()
+    return archs if len(archs) <= size else [archs[i] for i in rng.choice(len(archs), size, replace=False)]
 
 
 def pretrain_generator(
@@ -100,7 +109,7 @@ def pretrain_generator(
 
     Without a pool the data are fresh uniform samples of the space, and the generator takes no condition. With one it is
     trained on the pool's graphs and conditioned on their properties, and a predictor of noised graphs is trained
-    with it, for half as many steps.
+    with it, for a third as many steps.
 
     Args:
         space: The space.
@@ -139,7 +148,7 @@ def pretrain_generator(
 
     losses = train_generator(generator, data, steps=steps, batch_size=batch_size, seed=seed, progress=progress)
     if noised is not None:
-        some = max(steps // 2, 1)
+        some = max(steps // 3, 1)
         train_noised(noised, generator, data, steps=some, batch_size=batch_size, seed=seed)
         generator.noised, generator.properties = noised, pool.properties if pool is not None else None
     described = (
@@ -225,7 +234,7 @@ def distil(
 
 
 def _described(space: SearchSpace, pool: Pool) -> str:
-    how = "all" if space.size <= LISTED else "a uniform sample of"
+    how = "all" if len(pool) == space.size else "a uniform sample of"
     return f"{how} {len(pool):,} architectures of the space; properties as predicted by the checkpoints"
 
 

@@ -23,7 +23,7 @@ import torch
 from archgen import spaces
 from archgen.generators import DiscreteFlow, Generator, load_generator, train_generator
 from archgen.graph import Architecture
-from archgen.pretrain import LISTED, POOL
+from archgen.pretrain import training_sample
 from archgen.sampler import pretrained_generator
 from archgen.spaces import SearchSpace
 
@@ -42,7 +42,9 @@ def main() -> None:
     rows = []
     for name in args.spaces.split(","):
         space = spaces.load(name)
-        generator, seen = half(space, args.steps) if name == HALF else (pretrained_generator(space), trained_on(space))
+        generator, seen = (
+            half(space, args.steps) if name == HALF else (pretrained_generator(space), set(training_sample(space)))
+        )
         for seed in range(args.seeds):
             rows.append({"space": name, "seed": seed, **judge(space, generator, seen, seed)})
             print(rows[-1], flush=True)
@@ -70,11 +72,6 @@ def half(space: SearchSpace, steps: int) -> tuple[Generator, set[Architecture]]:
     train_generator(flow, space.encode(train), steps=steps)
     flow.save("discrete_flow", FOLDER, {}, "# trained on half of NAS-Bench-201 by experiments/generator_quality.py\n")
     return flow, set(train)
-
-
-def trained_on(space: SearchSpace) -> set[Architecture]:
-    """The training sample of the committed generator, drawn again."""
-    return set(space.enumerate() if space.size <= LISTED else space.sample(POOL, np.random.default_rng(0)))
 
 
 def judge(space: SearchSpace, generator: Generator, seen: set[Architecture], seed: int) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""Train the committed predictors of NAS-Bench-201: accuracies (Gaussian process) and latencies (ridge ensemble).
+"""Train the committed predictors of every space from the published tables.
 
-    python experiments/train_predictors.py [--here latency.parquet]
+    python experiments/train_predictors.py [--spaces nasbench201,darts] [--here latency.parquet]
 
-Needs the published tables (ARCHGEN_DATA or ../shared/data). `--here` adds the predictor of plain `latency_ms`, from
-a table that `experiments/measure_latency.py` wrote. Every figure on a card is measured on architectures that the
-predictor has not seen. Writes experiments/results/predictors.csv, too.
+Needs the published tables (ARCHGEN_DATA or ../shared/data). `--here` adds the predictor of plain `latency_ms` of
+NAS-Bench-201, from a table that `experiments/measure_latency.py` wrote. Every figure on a card is measured on
+architectures that the predictor has not seen. Adds its rows to experiments/results/predictors.csv.
 """
 
 from __future__ import annotations
@@ -12,95 +12,151 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau, spearmanr
+from numpy.typing import NDArray
+from ofa_truth import Truth
 
 from archgen import config, spaces
-from archgen.predictors import LatencyPredictor, Predictor, save_predictor
-from archgen.surrogates import GaussianProcess
+from archgen.graph import Architecture
+from archgen.pretrain_predictor import checkpoint_name, pretrain_predictor
+from archgen.spaces import SearchSpace
 
-SPACE = "nasbench201"
-LABELS = 600
-ACCURACIES = ("cifar10_val_acc", "cifar100_val_acc", "imagenet16_120_val_acc")
-DEVICES = ("pixel3", "pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "titan_rtx_1", "gold_6226")
-SOURCES = {
-    "accuracy": "NAS-Bench-201 (MIT, arXiv 2001.00326), mean over seeds after 200 epochs, percent",
-    "latency_ms": "HELP's latency table (MIT, arXiv 2106.08630), ms, published CIFAR-10 network",
-    "edgegpu": "HW-NAS-Bench (MIT, arXiv 2103.10584), ms, published CIFAR-10 network",
-}
+RESULTS = Path(__file__).parent / "results" / "predictors.csv"
+NB201_DEVICES = ("pixel3", "pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "titan_rtx_1", "gold_6226")
+FBNET_DEVICES = ("pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "gold_6226")
+HELP = "HELP's latency table (MIT, arXiv 2106.08630), ms"
+
+
+class Task(NamedTuple):
+    """What one predictor is trained on."""
+
+    metric: str
+    kind: str
+    archs: list[Architecture]
+    y: NDArray[np.float64]
+    source: str
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spaces", default=",".join(TASKS))
     parser.add_argument("--here", type=Path, help="table of experiments/measure_latency.py")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     tables = config.data_dir()
     if tables is None:
         sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
-    folder = tables / SPACE
-
     rows = []
-    accuracy = pd.read_parquet(folder / "accuracy.parquet")
-    for metric in ACCURACIES:
-        rows.append(train("gp", metric, accuracy, metric, SOURCES["accuracy"], args.seed))
-    latency = pd.read_parquet(folder / "latency_ms.parquet")
-    for device in DEVICES:
-        rows.append(train("latency", f"latency_ms@{device}", latency, device, SOURCES["latency_ms"], args.seed))
-    hardware = pd.read_parquet(folder / "hw_nas_bench.parquet")
-    rows.append(
-        train("latency", "latency_ms@edgegpu", hardware, "cifar10_edgegpu_latency", SOURCES["edgegpu"], args.seed)
-    )
-    if args.here is not None:
-        facts = json.loads(args.here.with_suffix(".json").read_text())["device"]
-        source = (
-            f"measured by experiments/measure_latency.py with onnxruntime {facts['version']}, one thread, batch 1, "
-        )
-        source += f"on a 2-core {facts['cpu']}: the published CIFAR-10 network, dead edges left out. On another machine"
-        source += " the order holds better than the milliseconds; `archgen design` measures its own"
-        rows.append(train("latency", "latency_ms", pd.read_parquet(args.here), "latency_ms", source, args.seed))
+    for name in args.spaces.split(","):
+        space = spaces.load(name)
+        tasks = [*TASKS[name](space, tables)]
+        if name == "nasbench201" and args.here is not None:
+            tasks.append(measured_here(space, args.here))
+        for task in tasks:
+            folder = config.checkpoints_dir() / "predictors" / checkpoint_name(space, task.metric)
+            figures = pretrain_predictor(
+                space,
+                task.archs,
+                task.y,
+                folder,
+                metric=task.metric,
+                kind=task.kind,
+                source=task.source,
+                command=f"python experiments/train_predictors.py --spaces {name} --seed {args.seed}",
+                seed=args.seed,
+            )
+            rows.append({"space": name, "metric": task.metric, "predictor": task.kind, **figures})
+            print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    table.to_csv(Path(__file__).parent / "results" / "predictors.csv", index=False)
-    print(table.to_string(index=False))
+    if RESULTS.exists():
+        before = pd.read_csv(RESULTS)
+        if set(before.columns) == set(table.columns):
+            done = set(zip(table["space"], table["metric"], strict=True))
+            kept = [(s, m) not in done for s, m in zip(before["space"], before["metric"], strict=True)]
+            table = pd.concat([before[kept], table])
+    table.to_csv(RESULTS, index=False)
+    print(table.round(3).to_string(index=False))
 
 
-def train(
-    kind: str, metric: str, table: pd.DataFrame, column: str, source: str, seed: int
-) -> dict[str, str | float | int]:
-    """Fit on random rows, judge on the others, write the checkpoint."""
-    space = spaces.load(SPACE)
-    archs, y = [space.parse(text) for text in table["arch"]], table[column].to_numpy(dtype=float)
-    order = np.random.default_rng(seed).permutation(len(y))
-    n = LABELS if len(y) > 2 * LABELS else int(0.8 * len(y))  # a small table of one's own: hold out a fifth
-    train_rows, test_rows = order[:n], order[n : n + 4000]
-    start = time.perf_counter()
-    own = len(y) <= 2 * LABELS
-    predictor: Predictor = GaussianProcess(space, metric) if kind == "gp" else LatencyPredictor(space, metric, own)
-    predictor.fit([archs[i] for i in train_rows], y[train_rows])
-    seconds = time.perf_counter() - start
-    mean = predictor.predict([archs[i] for i in test_rows]).mean
-    truth = y[test_rows]
-    figures = {
-        "tau": float(kendalltau(mean, truth).statistic),
-        "rho": float(spearmanr(mean, truth).statistic),
-        "mape": float(100 * np.median(np.abs(mean / truth - 1))),
-    }
-    card = f"""# {metric} of {SPACE}
+def parsed(space: SearchSpace, table: pd.DataFrame) -> list[Architecture]:
+    return [space.parse(text) for text in table["arch"]]
 
-- **What**: predicts `{metric}` ({kind}) for `archgen generate` and `GuidedSampler`.
-- **Data**: {n} random architectures of {len(y):,}; {source}.
-- **Training**: `python experiments/train_predictors.py --seed {seed}`, {seconds:.1f} s on two CPU cores.
-- **Figures** on {len(test_rows):,} unseen architectures: Kendall tau {figures["tau"]:.3f}, Spearman rho
-  {figures["rho"]:.3f}, median absolute error {figures["mape"]:.1f} %.
-- **Licence**: Apache-2.0 for the weights.
-"""
-    name = f"{SPACE}-{metric.replace('@', '-on-')}"
-    save_predictor(predictor, kind, config.checkpoints_dir() / "predictors" / name, card)
-    return {"metric": metric, "predictor": kind, "labels": n, "unseen": len(test_rows), **figures, "seconds": seconds}
+
+def nasbench201(space: SearchSpace, tables: Path) -> Iterator[Task]:
+    accuracy = pd.read_parquet(tables / "nasbench201" / "accuracy.parquet")
+    archs = parsed(space, accuracy)
+    source = "NAS-Bench-201 (MIT, arXiv 2001.00326), mean over seeds after 200 epochs, percent"
+    for metric in ("cifar10_val_acc", "cifar100_val_acc", "imagenet16_120_val_acc"):
+        yield Task(metric, "gp", archs, accuracy[metric].to_numpy(float), source)
+    latency = pd.read_parquet(tables / "nasbench201" / "latency_ms.parquet")
+    archs = parsed(space, latency)
+    for device in NB201_DEVICES:
+        source = f"{HELP}, published CIFAR-10 network"
+        yield Task(f"latency_ms@{device}", "latency", archs, latency[device].to_numpy(float), source)
+    hardware = pd.read_parquet(tables / "nasbench201" / "hw_nas_bench.parquet")
+    source = "HW-NAS-Bench (MIT, arXiv 2103.10584), ms, published CIFAR-10 network"
+    y = hardware["cifar10_edgegpu_latency"].to_numpy(float)
+    yield Task("latency_ms@edgegpu", "latency", parsed(space, hardware), y, source)
+
+
+def measured_here(space: SearchSpace, path: Path) -> Task:
+    facts = json.loads(path.with_suffix(".json").read_text())["device"]
+    source = (
+        f"measured by experiments/measure_latency.py with onnxruntime {facts['version']}, one thread, batch 1, "
+        f"on a 2-core {facts['cpu']}: the published CIFAR-10 network, dead edges left out. On another machine the order "
+        "holds better than the milliseconds; `archgen design` measures its own"
+    )
+    table = pd.read_parquet(path)
+    return Task("latency_ms", "latency", parsed(space, table), table["latency_ms"].to_numpy(float), source)
+
+
+def darts(space: SearchSpace, tables: Path) -> Iterator[Task]:
+    table = pd.read_parquet(tables / "darts" / "accuracy_1000.parquet")
+    source = "1,000 DARTS networks published with SWAP (arXiv 2403.04161), percent"
+    yield Task("cifar10_val_acc", "gp", parsed(space, table), table["cifar10_val_acc"].to_numpy(float), source)
+
+
+def mobilenetv3(space: SearchSpace, tables: Path) -> Iterator[Task]:
+    truth = Truth(space, tables / "ofa_mobilenetv3")
+    archs = [arch for arch in space.sample(12_000, np.random.default_rng(0)) if truth.knows(arch)][:2000]
+    what = "Once-for-All (MIT, arXiv 1908.09791), 1.2 times the channels, resolutions 160 to 224 in steps of 16"
+    yield Task("imagenet_top1", "gp", archs, truth.top1(archs), f"the published accuracy predictor of {what}, percent")
+    yield Task("latency_ms@note10", "latency", archs, truth.note10(archs), f"the published Note10 table of {what}, ms")
+
+
+def fbnet(space: SearchSpace, tables: Path) -> Iterator[Task]:
+    table = pd.read_parquet(tables / "fbnet" / "latency_ms.parquet")
+    archs = parsed(space, table)
+    for device in FBNET_DEVICES:
+        yield Task(f"latency_ms@{device}", "latency", archs, table[device].to_numpy(float), HELP)
+
+
+def nasbench_macro(space: SearchSpace, tables: Path) -> Iterator[Task]:
+    table = pd.read_parquet(tables / "nasbench_macro.parquet")
+    source = "NAS-Bench-Macro (Apache-2.0, arXiv 2103.11922), mean of 3 seeds, percent"
+    yield Task("test_acc", "gp", parsed(space, table), table["test_acc"].to_numpy(float), source)
+
+
+def autoformer(space: SearchSpace, tables: Path) -> Iterator[Task]:
+    table = pd.read_parquet(tables / "vit_accuracy.parquet")
+    table = table[table["space"] == "autoformer"]
+    source = "200 AutoFormer networks published with Auto-Prox (Apache-2.0, arXiv 2312.09059), CIFAR-100, percent"
+    yield Task("cifar100_acc", "gp", parsed(space, table), table["c100_base_acc"].to_numpy(float), source)
+
+
+TASKS: dict[str, Callable[[SearchSpace, Path], Iterator[Task]]] = {
+    "nasbench201": nasbench201,
+    "darts": darts,
+    "mobilenetv3": mobilenetv3,
+    "fbnet": fbnet,
+    "nasbench_macro": nasbench_macro,
+    "autoformer": autoformer,
+}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ class DAGTransformer(nn.Module):
     - the mask is a part of the module, so it is the same in training and sampling;
     - edges that are not known enter twice: possible ones count for the mask, and their (noised) values bias the
       attention. The original has fixed topologies only;
-    - time, not the noise level, is embedded, by frequencies that resolve [0, 1]; there is no dropout.
+    - `masked=False` lets every node attend to every other: labels that depend on each other without a path between
+      their nodes are then learnt in a tenth of the steps;
+    - time, not the noise level, is embedded, and places in the order, both by frequencies that tell them apart; labels
+      are not scaled up against them by the square root of `d`; there is no dropout.
 
     Args:
         labels: Size `k` of the vocabulary.
@@ -36,6 +39,7 @@ class DAGTransformer(nn.Module):
             relabelling of the nodes together with the adjacency.
         edge_values: Whether the values of `GraphBatch.edges` are read; where the DAG is the same for all graphs there
             is nothing in them.
+        masked: Whether nodes attend along paths only.
 
     Raises:
         ValueError: `heads` does not divide `width`, or `width` is odd.
@@ -55,6 +59,7 @@ class DAGTransformer(nn.Module):
         ffn: int = 128,
         positions: bool = True,
         edge_values: bool = False,
+        masked: bool = True,
     ) -> None:
         super().__init__()
         if width % heads or width % 2:
@@ -65,8 +70,9 @@ class DAGTransformer(nn.Module):
         self.layers = nn.ModuleList(_Layer(width, heads, ffn, edge_values) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.edge_values = edge_values
-        place = _waves(torch.arange(len(adjacency), dtype=torch.get_default_dtype()), 1e-4, 1.0, width)
-        self.register_buffer("mask", connected(adjacency), persistent=False)
+        n = len(adjacency)
+        place = _waves(torch.arange(n, dtype=torch.get_default_dtype()), math.pi / n, math.pi, width)
+        self.register_buffer("mask", connected(adjacency) if masked else torch.ones_like(adjacency), persistent=False)
         self.register_buffer("places", place * positions, persistent=False)
 
     def forward(
@@ -83,7 +89,7 @@ class DAGTransformer(nn.Module):
             Embeddings, `D = layers * d`; rows of absent nodes are meaningless.
         """
         time = self.time(_waves(t, 1.0, 1000.0, self.width))
-        h = self.embed(graph.ops) * math.sqrt(self.width) + self.places
+        h = self.embed(graph.ops) + self.places
         h = h + (time if context is None else time + context)[:, None]
         # an absent node sees only itself, so that no row of the attention is empty
         present = graph.node_mask[:, None, :] | torch.eye(h.shape[1], dtype=torch.bool, device=h.device)

@@ -38,7 +38,7 @@ class NoisedPredictor(nn.Module):
         node_domain: Bool[Tensor, "n k"],
         edge_domain: Bool[Tensor, "n n 2"],
         metrics: Sequence[str],
-        width: int = 64,
+        width: int = 32,
         layers: int = 2,
         heads: int = 4,
     ) -> None:

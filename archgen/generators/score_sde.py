@@ -66,8 +66,9 @@ class ScoreSDE(Generator):
     Args:
         node_domain: `n x k`, labels that each node may carry.
         edge_domain: `n x n x 2`, states that each edge may take.
-        width, layers, heads, ffn: Of the DAG-masked transformer.
+        width, layers, heads, ffn: Of the transformer.
         head: Width of the two hidden layers after it.
+        masked: Whether nodes attend along the paths of the DAG only.
         form: What the network gives, "posterior" or "score".
         solver: Name in `SOLVERS`; can be changed after training.
         sigma_min, sigma_max: Noise levels at `t` = 0 and 1, above 0; labels are -1 and 1.
@@ -83,7 +84,7 @@ class ScoreSDE(Generator):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "diffusionnag": {
-            **{"width": 64, "layers": 12, "heads": 8, "ffn": 128, "head": 1536},
+            **{"width": 64, "layers": 12, "heads": 8, "ffn": 128, "head": 1536, "masked": True},
             **{"form": "score", "solver": "pc", "sigma_min": 0.1, "sigma_max": 5.0},
         }
     }
@@ -98,6 +99,7 @@ class ScoreSDE(Generator):
         heads: int = 4,
         ffn: int = 128,
         head: int = 128,
+        masked: bool = False,
         form: str = "posterior",
         solver: str = "dpmpp",
         sigma_min: float = 0.1,
@@ -109,7 +111,7 @@ class ScoreSDE(Generator):
                 raise UnknownName(what, name, known)
         if not 0 < sigma_min < sigma_max:
             raise ValueError(f"expected 0 < sigma_min < sigma_max, got {sigma_min=} and {sigma_max=}")
-        sizes = {"width": width, "layers": layers, "heads": heads, "ffn": ffn, "head": head}
+        sizes = {"width": width, "layers": layers, "heads": heads, "ffn": ffn, "head": head, "masked": masked}
         settings = {"form": form, "solver": solver, "sigma_min": sigma_min, "sigma_max": sigma_max}
         super().__init__(node_domain, edge_domain, {**sizes, **settings, "conditions": conditions})
         self.form, self.solver, self.sigma_min, self.sigma_max = form, solver, sigma_min, sigma_max
@@ -122,7 +124,7 @@ class ScoreSDE(Generator):
         edges = len(self.variables.sources) > 0
         k, embedding = node_domain.shape[1], layers * width
         adjacency = edge_domain[..., 1].triu(1)
-        self.encoder = DAGTransformer(k, adjacency, width, layers, heads, ffn, edge_values=edges)
+        self.encoder = DAGTransformer(k, adjacency, width, layers, heads, ffn, edge_values=edges, masked=masked)
         self.node_head = _mlp(embedding, head, k)
         self.edge_head = _mlp(2 * embedding + 1, head, 1) if edges else None
         self.condition = ConditionEmbedding(conditions, width) if conditions else None

@@ -72,10 +72,8 @@ class FreeVariables(nn.Module):
         b, (n, k) = len(ops), self.fixed_ops.shape
         every = self.fixed_ops.expand(b, n, k).clone()
         every[:, self.nodes] = ops
-        adjacency = self.fixed_edges.expand(b, n, n)
-        if len(self.sources):
-            adjacency = adjacency.clone()
-            adjacency[:, self.sources, self.targets] = edges
+        adjacency = self.fixed_edges.expand(b, n, n).clone()
+        adjacency[:, self.sources, self.targets] = edges
         return GraphBatch(every, adjacency, torch.ones(b, n, dtype=torch.bool, device=ops.device))
 
     def noised(self, clean: States, t: Float[Tensor, " b"], generator: torch.Generator) -> States:

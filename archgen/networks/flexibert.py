@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from archgen.networks.labels import layers, read_label
 from archgen.networks.skeleton import Segment, register_skeleton
 from archgen.networks.token_mixers import DROPOUT, make_operation
-from archgen.networks.transformer import initialise, normal
+from archgen.networks.transformer import linear, normal
 
 EPS = 1e-12
 
@@ -36,13 +36,12 @@ class Layer(nn.Module):
     def __init__(self, operation: tuple[str, str], heads: int, width: int, hidden: Sequence[int], tokens: int) -> None:
         super().__init__()
         self.operation = make_operation(*operation, width, heads, tokens)
-        self.dense, self.norm1 = nn.Linear(width, width), nn.LayerNorm(width, EPS)
+        self.dense, self.norm1 = linear(width, width), nn.LayerNorm(width, EPS)
         sizes = [width, *hidden]
-        stack = [m for a, b in zip(sizes, hidden, strict=False) for m in (nn.Linear(a, b), nn.GELU())]
-        self.feed_forward = nn.Sequential(*stack, nn.Linear(sizes[-1], width))
+        stack = [m for a, b in zip(sizes, hidden, strict=False) for m in (linear(a, b), nn.GELU())]
+        self.feed_forward = nn.Sequential(*stack, linear(sizes[-1], width))
         self.norm2 = nn.LayerNorm(width, EPS)
         self.dropout = nn.Dropout(DROPOUT)
-        self.apply(initialise)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         x = self.norm1(x + self.dropout(self.dense(self.operation(x))))
@@ -80,9 +79,8 @@ class PoolerHead(nn.Module):
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.pooler, self.classifier = nn.Linear(width, width), nn.Linear(width, classes)
+        self.pooler, self.classifier = linear(width, width), linear(width, classes)
         self.dropout = nn.Dropout(DROPOUT)
-        self.apply(initialise)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b classes"]:
         logits: Tensor = self.classifier(self.dropout(self.pooler(x[:, 0]).tanh()))
@@ -91,7 +89,7 @@ class PoolerHead(nn.Module):
 
 def projection(width: int, out_width: int) -> nn.Module:
     """A linear map between layers of different widths."""
-    return nn.Linear(width, out_width).apply(initialise)
+    return linear(width, out_width)
 
 
 def token_example(batch: int, *, tokens: int, **_: int) -> Tensor:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archgen.errors import InvalidSpace
-from archgen.networks.transformer import normal
+from archgen.networks.transformer import linear, normal
 
 DROPOUT = 0.1
 
@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, tokens: int, features: int, *, multiplicative: bool = False) -> None:
         super().__init__()
         self.heads, self.features = heads, features
-        self.query, self.key, self.value = (nn.Linear(width, features) for _ in range(3))
+        self.query, self.key, self.value = (linear(width, features) for _ in range(3))
         self.positions = RelativeKeys(tokens, features // heads)
         size = features // heads
         self.weight = nn.Parameter(torch.empty(size, size).uniform_(-0.1, 0.1)) if multiplicative else None
@@ -129,7 +129,7 @@ class LinearTransform(nn.Module):
     def __init__(self, width: int, heads: int, tokens: int, transform: str) -> None:
         super().__init__()
         self.heads, self.transform = heads, TRANSFORMS[transform]
-        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.query, self.value = linear(width, width), linear(width, width)
         self.positions = RelativeKeys(tokens, width // heads)
         self.dropout = nn.Dropout(DROPOUT)
 
@@ -164,8 +164,9 @@ class SpanConvolution(nn.Module):
         self.attention = SelfAttention(width, self.heads, tokens, half)
         self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
         self.pointwise = nn.Conv1d(width, half, 1)
-        self.weights = nn.Linear(half, self.heads * kernel)
-        self.values = nn.Linear(width, half)
+        self.depthwise.weight, self.pointwise.weight = normal(width, 1, kernel), normal(half, width, 1)
+        nn.init.zeros_(self.pointwise.bias)  # type: ignore[arg-type]  # it has one
+        self.weights, self.values = linear(half, self.heads * kernel), linear(width, half)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         query = self.attention.query(x)

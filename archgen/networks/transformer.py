@@ -33,12 +33,13 @@ def normal(*shape: int) -> nn.Parameter:
     return value if value.is_meta else nn.init.normal_(value, std=0.02)  # type: ignore[return-value]
 
 
-def initialise(module: nn.Module) -> None:
-    """Start a linear layer or one-dimensional convolution with `normal` weights and no bias."""
-    if isinstance(module, nn.Linear | nn.Conv1d):
-        module.weight = normal(*module.weight.shape)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts with `normal` weights and no bias; PyTorch's own start is not drawn first."""
+    device = torch.get_default_device()
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, device=device)  # type: ignore[no-untyped-call]
+    layer.weight = normal(outputs, inputs)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Embedding(nn.Module):
@@ -73,9 +74,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
         self.heads, self.head_width = heads, head_width
-        self.qkv = nn.Linear(width, 3 * heads * head_width)
-        self.proj = nn.Linear(heads * head_width, width)
-        self.apply(initialise)
+        self.qkv = linear(width, 3 * heads * head_width)
+        self.proj = linear(heads * head_width, width)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         b, n, _ = x.shape
@@ -112,8 +112,7 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
         self.attention = attention
-        self.feed_forward = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.feed_forward.apply(initialise)
+        self.feed_forward = nn.Sequential(linear(width, hidden), nn.GELU(), linear(hidden, width))
         self.drop_path = 0.0
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
@@ -158,8 +157,7 @@ class Head(nn.Module):
         super().__init__()
         self.mean = mean
         self.norm = nn.LayerNorm(width, eps)
-        self.classifier = nn.Linear(width, classes)
-        self.apply(initialise)
+        self.classifier = linear(width, classes)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b classes"]:
         logits: Tensor = self.classifier(self.norm(x)[:, 1:].mean(1) if self.mean else self.norm(x[:, 0]))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from archgen.errors import InvalidSpace
 from archgen.networks.labels import layers, read_label
 from archgen.networks.skeleton import Segment, register_skeleton
-from archgen.networks.transformer import Attention, Embedding, EncoderBlock, Head, initialise, normal, patch_grid
+from archgen.networks.transformer import Attention, Embedding, EncoderBlock, Head, linear, normal, patch_grid
 
 EPS = 1e-6
 STEM = 24
@@ -70,8 +70,7 @@ class SpatialReduction(nn.Module):
         self.norm = nn.LayerNorm(width, EPS)
         self.reduce = nn.Conv2d(width, out_width, 3, stride=2, padding=1)
         self.pool = nn.AvgPool2d(2, ceil_mode=True)
-        self.token = nn.Linear(width, out_width)
-        self.token.apply(initialise)
+        self.token = linear(width, out_width)
         self.position = normal(1, ((grid + 1) // 2) ** 2, out_width)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b m d"]:

@@ -1,4 +1,4 @@
-"""Drawings of architectures: cells in layers from left to right, long chains in rows, several cells one below another."""
+"""Drawings of architectures: cells in layers from left to right, chains in rows, several cells one below another."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from archgen.plots.figure import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SK
 
 _BOX, _END, _HEIGHT = 0.94, 0.68, 0.5  # inches: width of an operation, of an input or output; height of both
 _GAP = 0.58  # between layers
-_STEP, _TURN = 0.32, 0.42  # between the boxes of a chain, and between its rows
+_STEP, _TURN, _ROUND = 0.32, 0.42, 0.2  # between the boxes of a chain, between its rows, and beside them for arrows
 _MARGIN, _HEADING, _TITLE = 0.12, 0.3, 0.35
-_PER_ROW = 8
+_SHORT, _PER_ROW = 6, 8  # nodes of a chain that is drawn as any cell, and of a row of a longer one
 _ENDS = re.compile(r"input|output|c_\{.*\}")
 # The first pattern found in an operation's name decides its colour, so that a colour means the same in every plot.
 _COLOURS = (
@@ -61,8 +61,8 @@ def cell_plot(arch: Architecture, title: str | None = None) -> Figure:
     """Draw a labelled DAG.
 
     Nodes run from left to right, each in the layer of its longest path from the input. Edges that skip layers get
-    lanes of their own there, so no arrow runs through a box. A chain of more than eight nodes is folded into rows,
-    each read from left to right. Nodes with labels such as `normal:conv` and `reduce:conv` belong to cells called
+    lanes of their own there, so no arrow runs through a box. A long chain is folded into rows of at most eight, each
+    read from left to right. Nodes with labels such as `normal:conv` and `reduce:conv` belong to cells called
     `normal` and `reduce`, which are drawn one below the other, each with the inputs that it reads. An edge that the
     graph lists `m` times is drawn once, labelled `×m`.
 
@@ -71,7 +71,7 @@ def cell_plot(arch: Architecture, title: str | None = None) -> Figure:
         title: A line above the drawing.
     """
     parts = _parts(arch)
-    drawings = [_rows(ops) if _is_long_chain(ops, edges) else _layers(ops, edges) for _, _, ops, edges in parts]
+    drawings = [_rows(ops) if _is_chain(ops, edges) else _layers(ops, edges) for _, _, ops, edges in parts]
     width = max(drawing.size[0] for drawing in drawings)
     headings = [_HEADING if name else 0.0 for name, *_ in parts]
     height = sum(drawing.size[1] for drawing in drawings) + sum(headings) + (_TITLE if title else 0.0)
@@ -88,10 +88,10 @@ def cell_plot(arch: Architecture, title: str | None = None) -> Figure:
         if name:
             ax.text(_MARGIN, top - _MARGIN, f"{name} cell", va="top", fontsize=10.5, color=INK, parse_math=False)
         top -= heading
-        _paint(ax, drawing, ops, Counter(edges), top, [f"{name}-{i}" if name else str(i) for i in nodes])
+        _paint(ax, drawing, ops, Counter(edges), top, [f"{name}.{i}" if name else str(i) for i in nodes])
         top -= drawing.size[1]
     if not arch.edges:
-        middle = {"ha": "center", "va": "center", "fontsize": 9.5, "color": GREY, "style": "italic"}
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5, "color": GREY, "style": "italic"}
         ax.text(width / 2, drawings[-1].size[1] / 2 - height, "no path", **middle)
     return fig
 
@@ -117,8 +117,8 @@ def _parts(arch: Architecture) -> list[Part]:
     return parts or [(None, list(range(len(arch.ops))), arch.ops, arch.edges)]
 
 
-def _is_long_chain(ops: tuple[str, ...], edges: tuple[Edge, ...]) -> bool:
-    return len(ops) > _PER_ROW and sorted(edges) == list(pairwise(range(len(ops))))
+def _is_chain(ops: tuple[str, ...], edges: tuple[Edge, ...]) -> bool:
+    return len(ops) > _SHORT and sorted(edges) == list(pairwise(range(len(ops))))
 
 
 def _width(op: str) -> float:
@@ -129,7 +129,7 @@ def _rows(ops: tuple[str, ...]) -> _Drawing:
     """A chain in rows of nearly equal length."""
     rows = -(-len(ops) // _PER_ROW)
     per_row = -(-len(ops) // rows)
-    side = _MARGIN + _STEP / 2
+    side = _MARGIN / 2 + _ROUND
     boxes = {
         i: (side + _BOX / 2 + (i % per_row) * (_BOX + _STEP), -_MARGIN - _HEIGHT / 2 - i // per_row * (_HEIGHT + _TURN))
         for i in range(len(ops))
@@ -145,7 +145,8 @@ def _rows(ops: tuple[str, ...]) -> _Drawing:
 def _layers(ops: tuple[str, ...], edges: tuple[Edge, ...]) -> _Drawing:
     """A DAG in layers, by the layout of Sugiyama."""
     layout = layered(Architecture("", ops, edges), node_height=_HEIGHT)
-    layer, top = layout.layer, max(layout.height.values()) + _HEIGHT / 2 + _MARGIN
+    layer, reach = layout.layer, [(y, _HEIGHT / 2 if len(v) == 1 else 0.0) for v, y in layout.height.items()]
+    top = _MARGIN + max(y + half for y, half in reach)
     height = {v: y - top for v, y in layout.height.items()}
     first = min(layer.values())
     centre = [0.02 + _BOX / 2 + (k - first) * (_BOX + _GAP) for k in range(max(layer.values()) + 1)]
@@ -157,7 +158,7 @@ def _layers(ops: tuple[str, ...], edges: tuple[Edge, ...]) -> _Drawing:
         points.append((centre[layer[(j,)]] - _width(ops[j]) / 2, layout.enters[(i, j)] - top))
         arrows[(i, j)] = points
     boxes = {i: (centre[layer[(i,)]], height[(i,)]) for i in range(len(ops))}
-    size = (centre[-1] + _BOX / 2 + 0.02, _MARGIN + _HEIGHT / 2 - min(height.values()))
+    size = (centre[-1] + _BOX / 2 + 0.02, top + _MARGIN - min(y - half for y, half in reach))
     return _Drawing(size, boxes, arrows)
 
 
@@ -167,14 +168,14 @@ def _layers(ops: tuple[str, ...], edges: tuple[Edge, ...]) -> _Drawing:
 def _paint(
     ax: Axes, drawing: _Drawing, ops: tuple[str, ...], times: Counter[Edge], top: float, names: list[str]
 ) -> None:
-    for (i, j), points in sorted(drawing.arrows.items()):
-        points = [(x, y + top) for x, y in points]
-        curve = _turn(*points) if (i, j) in drawing.turns else _curve(points)
+    for (i, j), way in sorted(drawing.arrows.items()):
+        points = [(x, y + top) for x, y in way]
+        curve = _turn(points[0], points[-1]) if (i, j) in drawing.turns else _curve(points)
         style: dict[str, Any] = {"arrowstyle": "-|>,head_length=0.45,head_width=0.2", "mutation_scale": 12}
         style |= {"color": "#52606d", "lw": 1.25, "fill": True, "zorder": 1}
-        ax.add_patch(FancyArrowPatch(path=curve, gid=f"edge-{names[i]}-{names[j].rpartition('-')[2]}", **style))
+        ax.add_patch(FancyArrowPatch(path=curve, gid=f"edge-{names[i]}-{names[j]}", **style))
         if times[(i, j)] > 1:
-            (x0, y0), (x1, y1) = points[-2:]
+            (x0, y0), (x1, y1) = points[-3:-1] if len(points) > 2 else points  # in its lane, where it has one
             box = {"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none"}
             text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "color": INK, "bbox": box}
             ax.text((x0 + x1) / 2, (y0 + y1) / 2, f"×{times[(i, j)]}", zorder=2, **text)
@@ -196,10 +197,10 @@ def _curve(points: list[Point]) -> Curve:
     return Curve(vertices, codes)
 
 
-def _turn(start: Point, end: Point, radius: float = 0.1) -> Curve:
+def _turn(start: Point, end: Point, radius: float = 0.09) -> Curve:
     """From the end of a row, between the rows, to the start of the next, with round corners."""
     (x0, y0), (x1, y1) = start, end
-    right, left, middle = x0 + _STEP / 2, x1 - _STEP / 2, (y0 + y1) / 2
+    right, left, middle = x0 + _ROUND, x1 - _ROUND, (y0 + y1) / 2
     corners = [(right, y0), (right, middle), (left, middle), (left, y1)]
     vertices, codes = [start], [Curve.MOVETO]
     for before, corner, after in zip([start, *corners], corners, [*corners[1:], end], strict=False):

@@ -11,6 +11,7 @@ import io
 from pathlib import Path
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -115,14 +116,14 @@ def plain(text: str) -> str:
 
 def legend(fig: Figure, *axes: Axes) -> None:
     """One legend below the axes, where it hides nothing; an entry for each distinct label."""
-    entries = {}
+    entries: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(plain(label), handle)
     if entries:
         fig.legend(
-            entries.values(),
-            entries.keys(),
+            list(entries.values()),
+            list(entries),
             loc="outside lower center",
             ncols=min(len(entries), 4),
             frameon=False,

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,9 +36,9 @@ from archgen.plots.figure import (
 )
 
 _COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+_MARKERS = ("o", "s", "^", "D", "v", "p")
 _LINES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-_LETTERS = 16  # of a line of a mark's name
+_LETTERS = 20  # of a line of a mark's name
 _WIDTH, _HEIGHT = 5.4, 3.7  # inches
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -122,13 +123,15 @@ def _draw(ax: Axes, panel: Panel, styles: Mapping[str, int]) -> None:
         raise ArchgenError(f"a band belongs to no series: '{unknown[0]}'; known are: {', '.join(panel.series)}")
     if panel.log:
         ax.set(xscale="log", yscale="log")
+    whole = True
     for name, (x, y) in panel.series.items():
         band = (panel.bands or {}).get(name, ())
         xs, ys, *ends = _columns(name, [x, y, *band], panel.log)
+        whole &= bool((np.mod(xs, 1) == 0).all())
         k = styles[name]
         colour = _COLOURS[k % len(_COLOURS)]
         if ends:
-            ax.fill_between(xs, *ends, color=colour, alpha=0.16, lw=0, zorder=1.5, gid=f"band-{k}")
+            ax.fill_between(xs, ends[0], ends[1], color=colour, alpha=0.16, lw=0, zorder=1.5, gid=f"band-{k}")
         ax.plot(
             xs,
             ys,
@@ -149,8 +152,11 @@ def _draw(ax: Axes, panel: Panel, styles: Mapping[str, int]) -> None:
         ax.axhline(height, color=GREY, lw=1.2, ls=(0, (5, 2)), zorder=1, gid=f"mark-{name}")
     ax.autoscale_view()
     if panel.log:
-        _log_ticks(ax.xaxis, *ax.get_xlim())
+        _log_ticks(ax.xaxis, *ax.get_xlim(), whole=whole)
         _log_ticks(ax.yaxis, *ax.get_ylim())
+        ax.tick_params(axis="y", which="minor", length=0)
+    elif whole:
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     _name_marks(ax, panel.marks or {})
 
 
@@ -167,11 +173,11 @@ def _columns(name: str, values: Sequence[ArrayLike], log: bool) -> list[Floats]:
     return [column[drawn] for column in columns]
 
 
-def _log_ticks(axis: Axis, low: float, high: float) -> None:
+def _log_ticks(axis: Axis, low: float, high: float, whole: bool = False) -> None:
     """Plain numbers where a log axis spans few decades, as many as are needed to read it; powers of ten beyond."""
     decades = math.log10(high / low)
     if decades < 0.8:
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole))
     else:
         axis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if decades < 1.8 else (1.0,), numticks=9))
     axis.set_minor_locator(NullLocator() if decades < 0.8 else LogLocator(10, subs=range(2, 10), numticks=99))
@@ -180,6 +186,8 @@ def _log_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def _number(value: float) -> str:
+    if value <= 0:  # the locator looks a step beyond the axis
+        return ""
     power = math.floor(math.log10(value) + 1e-9)
     if -4 < power < 6:
         return f"{value:,.6g}"
@@ -193,13 +201,14 @@ def _name_marks(ax: Axes, marks: Mapping[str, float]) -> None:
     if not marks:
         return
     ax.set_ylim(ax.get_ylim())
-    height = ax.get_position().height * _HEIGHT
+    figure = ax.get_figure(root=True)
+    height = ax.get_position().height * (figure.get_figheight() if figure else _HEIGHT)
     names = sorted(marks, key=lambda name: marks[name])
     texts = [textwrap.fill(name, _LETTERS) for name in names]
-    room = [0.16 * (text.count("\n") + 1) / height for text in texts]  # of a line of text, in axes
+    room = [(0.17 * (text.count("\n") + 1) + 0.02) / height for text in texts]  # of a line of text, in axes
     offset = np.concatenate([[0.0], np.cumsum([(a + b) / 2 for a, b in pairwise(room)])])
     ends = ax.transAxes.inverted().transform(ax.transData.transform([(ax.get_xlim()[0], marks[n]) for n in names]))
     places = isotonic_regression(ends[:, 1] - offset).x + offset
     for text, place in zip(texts, places, strict=True):
-        style = {"va": "center", "fontsize": 9.5, "color": INK, "linespacing": 1.1, "parse_math": False}
+        style: dict[str, Any] = {"va": "center", "fontsize": 9.5, "color": INK, "linespacing": 1.1, "parse_math": False}
         ax.text(1.015, float(place), text, transform=ax.transAxes, **style)

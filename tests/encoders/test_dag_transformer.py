@@ -78,6 +78,14 @@ def test_a_layer_carries_information_along_paths_only(layers: int) -> None:
     assert changed.tolist() == [True, True, True, layers > 1, layers > 1, False]
 
 
+def test_unmasked_nodes_see_every_other() -> None:
+    module, graph = transformer(layers=1, masked=False), graphs()
+    ops = graph.ops.clone()
+    ops[:, 5] += 1.0
+    before, after = (embed(module, GraphBatch(o, graph.edges, graph.node_mask)) for o in (graph.ops, ops))
+    assert bool(((before - after).abs().amax((0, 2)) > 1e-6).all())
+
+
 def test_training_and_sampling_see_the_same() -> None:
     module, graph = transformer(), graphs()
     evaluated = embed(module, graph)

@@ -143,33 +143,25 @@ def rows_of(flow: Any) -> Any:
     return lambda batch: [tuple(row) for row in flow.variables.states(batch).tolist()]
 
 
-def rewarded(exact: Any, log_tilt: np.ndarray, particles: int, n: int, steps: int = 6) -> np.ndarray:
+def rewarded(exact: Any, log_tilt: np.ndarray, particles: int, n: int, steps: int) -> np.ndarray:
     flow = exact.Flow(eta=1.0)
     table = dict(zip(exact.states, log_tilt, strict=True))
     guidance = ParticleGuidance(rows_of(flow), lambda rows: np.array([table[row] for row in rows]), particles)
     return exact.counts(flow, flow.sample(n, guidance=[guidance], steps=steps, generator=seeded()))
 
 
-def test_particles_give_the_tilted_distribution_as_they_grow(exact: Any) -> None:
-    """With 96 particles the remaining error, about 1 %, is below the noise of 2,000 samples; with 2 it is not."""
-    log_tilt = np.random.default_rng(1).normal(0.0, 1.0, len(exact.states))
+@pytest.mark.parametrize("steps", [1, 4])
+def test_particles_give_the_tilted_distribution_as_they_grow(exact: Any, steps: int) -> None:
+    """32 particles leave an error below the noise of 1,500 samples, 2 do not; with one step there is only the last
+    weighing, with 4 there are predictions on the way, which do not matter for the limit."""
+    log_tilt = np.random.default_rng(1).normal(0.0, 2.0, len(exact.states))
     expected = exact.product() * np.exp(log_tilt)
-    many = rewarded(exact, log_tilt, particles=96, n=2_000)
-    common = expected / expected.sum() * 2_000 >= 5
+    common = expected / expected.sum() * 1_500 >= 5
+    few, many = (rewarded(exact, log_tilt, particles=p, n=1_500, steps=steps) for p in (2, 32))
     exact.assert_distributed(many[common], expected[common])
-    distances = [exact.distance(rewarded(exact, log_tilt, particles=p, n=4_000), expected) for p in (2, 8, 32)]
-    assert distances[0] > distances[1] > distances[2]
-    assert exact.distance(many, exact.product()) > 2 * distances[2]
-
-
-def test_the_prediction_on_the_way_does_not_matter_for_the_limit(exact: Any) -> None:
-    """With one step there is only the last weighing, with 12 there are many: the same distribution."""
-    log_tilt = np.random.default_rng(2).normal(0.0, 0.7, len(exact.states))
-    expected = exact.product() * np.exp(log_tilt)
-    for steps in (1, 12):
-        counts = rewarded(exact, log_tilt, particles=64, n=2_000, steps=steps)
-        common = expected / expected.sum() * 2_000 >= 5
-        exact.assert_distributed(counts[common], expected[common])
+    assert exact.distance(many, expected) < exact.distance(few, expected) / 2
+    with pytest.raises(AssertionError):
+        exact.assert_distributed(few[common], expected[common])
 
 
 def weighing(weights: torch.Tensor) -> Any:
@@ -194,7 +186,7 @@ def test_resampling_is_systematic_and_unbiased() -> None:
 
     Off by five standard errors (at most 0.5 / sqrt(20,000) each) with probability 1e-5.
     """
-    w = torch.tensor([0.62, 0.21, 0.12, 0.05])
+    w = torch.tensor([0.72, 0.16, 0.09, 0.03])
     chosen = resampled(w.expand(20_000, 4), t=1e-9)
     assert chosen is not None
     groups = chosen.view(-1, 4)
@@ -277,16 +269,16 @@ def test_particles_follow_a_wish_and_a_second_run_starts_afresh(space: SearchSpa
 
 
 def test_particles_and_candidates_go_together(space: SearchSpace, flow: Generator) -> None:
-    """Half of the log-weight each, as much as all of it in one; 0.5 is five standard deviations of a mean of 128."""
+    """Half of the log-weight each, as much as all of it in one; 0.6 is five standard deviations of a mean of 96."""
 
     def half(archs: Sequence[Architecture]) -> np.ndarray:
         return Counting()(archs) / 2
 
-    both = [ParticleGuidance(space.decode, half, particles=8), ImportanceGuidance(space.decode, half)]
-    drawn = space.decode(flow.sample(128, guidance=both, steps=8, generator=seeded()))
-    assert len(drawn) == 128
+    both = [ParticleGuidance(space.decode, half, particles=4), ImportanceGuidance(space.decode, half, 8)]
+    drawn = space.decode(flow.sample(96, guidance=both, steps=6, generator=seeded()))
+    assert len(drawn) == 96
     mean = np.mean([arch.ops.count("nor_conv_3x3") for arch in drawn if arch is not None])
-    assert mean == pytest.approx(6 * math.e / (math.e + 4), abs=0.5)
+    assert mean == pytest.approx(6 * math.e / (math.e + 4), abs=0.6)
 
 
 def test_two_members_that_resample_are_refused(space: SearchSpace, flow: Generator) -> None:

@@ -168,7 +168,7 @@ def test_every_parameter_learns(form: str) -> None:
 
 
 def test_training_on_dependent_labels_teaches_them(space: SearchSpace) -> None:
-    """Pairs of equal operations: 1 in 125 of the uniform distribution, most of the samples after a short training."""
+    """Three pairs of equal labels: 1 in 125 of the uniform distribution, most samples after a short training."""
     archs = [a for a in space.sample(30_000, np.random.default_rng(0)) if a.ops[1:4] == a.ops[4:7]]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -309,7 +309,7 @@ def log_expected_weight(graph: GraphBatch, t: Tensor) -> Tensor:
 def test_exact_gradients_give_the_tilted_distribution(solver: str) -> None:
     """Total variation below 6 % with 4,000 draws over 24 graphs, whose own error is 3 %; untilted it is 30 %."""
     guidance = [NoisedGuidance(log_expected_weight, NODES, EDGES)]
-    steps = {"dpmpp": 40, "pc": 200}[solver]
+    steps = {"dpmpp": 40, "pc": 100}[solver]
     counts = counts_of(Uniform(solver=solver).sample(4_000, guidance=guidance, steps=steps, generator=seeded()))
     expected = np.exp(TILT) / np.exp(TILT).sum()
     assert np.abs(counts / 4_000 - expected).sum() / 2 < 0.06
@@ -415,9 +415,9 @@ def test_the_projector_sees_the_last_graphs_and_normalised_probabilities() -> No
     counts_of(drawn)
     torch.testing.assert_close(p.ops.sum(-1), torch.ones(32, 3))
     assert float(p.ops[:, ~NODES].abs().max()) == 0.0
-    assert float(p.ops[:, NODES].min()) >= FLOOR / 3
+    assert float(p.ops[:, NODES].min()) > FLOOR / 3
     assert float(p.edges.min()) == 0.0
-    assert float(p.edges[:, 0, 1].min()) >= FLOOR
+    assert float(p.edges[:, 0, 1].min()) == pytest.approx(FLOOR)
     assert bool((p.edges[:, 0, 2] == 1).all())
     assert torch.equal(batch.ops, drawn.ops[:1].expand(32, -1, -1))
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archgen import spaces
+from archgen import config, spaces
 from archgen.errors import InvalidArchitecture, InvalidSpace
 from archgen.spaces import ChainSpace
 
@@ -215,7 +215,6 @@ def test_a_text_with_a_mistake_is_another_point_or_refused(
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("autoformer", 'name = "mlp"', 'name = "mlp"', None),
         (
             "autoformer",
             'name = "width"\n',
@@ -230,15 +229,12 @@ def test_a_text_with_a_mistake_is_another_point_or_refused(
     ],
 )
 def test_a_text_form_refuses_a_space_that_it_can_not_write(
-    name: str, old: str, new: str, message: str | None, tmp_path: Path
+    name: str, old: str, new: str, message: str, tmp_path: Path
 ) -> None:
-    source = next(path for path in spaces.base.config.spaces_dir().glob(f"{name}.toml")).read_text()
+    source = (config.spaces_dir() / f"{name}.toml").read_text(encoding="utf-8")
     assert old in source
     path = tmp_path / "changed.toml"
     path.write_text(source.replace(old, new))
-    if message is None:
-        assert spaces.read(path).size == spaces.load(name).size
-        return
     with pytest.raises(InvalidSpace, match=message):
         spaces.read(path)
 
