@@ -92,8 +92,13 @@ class Conditions:
         return vector
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types; `from_json` is its inverse."""
-        return {"metrics": list(self.metrics), "values": self.values.tolist(), "scores": self.scores.tolist()}
+        """As JSON types, knots to 7 digits; `from_json` is its inverse."""
+        knots = {name: [[float(f"{x:.7g}") for x in row] for row in table.tolist()] for name, table in self._tables}
+        return {"metrics": list(self.metrics), **knots}
+
+    @property
+    def _tables(self) -> tuple[tuple[str, Floats], tuple[str, Floats]]:
+        return ("values", self.values), ("scores", self.scores)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Conditions:

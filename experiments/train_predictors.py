@@ -108,8 +108,8 @@ def measured_here(space: SearchSpace, path: Path) -> Task:
     facts = json.loads(path.with_suffix(".json").read_text())["device"]
     source = (
         f"measured by experiments/measure_latency.py with onnxruntime {facts['version']}, one thread, batch 1, "
-        f"on a 2-core {facts['cpu']}: the published CIFAR-10 network, dead edges left out. On another machine the order "
-        "holds better than the milliseconds; `archgen design` measures its own"
+        f"on a 2-core {facts['cpu']}: the published CIFAR-10 network, dead edges left out. On another machine the "
+        "order holds better than the milliseconds; `archgen design` measures its own"
     )
     table = pd.read_parquet(path)
     return Task("latency_ms", "latency", parsed(space, table), table["latency_ms"].to_numpy(float), source)
@@ -142,20 +142,12 @@ def nasbench_macro(space: SearchSpace, tables: Path) -> Iterator[Task]:
     yield Task("test_acc", "gp", parsed(space, table), table["test_acc"].to_numpy(float), source)
 
 
-def autoformer(space: SearchSpace, tables: Path) -> Iterator[Task]:
-    table = pd.read_parquet(tables / "vit_accuracy.parquet")
-    table = table[table["space"] == "autoformer"]
-    source = "200 AutoFormer networks published with Auto-Prox (Apache-2.0, arXiv 2312.09059), CIFAR-100, percent"
-    yield Task("cifar100_acc", "gp", parsed(space, table), table["c100_base_acc"].to_numpy(float), source)
-
-
 TASKS: dict[str, Callable[[SearchSpace, Path], Iterator[Task]]] = {
     "nasbench201": nasbench201,
     "darts": darts,
     "mobilenetv3": mobilenetv3,
     "fbnet": fbnet,
     "nasbench_macro": nasbench_macro,
-    "autoformer": autoformer,
 }
 
 

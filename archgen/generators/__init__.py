@@ -1,7 +1,7 @@
 """Generators of graphs: one file each, one interface."""
 
 from archgen.generators.adapt import adapt_to_examples, adapt_to_space
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, load_generator
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, load_generator
 from archgen.generators.discrete_flow import DiscreteFlow
 from archgen.generators.guidance import ImportanceGuidance, ParticleGuidance
 from archgen.generators.noised import NoisedGuidance, Tilt, gaussian_log_weight
@@ -22,6 +22,7 @@ __all__ = [
     "ParticleGuidance",
     "Projector",
     "ScoreSDE",
+    "Start",
     "Tilt",
     "adapt_to_examples",
     "adapt_to_space",

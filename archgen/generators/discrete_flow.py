@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.errors import UnknownName
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, survivors
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, survivors
 from archgen.generators.variables import FreeVariables, Probabilities, States, draw
 from archgen.graph import GraphBatch
 
@@ -144,17 +144,23 @@ class DiscreteFlow(Generator):
         weight: float = 1.0,
         guidance: Sequence[Guidance] = (),
         projector: Projector | None = None,
+        start: Start | None = None,
         steps: int | None = None,
         generator: torch.Generator,
     ) -> GraphBatch:
-        steps = self._check_sample(n, steps, condition)
+        steps = self._check_sample(n, steps, condition, start)
         count = max([n, *(g.population(n) for g in guidance)])
         if condition is not None:
             condition = condition.repeat_interleave(count // n, 0)
         domain = self.variables.domain
         noise = domain.float() / domain.sum(-1, keepdim=True)
-        states = draw(noise.expand(count, -1, -1), generator)
-        grid = DISTORTIONS[self.distortion](torch.linspace(0.0, 1.0, steps + 1))
+        first, t0 = (None, 1.0) if start is None else (self.variables.states(start.graph), start.t)
+        if first is None:
+            states = draw(noise.expand(count, -1, -1), generator)
+        else:
+            first = first.repeat_interleave(count // n, 0)
+            states = self.variables.noised(first, torch.full((count,), t0), generator)
+        grid = 1 - t0 + t0 * DISTORTIONS[self.distortion](torch.linspace(0.0, 1.0, steps + 1))
         for alpha, after in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
             t = torch.full((count,), 1.0 - alpha)
             log_p = self._weighted(states, t, condition, weight)

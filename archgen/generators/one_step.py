@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from archgen.encoders.condition import ConditionEmbedding
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, survivors
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, survivors
 from archgen.generators.variables import FreeVariables, States, draw
 from archgen.graph import GraphBatch
 
@@ -155,11 +155,14 @@ class OneStep(Generator):
         weight: float = 1.0,
         guidance: Sequence[Guidance] = (),
         projector: Projector | None = None,
+        start: Start | None = None,
         steps: int | None = None,
         generator: torch.Generator,
     ) -> GraphBatch:
         """One pass, whatever `steps`; the teacher's classifier-free weight was distilled, so only 0 counts here."""
         self._check_sample(n, steps, condition)
+        if start is not None:
+            raise ValueError("a one-step student sets out from noise only; vary graphs with its teacher")
         if weight == 0.0:
             condition = None
         repeats = max([1, *(g.candidates for g in guidance)]), max([n, *(g.population(n) for g in guidance)]) // n

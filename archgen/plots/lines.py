@@ -169,8 +169,10 @@ def _columns(name: str, values: Sequence[ArrayLike], log: bool) -> list[Floats]:
     drawn = np.isfinite(columns).all(0)
     if log:
         drawn &= (np.array(columns[:2]) > 0).all(0)
-        columns[2:] = [np.maximum(end, 1e-300) for end in columns[2:]]  # a band down to zero leaves the axis below
-    return [column[drawn] for column in columns]
+    xs, ys, *ends = (column[drawn] for column in columns)
+    if log and ys.size:  # a band down to zero has no lower end there: it is cut a decade below its series
+        ends = [np.where(end > 0, end, ys.min() / 10) for end in ends]
+    return [xs, ys, *ends]
 
 
 def _log_ticks(axis: Axis, low: float, high: float, whole: bool = False) -> None:
