@@ -111,6 +111,8 @@ class GuidedSampler:
         confidence: float | None = None,
         trade_off: TradeOff = "weights",
         known: Collection[Architecture] = (),
+        vary: Sequence[Architecture] = (),
+        t: float = 0.3,
     ) -> Samples:
         """Draw `n` architectures under the wishes.
 
@@ -132,6 +134,8 @@ class GuidedSampler:
                 the predicted value must meet the bound.
             trade_off: How several directions are joined, see `Reward`.
             known: Architectures that are not novel, for the diagnostics.
+            vary: Architectures to vary instead of drawing from noise (see `Start`); each sample varies one of them.
+            t: How far: the share of a graph that is forgotten, in (0, 1].
 
         Raises:
             UnknownMetric: No predictor for a wish, or no such property for a condition.
@@ -141,13 +145,13 @@ class GuidedSampler:
             Infeasible: Nothing was found that meets the bounds; says what can be met.
         """
         start = time.perf_counter()
-        _check_numbers(n, steps, confidence, trade_off)
+        _check_numbers(n, steps, confidence, trade_off, t)
         check(objectives)
         chosen = self._generator(generator)
         reward = Reward(objectives, self.predictor, self._scale, self.strength, trade_off, confidence)
         noise = torch.Generator().manual_seed(seed)
         rng = np.random.default_rng(seed)
-        steering = Steering(self.space, chosen, reward, guidance, condition, weight, steps)
+        steering = Steering(self.space, chosen, reward, guidance, condition, weight, steps, vary, t)
         kept: list[Architecture] = []
         every: set[Architecture] = set()
         total, idle = Drawing(), 0
@@ -236,9 +240,11 @@ class GuidedSampler:
         return f"no architecture of {self.space.name} was found with {' and '.join(parts)}{sure}; move a bound"
 
 
-def _check_numbers(n: int, steps: int | None, confidence: float | None, trade_off: str) -> None:
+def _check_numbers(n: int, steps: int | None, confidence: float | None, trade_off: str, t: float) -> None:
     if not 1 <= n <= MOST:
         raise InvalidObjective(f"expected 1 to {MOST:,} samples, got n={n}; for more, go through `stream`")
+    if not 0 < t <= 1:
+        raise InvalidObjective(f"expected a share t in (0, 1] of each graph to be forgotten, got {t}")
     if steps is not None and steps < 1:
         raise InvalidObjective(f"expected at least one solver step, got steps={steps}")
     if confidence is not None and not 0 < confidence < 1:

@@ -16,6 +16,7 @@ from archgen.generators import (
     ImportanceGuidance,
     NoisedGuidance,
     ParticleGuidance,
+    Start,
     Tilt,
     gaussian_log_weight,
 )
@@ -68,6 +69,8 @@ class Steering:
         condition: Values of properties asked for explicitly.
         weight: Of classifier-free guidance.
         steps: Solver steps; None for the generator's default.
+        vary: Architectures to vary; none: draw from noise.
+        t: Share of each that is forgotten.
 
     Raises:
         UnknownName: No such method.
@@ -84,8 +87,11 @@ class Steering:
         condition: Mapping[str, float] | None = None,
         weight: float | None = None,
         steps: int | None = None,
+        vary: Sequence[Architecture] = (),
+        t: float = 0.3,
     ) -> None:
         self.space, self.generator, self.reward, self.steps = space, generator, reward, steps
+        self.vary, self.t = (space.encode(vary) if vary else None), t
         self.weight = WEIGHT if weight is None else weight
         self.asked = self._asked(condition)
         methods = [guidance] if isinstance(guidance, str) else list(guidance)
@@ -117,11 +123,17 @@ class Steering:
             weight=self.weight,
             guidance=self.members,
             projector=None if self.space.free else count,
+            start=self._start(n, noise),
             generator=noise,
             steps=self.steps,
         )
         archs = [arch for arch in self.space.decode(batch) if arch is not None]
         return Drawing(archs, n, round(n * count.share) if not self.space.free else len(archs), len(archs))
+
+    def _start(self, n: int, noise: torch.Generator) -> Start | None:
+        if self.vary is None:
+            return None
+        return Start(self.vary[torch.randint(len(self.vary), (n,), generator=noise)], self.t)
 
     def _asked(self, condition: Mapping[str, float] | None) -> Tensor | None:
         if not condition:

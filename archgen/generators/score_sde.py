@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.dag_transformer import DAGTransformer
 from archgen.errors import UnknownName
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, survivors
 from archgen.generators.solvers import DETERMINISTIC, SOLVERS, geometric, randn
 from archgen.generators.variables import FreeVariables, draw
 from archgen.graph import GraphBatch
@@ -148,6 +148,11 @@ class ScoreSDE(Generator):
         edges[:, fixed.sources, fixed.targets] = values[:, len(nodes) :]
         return GraphBatch(ops, edges, torch.ones(ops.shape[:2], dtype=torch.bool, device=ops.device))
 
+    @property
+    def default_steps(self) -> int:  # type: ignore[override]
+        """1,000 for `pc`, as in the paper, and 20 for the others."""
+        return 1000 if self.solver == "pc" else 20
+
     def sigma(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b 1"]:
         """Noise level of each time, a column."""
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t[:, None]
@@ -193,15 +198,9 @@ class ScoreSDE(Generator):
     def loss(
         self, clean: GraphBatch, condition: Float[Tensor, "b c"] | None = None, *, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        r"""Denoising score matching weighted by :math:`\sigma^2`, mean over entries and graphs.
-
-        Raises:
-            ValueError: A condition of another width than the generator was made for.
-        """
+        r"""Denoising score matching weighted by :math:`\sigma^2`, mean over entries and graphs."""
+        self._check_condition(len(clean), condition)
         if condition is not None:
-            if tuple(condition.shape) != (len(clean), self.conditions):
-                expected = (len(clean), self.conditions)
-                raise ValueError(f"expected a condition of shape {expected}, got {tuple(condition.shape)}")
             chance = torch.rand(len(clean), 1 + self.conditions, generator=generator, device=generator.device)
             chance = chance.to(condition.device)
             open_ = (chance[:, 1:] < DROPPED) | (chance[:, :1] < ALL_DROPPED)
@@ -221,30 +220,33 @@ class ScoreSDE(Generator):
         weight: float = 1.0,
         guidance: Sequence[Guidance] = (),
         projector: Projector | None = None,
-        steps: int = 20,
+        start: Start | None = None,
+        steps: int | None = None,
         generator: torch.Generator,
     ) -> GraphBatch:
-        self._check_sample(n, steps, condition)
+        steps = self._check_sample(n, steps, condition, start)
         candidates = max([1, *(g.candidates for g in guidance)])
         count = max([n * candidates, *(g.population(n * candidates) for g in guidance)])
         if condition is not None:
             condition = condition.repeat_interleave(count // n, 0)
+        mean, sigma = self.mean.expand(count, -1), self.sigma_max
+        if start is not None:
+            mean = (2 * self._values(start.graph) - 1).repeat_interleave(count // n, 0)
+            sigma = float(self.sigma(torch.tensor([start.t])))
         run = _Run(self, condition, weight, guidance, projector, generator)
         steered = any(type(g).resample is not Guidance.resample for g in guidance)
         solver = "dpmpp_sde" if steered and self.solver in DETERMINISTIC else self.solver
         if solver not in SOLVERS:
             raise UnknownName("solver", solver, SOLVERS)
-        start = self.mean + self.sigma_max * randn(self.mean.expand(count, -1), generator)
-        clean = run.clean(
-            SOLVERS[solver](
-                run.denoise,
-                start,
-                geometric(self.sigma_min, self.sigma_max, steps),
-                generator=generator,
-                select=run.select if steered else None,
-            )
+        denoised = SOLVERS[solver](
+            run.denoise,
+            mean + sigma * randn(mean, generator),
+            geometric(self.sigma_min, sigma, steps),
+            generator=generator,
+            select=run.select if steered else None,
         )
-        rows = run.survivors(clean, 0.0)
+        clean = run.clean(denoised)
+        rows = survivors(guidance, clean, 0.0, generator=generator)
         return run.chosen(clean if rows is None else clean[rows], n, candidates)
 
 
@@ -292,17 +294,11 @@ class _Run:
 
     def select(self, denoised: Tensor, sigma: float) -> Tensor | None:
         """Which particle each one goes on from; its condition goes with it."""
-        rows = self.survivors(self.clean(denoised), self.sde.time(sigma))
+        t = self.sde.time(sigma)
+        rows = survivors(self.guidance, self.clean(denoised), t, generator=self.generator)
         if rows is not None and self.condition is not None:
             self.condition = self.condition[rows]
         return rows
-
-    def survivors(self, clean: GraphBatch, t: float) -> Tensor | None:
-        given = [g.resample(clean, t, generator=self.generator) for g in self.guidance]
-        rows = [indices for indices in given if indices is not None]
-        if len(rows) > 1:
-            raise ValueError("only one member of the guidance may resample; put all potentials into it")
-        return rows[0].to(clean.ops.device) if rows else None
 
     def chosen(self, clean: GraphBatch, n: int, candidates: int) -> GraphBatch:
         """One of each `candidates` graphs in proportion to its weight; if all are forbidden, any of them."""

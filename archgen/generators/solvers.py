@@ -131,7 +131,7 @@ def dpmpp(
         h = math.log(sigma / after)
         gain = -math.expm1(-(1 + eta) * h)
         x = (1 - gain) * x + gain * denoised
-        if before is not None:
+        if before is not None and before[1] > 0:
             previous, h_before = before
             x = x + gain / 2 * (h / h_before) * (denoised - (previous if rows is None else previous[rows]))
         if eta > 0:

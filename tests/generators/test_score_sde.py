@@ -14,6 +14,7 @@ from torch import Tensor
 
 from archgen.errors import UnknownName
 from archgen.generators import Guidance, ImportanceGuidance, NoisedGuidance, ParticleGuidance, ScoreSDE, train_generator
+from archgen.generators.base import Start
 from archgen.generators.score_sde import FLOOR
 from archgen.generators.solvers import SOLVERS
 from archgen.graph import Architecture, GraphBatch
@@ -172,8 +173,8 @@ def test_training_on_dependent_labels_teaches_them(space: SearchSpace) -> None:
     archs = [a for a in space.sample(30_000, np.random.default_rng(0)) if a.ops[1:4] == a.ops[4:7]]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sde = ScoreSDE(space.node_domain, space.edge_domain, width=32, layers=2, head=64)
-    train_generator(sde, space.encode(archs), steps=250, batch_size=64, lr=5e-3)
+        sde = ScoreSDE(space.node_domain, space.edge_domain, layers=2, head=64)
+    train_generator(sde, space.encode(archs), steps=250, batch_size=64, lr=3e-3)
     drawn = [arch for arch in space.decode(sde.sample(200, steps=20, generator=seeded())) if arch is not None]
     assert len(drawn) == 200
     assert sum(a.ops[1:4] == a.ops[4:7] for a in drawn) > 100
@@ -222,9 +223,28 @@ def test_the_seed_decides_and_every_graph_is_valid(space: SearchSpace, solver: s
 def test_solvers_can_be_changed_after_training() -> None:
     sde = Exact()
     sde.sample(2, steps=5, generator=seeded())
+    sde.sample(2, generator=seeded())
     sde.solver = "pc"
     sde.sample(2, steps=5, generator=seeded())
-    assert sde.evaluations == 5 + 10
+    assert sde.evaluations == 5 + 20 + 10
+    assert sde.default_steps == 1000
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_setting_out_from_graphs_keeps_them_at_small_times_and_forgets_them_at_one(solver: str) -> None:
+    sde = Exact(solver=solver)
+    given = graph_of(KNOWN)[torch.arange(500) % 5]
+
+    def kept(t: float) -> float:
+        drawn = sde.sample(500, start=Start(given, t), steps=12, generator=seeded())
+        same = (drawn.ops == given.ops).flatten(1).all(1) & (drawn.edges == given.edges).flatten(1).all(1)
+        return float(same.float().mean())
+
+    shares = [kept(t) for t in (1e-20, 0.1, 0.6, 1.0)]
+    assert shares[0] == shares[1] == 1.0
+    assert 0.3 < shares[2] < 1.0
+    # five standard errors about the chance that two independent draws are the same, plus what level 5 leaves
+    assert abs(shares[3] - 0.2) < 5 * 0.02 + 0.1
 
 
 # -- conditions -------------------------------------------------------------------------------------------------
