@@ -97,11 +97,14 @@ class Steering:
         methods = [guidance] if isinstance(guidance, str) else list(guidance)
         if methods == ["auto"]:
             methods = list(self._automatic())
-        self.classifier_free = "classifier_free" in methods or self.asked is not None
+        self._wished = "classifier_free" in methods  # directions are conditions too
+        self.classifier_free = self._wished or self.asked is not None
         if self.classifier_free and generator.properties is None:
             raise InvalidObjective("classifier-free guidance needs a generator that was trained with conditions")
+        self._own: list[ImportanceGuidance | ParticleGuidance] = []  # those that weigh by the reward
         self.members = [self._member(method) for method in methods if method != "classifier_free"]
         self._elites: Tensor | None = None
+        self._pilot_calls = 0
 
     @property
     def width(self) -> int:
@@ -111,11 +114,14 @@ class Steering:
     @property
     def calls(self) -> int:
         """Distinct architectures that predictors were asked about while drawing."""
-        return sum(getattr(member, "evaluated", 0) for member in self.members)
+        return self._pilot_calls + sum(getattr(member, "evaluated", 0) for member in self.members)
 
     def draw(self, n: int, noise: torch.Generator) -> Drawing:
         """One round: `n` graphs, decoded."""
         condition = self._condition(n, noise) if self.classifier_free else None
+        if self.reward.changes:
+            for member in self._own:
+                member.forget()
         count = _Counted(self.space)
         batch = self.generator.sample(
             n,
@@ -158,9 +164,11 @@ class Steering:
         if isinstance(method, Guidance):
             return method
         if method == "importance":
-            return ImportanceGuidance(self.space.decode, self.reward)
+            self._own.append(ImportanceGuidance(self.space.decode, self.reward))
+            return self._own[-1]
         if method == "particles":
-            return ParticleGuidance(self.space.decode, self.reward)
+            self._own.append(ParticleGuidance(self.space.decode, self.reward))
+            return self._own[-1]
         if method == "noised":
             return self._noised()
         raise UnknownName("guidance", method, METHODS)
@@ -183,6 +191,8 @@ class Steering:
         properties = self.generator.properties
         assert properties is not None
         vector = torch.full((len(properties.metrics),), torch.nan) if self.asked is None else self.asked.clone()
+        if not self._wished:
+            return vector.expand(n, -1)
         if self.reward.bounds and self.reward.directions and self.asked is None:
             if self._elites is None or self.reward.changes:
                 self._elites = self._elite_vectors(max(64, min(n, 256)), noise)
@@ -225,6 +235,7 @@ class Steering:
                 scores = torch.from_numpy(properties.normalise(metric, np.clip(values, low, high))).float()
                 elites[:, properties.row(metric)] = scores + 0.1 * directed.get(metric, 0)
             condition = elites[torch.randint(len(elites), (n,), generator=noise)]
+        self._pilot_calls += guidance[0].evaluated
         return elites
 
 

@@ -2,13 +2,13 @@
 
     python experiments/ofa_pareto.py [--bounds 15,20,25,30] [--seeds 3] [--calls 5000]
 
-The space has 10^19 nets and more, so it can not be listed. The truth is the published accuracy predictor and the published
-Note10 table (`ofa_truth.py`); a call is one distinct architecture whose accuracy is asked. Searches:
+The space has 10^19 nets and more, so it can not be listed. The truth is the published accuracy predictor and the
+published Note10 table (`ofa_truth.py`); a call is one distinct architecture whose accuracy is asked. Searches:
 
 - `evolution`: Once-for-All's own (population 100, 500 rounds, mutation 0.1, parents 0.25): 50,100 calls;
 - `random`: architectures within the bound, the best kept;
-- `guided`: the committed generator. Each round fits a Gaussian process to the accuracies known so far, draws guided samples
-  that meet the bound (from noise, and by varying the best), and asks for the truth of the most promising.
+- `guided`: the committed generator. Each round fits a Gaussian process to the accuracies known so far, draws guided
+  samples that meet the bound (from noise, and by varying the best), and asks for the truth of the most promising.
 
 The generator was conditioned on what predictors of 600 labels each say; those 600 calls are added to `guided`.
 Writes experiments/results/ofa_pareto.csv (best so far by calls) and .png.
@@ -83,31 +83,36 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for bound in map(float, args.bounds.split(",")):
         for seed in range(args.seeds):
-            searches = {
-                "guided": lambda t, b=bound, s=seed, log=None: guided(sampler, t, b, args.calls, s, log),
-                "evolution": lambda t, b=bound, s=seed, log=None: evolution(sampler.space, t, b, args.rounds, s, log),
-                "random": lambda t, b=bound, s=seed, log=None: random(sampler.space, t, b, 10_000, s, log),
-            }
-            for name, search in searches.items():
-                truth = Truth(sampler.space, tables / "ofa_mobilenetv3")
-                start = time.process_time()
-                best = -np.inf
-
-                def log(calls: int, value: float, arch: Architecture, n: str = name, t: Truth = truth) -> None:
-                    nonlocal best
-                    if value > best:
-                        best = value
-                        spent = time.process_time() - start
-                        row = {"bound_ms": bound, "search": n, "seed": seed, "calls": calls, "seconds": spent}
-                        rows.append(row | {"top1": value, "latency_ms": t.note10([arch])[0]})
-
-                search(truth, log=log)
-                rows.append(rows[-1] | {"calls": truth.calls + PAID * (name == "guided")})
-                rows[-1]["seconds"] = time.process_time() - start
+            for name in ("guided", "evolution", "random"):
+                rows += run(name, sampler, Truth(sampler.space, tables / "ofa_mobilenetv3"), bound, seed, args)
                 print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     table.to_csv(RESULTS / "ofa_pareto.csv", index=False)
     report(table)
+
+
+def run(
+    name: str, sampler: GuidedSampler, truth: Truth, bound: float, seed: int, args: argparse.Namespace
+) -> list[dict[str, object]]:
+    """One search; a row for each improvement, and one for its end."""
+    rows: list[dict[str, object]] = []
+    start, best = time.process_time(), -np.inf
+
+    def log(calls: int, value: float, arch: Architecture) -> None:
+        nonlocal best
+        if value > best:
+            best = value
+            row = {"bound_ms": bound, "search": name, "seed": seed, "calls": calls, "top1": value}
+            rows.append(row | {"latency_ms": truth.note10([arch])[0], "seconds": time.process_time() - start})
+
+    if name == "guided":
+        guided(sampler, truth, bound, args.calls, seed, log)
+    elif name == "evolution":
+        evolution(sampler.space, truth, bound, args.rounds, seed, log)
+    else:
+        random(sampler.space, truth, bound, 10_000, seed, log)
+    calls = truth.calls + (PAID if name == "guided" else 0)
+    return [*rows, rows[-1] | {"calls": calls, "seconds": time.process_time() - start}]
 
 
 def guided(sampler: GuidedSampler, truth: Truth, bound: float, calls: int, seed: int, log: Log) -> None:
@@ -236,8 +241,9 @@ def report(table: pd.DataFrame) -> None:
         mine = part[(part["search"] == "guided") & (part["top1"] >= goal - 0.005)].groupby("seed")["calls"].min()
         theirs = part[(part["search"] == "evolution") & (part["top1"] >= goal - 0.005)].groupby("seed")["calls"].min()
         print(
-            f"{bound:g} ms: evolution ends at {goal:.3f} %; guided reaches it after {mine.tolist()} calls, itself {theirs.tolist()}"
+            f"{bound:g} ms: evolution ends at {goal:.3f} %, reached by itself after {theirs.tolist()} calls,", end=" "
         )
+        print(f"by guided after {mine.tolist()}")
         grid = np.unique(np.geomspace(100, 50_100, 80).astype(int))
         series, bands = {}, {}
         for search, runs in part.groupby("search", sort=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -22,6 +23,7 @@ from archgen.cli.options import (
     writable,
 )
 from archgen.cli.terminal import say, show
+from archgen.errors import InvalidObjective
 
 if TYPE_CHECKING:
     from archgen.rewards import TradeOff
@@ -45,7 +47,7 @@ def generate(
     guidance: Annotated[
         list[str] | None, typer.Option(help="How wishes steer: classifier_free, importance, particles, noised; repeat.")
     ] = None,
-    strength: Annotated[float, typer.Option(help="How hard directions pull, per standard deviation.")] = 4.0,
+    strength: Annotated[float, typer.Option(min=0.0, help="How hard directions pull, per standard deviation.")] = 4.0,
     trade_off: Annotated[
         str, typer.Option(help="How several directions are joined: sum, weights, hypervolume.")
     ] = "weights",
@@ -61,6 +63,8 @@ def generate(
     from archgen.threads import single_threaded
 
     GENERATORS[generator]
+    if not math.isfinite(strength):
+        raise InvalidObjective(f"expected a finite --strength of at least 0, got {strength}")
     objectives = wishes(maximize, minimize, at_most, at_least)
     asked = assignments(condition, "--condition")
     writable(out)

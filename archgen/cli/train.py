@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from archgen.cli.application import train_app
 from archgen.cli.options import Seed, SpaceName
 from archgen.cli.terminal import Terminal, say, show
-from archgen.errors import InvalidObjective, RunConflict
+from archgen.errors import InvalidCheckpoint, InvalidObjective, RunConflict
 
 if TYPE_CHECKING:
+    from archgen.generators import Generator
     from archgen.predictors import Predictor
     from archgen.spaces import SearchSpace
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def train_generator_command(
     space: SpaceName,
     generator: Annotated[str, typer.Option(help="Generator.")] = "discrete_flow",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3000,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Train without properties: the generator takes no condition.")
     ] = False,
@@ -37,9 +37,8 @@ def train_generator_command(
 ) -> None:
     """Train a generator on samples of its space, conditioned on what the predictors of the checkpoints say of them."""
     from archgen import config, spaces
-    from archgen.artifacts import CONFIG, read_json
     from archgen.evaluators import TabularEvaluator
-    from archgen.generators import GENERATORS, load_generator
+    from archgen.generators import GENERATORS
     from archgen.pretrain import adapt, distil, make_pool, pretrain_generator
     from archgen.progress import track
     from archgen.sampler import pretrained_generator
@@ -49,17 +48,16 @@ def train_generator_command(
         raise InvalidObjective("one_step is distilled from a conditional generator; it can not be --unlabelled")
     loaded = spaces.load(space)
     folder = out or config.checkpoints_dir() / "generators" / f"{loaded.name}-{generator}"
-    if folder.exists() and any(folder.iterdir()):
-        header = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
-        if not isinstance(header, dict) or header.get("kind") != "generator":
-            raise RunConflict(f"{folder} holds something that is not a generator's checkpoint; give another --out")
     if (start is None) != (examples is None):
         raise InvalidObjective("--from and --examples go together: a trained generator, and what to adapt it to")
+    if start is not None and out is None:
+        raise InvalidObjective("--from needs --out: without it the adapted generator would replace a trained one")
+    _check_free(folder, "generator")
     terminal = Terminal()
     if start is not None and examples is not None:
         figures = adapt(
             loaded,
-            load_generator(start),
+            _trained_on(loaded, start),
             TabularEvaluator(loaded, examples, partial=True).architectures,
             folder,
             steps=steps,
@@ -95,6 +93,31 @@ def train_generator_command(
     show(f"{folder}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
 
 
+def _check_free(folder: Path, kind: str) -> None:
+    """Raise `RunConflict` unless the folder is new, empty or a checkpoint of the kind, which may be replaced."""
+    from archgen.artifacts import CONFIG, read_json
+
+    if folder.is_file():
+        raise RunConflict(f"{folder} is a file, expected a folder for the checkpoint; give another --out")
+    if folder.exists() and any(folder.iterdir()):
+        header = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
+        if not isinstance(header, dict) or header.get("kind") != kind:
+            raise RunConflict(f"{folder} holds something that is not a {kind}'s checkpoint; give another --out")
+
+
+def _trained_on(space: SearchSpace, folder: Path) -> Generator:
+    """The generator of a checkpoint; raises `InvalidCheckpoint` unless it draws graphs of the space."""
+    import torch
+
+    from archgen.generators import load_generator
+
+    trained = load_generator(folder)
+    domains = ((trained.node_domain, space.node_domain), (trained.edge_domain, space.edge_domain))
+    if not all(torch.equal(own, other) for own, other in domains):
+        raise InvalidCheckpoint(f"{folder} was trained on another space than {space.name}; give one of {space.name}")
+    return trained
+
+
 def _predictors(space: SearchSpace, metrics: tuple[str, ...] | None = None) -> dict[str, Predictor]:
     """Counts, and the checkpoints of the space; all of them, or the named ones in their order."""
     from archgen import config
@@ -120,15 +143,20 @@ def train_predictor_command(
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; default: the committed place.")] = None,
 ) -> None:
     """Fit a predictor on rows of a table and judge it on the others."""
+    import numpy as np
+
     from archgen import config, spaces
     from archgen.evaluators import TabularEvaluator
+    from archgen.predictors import PREDICTORS
     from archgen.pretrain_predictor import checkpoint_name, pretrain_predictor
 
     loaded, name = spaces.load(space), column or metric
+    PREDICTORS[predictor]
+    folder = out or config.checkpoints_dir() / "predictors" / checkpoint_name(loaded, metric)
+    _check_free(folder, "predictor")
     evaluator = TabularEvaluator(loaded, table, needed=[name], partial=True)
     archs = evaluator.architectures
     y = np.array([m.values[name] for m in evaluator.evaluate(archs, seed=0)])
-    folder = out or config.checkpoints_dir() / "predictors" / checkpoint_name(loaded, metric)
     command = f"archgen train predictor --space {space} --table {table.name} --metric {metric} --predictor {predictor}"
     figures = pretrain_predictor(
         loaded,

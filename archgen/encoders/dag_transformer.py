@@ -15,7 +15,7 @@ from archgen.graph import GraphBatch
 class DAGTransformer(nn.Module):
     """Embeds the nodes of graphs that share a DAG; the embedding joins the normalised outputs of all layers.
 
-    The encoder of the score network of DiffusionNAG (arXiv 2305.16943, appendix C.1). Against its code:
+    The encoder of the score network of DiffusionNAG (arXiv 2305.16943). Against its code:
 
     - a node attends to itself and to every node that it has a path to or from. The original trains with the direct
       successors alone, by a misspelt option, and samples with all descendants under guidance; its output node, which
@@ -24,7 +24,7 @@ class DAGTransformer(nn.Module):
     - edges that are not known enter twice: possible ones count for the mask, and their (noised) values bias the
       attention. The original has fixed topologies only;
     - `masked=False` lets every node attend to every other: labels that depend on each other without a path between
-      their nodes are then learnt in a tenth of the steps;
+      their nodes are then learnt far sooner;
     - time, not the noise level, is embedded, and places in the order, both by frequencies that tell them apart; labels
       are not scaled up against them by the square root of `d`; there is no dropout.
 

@@ -27,13 +27,23 @@ class GraphTransformer(nn.Module):
         layers: Number of layers.
         heads: Attention heads; must divide `width`.
         positions: Whether nodes know their place in the topological order.
+        structure: Whether to add what attention finds hard to count, for spaces with free edges: in- and out-degree of
+            each node and the number of edges as node features, and which node can be reached from which (after the
+            structural features of DiGress).
 
     Raises:
         ValueError: `heads` does not divide `width`.
     """
 
     def __init__(
-        self, labels: int, nodes: int, width: int = 64, layers: int = 3, heads: int = 4, positions: bool = True
+        self,
+        labels: int,
+        nodes: int,
+        width: int = 64,
+        layers: int = 3,
+        heads: int = 4,
+        positions: bool = True,
+        structure: bool = False,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -42,7 +52,8 @@ class GraphTransformer(nn.Module):
         self.embed = nn.Linear(labels, width)
         self.position = nn.Parameter(torch.randn(nodes, width) * 0.02) if positions else None
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
+        self.counts = nn.Linear(3, width) if structure else None
+        self.layers = nn.ModuleList(_Layer(width, heads, 4 if structure else 2) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -62,21 +73,29 @@ class GraphTransformer(nn.Module):
         h = self.embed(graph.ops) + (time if context is None else time + context)[:, None]
         if self.position is not None:
             h = h + self.position[: h.shape[1]]
-        pairs = torch.stack([graph.edges, graph.edges.mT], -1)  # b n n 2: successors, predecessors
+        pairs = [graph.edges, graph.edges.mT]  # successors, predecessors
+        if self.counts is not None:
+            edges = graph.edges * graph.node_mask[:, :, None] * graph.node_mask[:, None]
+            into, after = edges.sum(1), edges.sum(2)
+            every = after.sum(1, keepdim=True).expand_as(after)
+            h = h + self.counts(torch.stack([into, after, every / after.shape[1]], -1))
+            reached = reachable(edges)
+            pairs += [reached, reached.mT]
+        biases = torch.stack(pairs, -1)  # b n n c
         absent = ~graph.node_mask[:, None, None, :]
         for layer in self.layers:
-            h = layer(h, pairs, absent)
+            h = layer(h, biases, absent)
         out: Tensor = self.norm(h)
         return out
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, channels: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.edge_bias = nn.Linear(2, heads)
+        self.edge_bias = nn.Linear(channels, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, h: Tensor, pairs: Tensor, absent: Tensor) -> Tensor:
@@ -87,6 +106,14 @@ class _Layer(nn.Module):
         h = h + self.out(attended.transpose(1, 2).reshape(b, n, d))
         out: Tensor = h + self.mlp(self.norm_mlp(h))
         return out
+
+
+def reachable(edges: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
+    """1 where a path leads from the row's node to the column's, 0 elsewhere; for adjacency matrices of DAGs."""
+    paths = (edges > 0.5).float()
+    for _ in range(max(edges.shape[-1] - 1, 1).bit_length()):  # squaring doubles the length of the paths found
+        paths = ((paths + paths @ paths) > 0).float()
+    return paths
 
 
 def _sinusoidal(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:

@@ -43,11 +43,11 @@ class Guidance:
     def changes(self, graph: GraphBatch, t: Float[Tensor, " b"]) -> GraphBatch | None:
         r"""Log-ratios :math:`\log r_t(y) / r_t(x)` of every graph `y` that differs from `x` in one label or edge.
 
-        For chains that jump (discrete flows): the rate of each jump is multiplied by the ratio.
+        For chains that jump (discrete flows): the probability of each jump is multiplied by the ratio.
 
         Args:
             graph: Noised graphs `x`, one-hot.
-            t: Their times, 1 is noise.
+            t: The times that the jumps lead to, 1 is noise.
 
         Returns:
             A batch whose `ops` (`b n k`) hold the ratio for giving a node that label, and whose `edges` (`b n n`)

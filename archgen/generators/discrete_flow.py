@@ -34,7 +34,8 @@ class DiscreteFlow(Generator):
     With :math:`\alpha = 1 - t` the fraction of data (this package's `t` is 1 at noise; the paper's is `alpha`):
 
     - path: :math:`p_t(x_t | x_0) = \alpha \delta(x_t, x_0) + (1 - \alpha) u(x_t)` for each variable, `u` uniform
-      over what the space allows for that variable (paper, equation 2, with a limit distribution a variable);
+      over the labels that the space allows for a node, and "absent" for an edge (paper, equation 2, with a limit
+      distribution a variable; see `FreeVariables.noise`);
     - training: cross-entropy of :math:`p_\theta(x_0 | x_t)` (equation 5);
     - sampling: Euler steps of the chain with rate
       :math:`R^* = \mathrm{ReLU}(\partial p(y) - \partial p(x)) / (Z p(x)) + \eta \, p_t(y | x_0)` (equations 3 and
@@ -42,7 +43,9 @@ class DiscreteFlow(Generator):
 
     Variables with one allowed state are fixed and cost nothing. Because states never leave their domain, every
     sample is valid wherever the space's domains say all there is to say; elsewhere the projector mends the clean
-    graph of each step. No variable is ever frozen, so from any noised state every valid graph can be reached.
+    graph of each step, and in the last step free edges take their most probable state instead of being drawn: what is
+    uncertain there is of the order of that step, and edges drawn from it would mostly break a budget. No variable is
+    ever frozen, so from any noised state every valid graph can be reached.
 
     Conditions are embedded and added to the embedding of time; with classifier-free guidance (arXiv 2207.12598) the
     posterior of each variable is :math:`p(x_0|x_t, c)^w p(x_0|x_t)^{1-w}`, normalised. Guidance:
@@ -51,8 +54,11 @@ class DiscreteFlow(Generator):
       the posterior :math:`p(x_0 | x_t) e^{r(x_0)} / Z` (Bayes). So each step draws several :math:`x_0` for a graph
       and keeps one with probability proportional to :math:`e^{r}`: self-normalised importance sampling, exact as
       the candidates grow. A graph whose candidates are all forbidden keeps an untilted one.
-    - `changes`: rates are multiplied by :math:`r_t(y) / r_t(x)` (Nisonoff et al., arXiv 2406.01572, equation 2);
-      the last step, which has no rate, tilts the posterior of each variable by the same ratio.
+    - `changes`: jumps from `x` to `y` are multiplied by :math:`r_s(y) / r_s(x)`, `s` the time that they lead to
+      (Nisonoff et al., arXiv 2406.01572, equation 2). That gives the tilted distribution only if the unguided chain
+      is the reversal of the noising, which :math:`R^*` is not for uniform noise; so such steps are drawn from the
+      reversal itself (D3PM, arXiv 2107.03006, equation 3) instead, with :math:`x_0` drawn in proportion to how much
+      weight the jumps have that it leads to. `eta` has no part in them. For one variable this is exact with any steps.
     - `resample`: the noised graphs are particles, resampled before each jump.
 
     Args:
@@ -87,9 +93,9 @@ class DiscreteFlow(Generator):
         super().__init__(node_domain, edge_domain, {**config, "distortion": distortion, "conditions": conditions})
         n, k = node_domain.shape
         self.variables = FreeVariables(node_domain, edge_domain)
-        self.encoder = GraphTransformer(k, n, width, layers, heads)
+        self.encoder = GraphTransformer(k, n, width, layers, heads, structure=len(self.variables.sources) > 0)
         self.node_head = nn.Linear(width, k)
-        self.edge_head = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2))
+        self.edge_head = nn.Sequential(nn.Linear(2 * width + 1, width), nn.GELU(), nn.Linear(width, 2))
         self.condition = ConditionEmbedding(conditions, width) if conditions else None
         self.context = nn.Parameter(torch.zeros(width))  # what `adapt_to_examples` learns
         self.eta, self.distortion = eta, distortion
@@ -112,9 +118,9 @@ class DiscreteFlow(Generator):
             context = context + self.condition(condition)
         h = self.encoder(variables.graph(states), t, context)
         first, second = h[:, variables.sources], h[:, variables.targets]
-        return variables.join(
-            self.node_head(h[:, variables.nodes]), self.edge_head(torch.cat([first, second], -1))
-        ).log_softmax(-1)
+        here = states[:, len(variables.nodes) :, None].float()
+        edges = self.edge_head(torch.cat([first, second, here], -1))
+        return variables.join(self.node_head(h[:, variables.nodes]), edges).log_softmax(-1)
 
     def noise(self, clean: GraphBatch, t: Float[Tensor, " b"], *, generator: torch.Generator) -> GraphBatch:
         return self.variables.graph(self.variables.noised(self.variables.states(clean), t, generator))
@@ -152,8 +158,7 @@ class DiscreteFlow(Generator):
         count = max([n, *(g.population(n) for g in guidance)])
         if condition is not None:
             condition = condition.repeat_interleave(count // n, 0)
-        domain = self.variables.domain
-        noise = domain.float() / domain.sum(-1, keepdim=True)
+        noise = self.variables.noise
         first, t0 = (None, 1.0) if start is None else (self.variables.states(start.graph), start.t)
         if first is None:
             states = draw(noise.expand(count, -1, -1), generator)
@@ -164,9 +169,11 @@ class DiscreteFlow(Generator):
         for alpha, after in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
             t = torch.full((count,), 1.0 - alpha)
             log_p = self._weighted(states, t, condition, weight)
-            log_ratio = self._log_ratio(states, t, guidance)
-            if after >= 1.0 and log_ratio is not None:
-                log_p = (log_p + log_ratio).log_softmax(-1)
+            log_ratio = self._log_ratio(states, torch.full((count,), 1.0 - after), guidance)
+            if log_ratio is not None:
+                log_p = (log_p + _log_reach(states, log_ratio, noise, alpha, after)).log_softmax(-1)
+            if after >= 1.0 and projector is not None:
+                log_p = self._settled(log_p)
             clean = self._draw_clean(log_p, guidance, projector, generator)
             time = 0.0 if after >= 1.0 else 1.0 - alpha
             rows = survivors(guidance, self.variables.graph(clean), time, generator=generator)
@@ -176,8 +183,18 @@ class DiscreteFlow(Generator):
                 condition = None if condition is None else condition[rows]
             if after >= 1.0:
                 return self.variables.graph(clean)
-            states = draw(self._step(states, clean, noise, log_ratio, alpha, after - alpha), generator)
+            if log_ratio is None:
+                p = self._step(states, clean, noise, alpha, after - alpha)
+            else:
+                p = _tilted_step(states, clean, log_ratio, noise, alpha, after)
+            states = draw(p, generator)
         raise AssertionError("the time grid ends at 1")
+
+    def _settled(self, log_p: Probabilities) -> Probabilities:
+        """Free edges take their most probable state."""
+        f = len(self.variables.nodes)
+        likely = F.one_hot(log_p[:, f:].argmax(-1), log_p.shape[-1]).to(log_p.dtype)
+        return torch.cat([log_p[:, :f], likely.log()], 1)
 
     def _weighted(self, states: States, t: Tensor, condition: Tensor | None, weight: float) -> Probabilities:
         if condition is None or weight == 0.0:
@@ -192,7 +209,7 @@ class DiscreteFlow(Generator):
     def _log_ratio(self, states: States, t: Tensor, guidance: Sequence[Guidance]) -> Tensor | None:
         given = [g.changes(self.variables.graph(states), t) for g in guidance]
         ratios = [self.variables.ratios(states, changes) for changes in given if changes is not None]
-        return torch.stack(ratios).sum(0) if ratios else None
+        return torch.stack(ratios).sum(0).clamp(-60.0, 60.0) if ratios else None  # what `exp` can take
 
     def _draw_clean(
         self,
@@ -223,7 +240,6 @@ class DiscreteFlow(Generator):
         states: States,
         clean: States,
         noise: Float[Tensor, "v S"],
-        log_ratio: Tensor | None,
         alpha: float,
         dt: float,
     ) -> Probabilities:
@@ -231,11 +247,37 @@ class DiscreteFlow(Generator):
         p = alpha * one_hot + (1 - alpha) * noise  # p_t(. | x_0)
         dp = one_hot - noise  # its derivative
         p_here, dp_here = p.gather(-1, states[..., None]), dp.gather(-1, states[..., None])
-        reachable = (p > 0).sum(-1, keepdim=True)
-        rate = F.relu(dp - dp_here) / (reachable * p_here).clamp(min=1e-8) * (p > 0)
+        support = (one_hot + noise) > 0  # of p_t at any time between noise and data, and so also just after noise
+        rate = F.relu(dp - dp_here) / (support.sum(-1, keepdim=True) * p_here).clamp(min=1e-8) * support
         move = (rate + self.eta * p) * dt
-        if log_ratio is not None:
-            move = move * log_ratio.clamp(max=20.0).exp()
         move = move.scatter(-1, states[..., None], 0.0)
         move = move / move.sum(-1, keepdim=True).clamp(min=1.0)  # an Euler step can not leave with more than certainty
         return move.scatter(-1, states[..., None], (1 - move.sum(-1, keepdim=True)).clamp(min=0.0))
+
+
+def _likelihood(states: States, noise: Float[Tensor, "v S"], alpha: float, after: float) -> Probabilities:
+    """Of the present states, given each state after the step: noising keeps a state or draws it anew."""
+    kept = alpha / after
+    here = F.one_hot(states, noise.shape[-1]).float()
+    return kept * here + (1 - kept) * noise.expand(len(states), -1, -1).gather(-1, states[..., None])
+
+
+def _log_reach(
+    states: States, log_ratio: Probabilities, noise: Float[Tensor, "v S"], alpha: float, after: float
+) -> Probabilities:
+    """Log of the mean ratio over the jumps that each clean state leads to."""
+    likelihood, ratio = _likelihood(states, noise, alpha, after), log_ratio.exp()
+    anywhere = likelihood * noise
+    tilted = after * likelihood * ratio + (1 - after) * (anywhere * ratio).sum(-1, keepdim=True)
+    plain = after * likelihood + (1 - after) * anywhere.sum(-1, keepdim=True)
+    return torch.where(plain > 0, tilted / plain, 1.0).log()  # 0: a clean state that does not lead here
+
+
+def _tilted_step(
+    states: States, clean: States, log_ratio: Probabilities, noise: Float[Tensor, "v S"], alpha: float, after: float
+) -> Probabilities:
+    """The noising reversed from its present to the next state, given the clean one, times the ratios; unnormalised."""
+    following = after * F.one_hot(clean, noise.shape[-1]).float() + (1 - after) * noise
+    p = _likelihood(states, noise, alpha, after) * following * log_ratio.exp()
+    stay = F.one_hot(states, noise.shape[-1]).float()
+    return torch.where(p.sum(-1, keepdim=True) > 0, p, stay)  # a clean state that does not lead here says nothing

@@ -48,7 +48,8 @@ class NoisedPredictor(nn.Module):
         self.register_buffer("node_domain", node_domain)
         self.register_buffer("edge_domain", edge_domain)
         n, k = node_domain.shape
-        self.encoder = GraphTransformer(k, n, width, layers, heads)
+        free = bool(edge_domain.all(-1).triu(1).any())
+        self.encoder = GraphTransformer(k, n, width, layers, heads, structure=free)
         self.head = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2 * len(metrics)))
 
     def forward(self, graph: GraphBatch, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:

@@ -34,7 +34,7 @@ class ScoreSDE(Generator):
 
     With :math:`\sigma(t) = \sigma_{min} (\sigma_{max} / \sigma_{min})^t`:
 
-    - noise: :math:`x_t = x_0 + \sigma(t) z`, the variance-exploding SDE (paper, section 3.1) over the entries of the
+    - noise: :math:`x_t = x_0 + \sigma(t) z`, the variance-exploding SDE over the entries of the
       label matrix and of the upper-triangular edges that the space leaves open; what is fixed stays as it is;
     - training: denoising score matching, :math:`E \lVert \sigma s_\theta(x_t, t) + z \rVert^2`, mean over entries;
     - sampling: any of `SOLVERS` from noise levels spaced geometrically; `pc` is the paper's.
@@ -52,7 +52,7 @@ class ScoreSDE(Generator):
     Conditions are embedded; classifier-free guidance (arXiv 2207.12598) mixes scores, :math:`s_\emptyset + w (s_c -
     s_\emptyset)`. Guidance:
 
-    - `score` is added to the score (paper, equation 9);
+    - `score` is added to the score, as the paper does with the gradient of its predictor;
     - `log_tilt` chooses among whole samples, `candidates` of them for each that is wanted, so it is the costlier way;
     - `resample` is asked at each step about the denoised graph, rounded. Because deterministic solvers would carry
       copies of a particle to copies of a graph, `dpmpp_sde` takes their place then.
@@ -281,7 +281,7 @@ class _Run:
         return free + self.weight * (conditional - free)
 
     def clean(self, denoised: Tensor) -> GraphBatch:
-        """Round denoised values to graphs that decode."""
+        """Round denoised values to graphs within the domains, and mend them if there is a projector."""
         domain, values = self.sde.node_domain, self.sde._graph((denoised + 1) / 2)
         labels = values.ops.masked_fill(~domain, -torch.inf).argmax(-1)
         one_hot = F.one_hot(labels, domain.shape[1]).to(values.ops.dtype)

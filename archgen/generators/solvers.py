@@ -116,7 +116,7 @@ def dpmpp(
     select: Select | None = None,
     eta: float = 0.0,
 ) -> State:
-    """DPM-Solver++(2M) and, with `eta` = 1, its SDE form (arXiv 2211.01095, algorithm 2 and section 5).
+    """DPM-Solver++(2M) and, with `eta` = 1, its SDE form (arXiv 2211.01095; algorithm 2 is the first).
 
     Args:
         denoise, x, sigmas, generator, select: See `Solver`.

@@ -76,10 +76,21 @@ class FreeVariables(nn.Module):
         adjacency[:, self.sources, self.targets] = edges
         return GraphBatch(every, adjacency, torch.ones(b, n, dtype=torch.bool, device=ops.device))
 
+    @property
+    def noise(self) -> Float[Tensor, "v S"]:
+        """What each variable is at `t` = 1: labels are uniform over what is allowed, free edges are absent.
+
+        Noise that only removes edges (as in ConStruct, arXiv 2406.17341) keeps a noised graph within every budget
+        that its clean graph keeps; uniform edges leave a network to find out which of too many does not belong.
+        """
+        noise = self.domain / self.domain.sum(-1, keepdim=True)
+        noise[len(self.nodes) :] = torch.eye(self.states_each, device=noise.device)[0]
+        return noise
+
     def noised(self, clean: States, t: Float[Tensor, " b"], generator: torch.Generator) -> States:
-        """Each variable keeps its state with probability `1 - t` and is uniform over its domain otherwise."""
+        """Each variable keeps its state with probability `1 - t` and is drawn from `noise` otherwise."""
         lost = torch.rand(clean.shape, generator=generator, device=clean.device) < t[:, None]
-        return torch.where(lost, draw(self.domain.float().expand(*clean.shape, -1), generator), clean)
+        return torch.where(lost, draw(self.noise.expand(*clean.shape, -1), generator), clean)
 
     def join(self, node_logits: Float[Tensor, "b f k"], edge_logits: Float[Tensor, "b e 2"]) -> Probabilities:
         """One tensor of logits, `-inf` outside the domain."""

@@ -30,7 +30,7 @@ SLOPES = torch.tensor([[0.0, 0.8, 0.0], [0.5, 0.0, -0.7], [0.0, 1.1, 0.0], [0.3,
 
 class Product(DiscreteFlow):
     """Knows the posterior of a product distribution, uniform over the domains unless `weights` (`v S`) are given:
-    `p(x_0 | x_t, c) ~ w(x_0) e^{c s(x_0)} (alpha [x_0 = x_t] + t u(x_t))`."""
+    `p(x_0 | x_t, c) ~ w(x_0) e^{c s(x_0)} (alpha [x_0 = x_t] + t u(x_t))`, `u` the noise."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class Product(DiscreteFlow):
         self.slopes = torch.zeros_like(self.weights) if slopes is None else slopes
 
     def posterior(self, states: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        domain = self.variables.domain
-        noise = domain / domain.sum(-1, keepdim=True)
+        domain, noise = self.variables.domain, self.variables.noise
         alpha = (1 - t)[:, None, None]
         same = torch.nn.functional.one_hot(states, domain.shape[1])
         u = noise.expand(len(states), -1, -1).gather(-1, states[..., None])
-        log_p = (self.weights * (alpha * same + (1 - alpha) * u)).log()
+        p = (self.weights * (alpha * same + (1 - alpha) * u)).clamp(min=1e-30)  # as networks, never quite sure
+        log_p = p.log().masked_fill(~domain, -torch.inf)
         if condition is not None:
             log_p = log_p + condition.nan_to_num()[:, :, None] * self.slopes
         return log_p.log_softmax(-1)

@@ -1,0 +1,224 @@
+"""`archgen design` says what it found and how to go on, and refuses data that can not be learnt."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from archgen import design as design_module
+from archgen.design import DesignRequest
+from archgen.evaluators import SupernetEvaluator
+from archgen.graph import Architecture
+from archgen.run_folder import RunFolder
+from archgen.spaces import SearchSpace
+
+Run = Callable[..., CompletedProcess[str]]
+Refused = Callable[..., str]
+
+
+def test_design_says_what_it_found_and_where(finished: tuple[CompletedProcess[str], Path]) -> None:
+    outcome, folder = finished
+    result = json.loads((folder / "result.json").read_text())
+    lines = dict(line.split(maxsplit=1) for line in outcome.stdout.splitlines())
+    assert list(lines) == ["winner", "accuracy", "latency", "size", "bound", "cost", "files"]
+    assert lines["winner"] == result["winner"]["arch"]
+    assert f"{result['winner']['test_acc']:.2f} % on the test part" in lines["accuracy"]
+    assert f"{result['winner']['latency_ms']:.4f} ms" in lines["latency"]
+    assert lines["bound"] == "latency_ms at most 0.2: met"
+    assert lines["cost"].startswith("3 evaluations, ")
+    for name in ("best.onnx", "best.safetensors", "best.json", "trials.parquet", "report.html"):
+        assert name in lines["files"]
+        assert (folder / name).exists()
+    notes = outcome.stderr.splitlines()
+    assert all(line.startswith("archgen: ") for line in notes)
+    for stage in (
+        "digits: 200 images",
+        "latency predictor: held-out rho",
+        "training the supernet (2)",
+        "searching (3)",
+    ):
+        assert any(stage in line for line in notes), stage
+
+
+def test_a_finished_design_is_printed_again_as_json(
+    finished: tuple[CompletedProcess[str], Path], succeeds: Run, contents: Callable[[Path], dict[str, bytes | None]]
+) -> None:
+    _, folder = finished
+    before = contents(folder)
+    answer = json.loads(succeeds("design", "--resume", folder, "--json").stdout)
+    assert answer == json.loads((folder / "result.json").read_text())
+    assert {"winner", "met", "constraints", "evaluations", "seconds", "run"} <= answer.keys()
+    assert contents(folder) == before
+
+
+def test_a_folder_with_a_run_is_not_used_for_another(
+    finished: tuple[CompletedProcess[str], Path],
+    small: list[object],
+    refused: Refused,
+    contents: Callable[[Path], dict[str, bytes | None]],
+) -> None:
+    _, folder = finished
+    before = contents(folder)
+    assert f"holds another run; go on with it by --resume {folder}" in refused(*small, "--out", folder)
+    assert contents(folder) == before
+
+
+def test_the_strictest_of_several_bounds_counts(
+    finished: tuple[CompletedProcess[str], Path], small: list[object], monkeypatch: pytest.MonkeyPatch, succeeds: Run
+) -> None:
+    _, folder = finished
+    answer = json.loads((folder / "result.json").read_text())
+    seen: list[DesignRequest] = []
+
+    def design(request: DesignRequest, out: Path, **options: Any) -> dict[str, Any]:
+        seen.append(request)
+        return answer
+
+    monkeypatch.setattr(design_module, "design", design)
+    succeeds(*small, "--at-most", "latency_ms=3", "--at-most", "params=0", "--out", "new")
+    assert seen[0].at_most == {"latency_ms": 0.2, "params": 0.0}
+
+
+def empty_data() -> str:
+    part = {"x_train": np.zeros((0, 8, 8)), "x_test": np.zeros((0, 8, 8))}
+    np.savez("empty.npz", **part, y_train=np.zeros(0, int), y_test=np.zeros(0, int))
+    return "empty.npz"
+
+
+def one_class() -> str:
+    part = {"x_train": np.zeros((20, 8, 8)), "x_test": np.zeros((5, 8, 8))}
+    np.savez("one.npz", **part, y_train=np.zeros(20, int), y_test=np.zeros(5, int))
+    return "one.npz"
+
+
+def several_sizes() -> str:
+    for name, size in (("cats", 8), ("dogs", 9)):
+        Path("pets", name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("L", (size, size), 10 * i).save(Path("pets", name, f"{i}.png"))
+    return "pets"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (empty_data, "empty holds no images: expected at least two classes"),
+        (one_class, "one has one class only ('0'): expected at least two"),
+        (several_sizes, "images of several sizes: pets/cats/0.png has 8x8 pixels and pets/dogs/0.png 9x9"),
+        (lambda: "nowhere", "'nowhere' does not exist: expected the word digits"),
+    ],
+)
+def test_design_refuses_data_that_can_not_be_learnt(
+    small: list[object], make: Callable[[], str], message: str, refused: Refused
+) -> None:
+    assert message in refused(*small, "--data", make(), "--out", "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "run", "--space", "nasbench2"], "unknown search space 'nasbench2'"),
+        (["--out", "run", "--strategy", "best"], "unknown search strategy 'best'"),
+        (["--out", "run", "--at-most", "val_acc=1"], "unknown metric 'val_acc': known are"),
+        (["--out", "run", "--at-most", "latency_ms"], "expected METRIC=VALUE"),
+        (["--out", "run", "--budget", "0"], "expected whole numbers of at least 1, got {'budget': 0}"),
+        (["--out", "run", "--measured", "11"], "expected at least 12 measured architectures"),
+        (["--out", "run", "--limit", "5"], "--limit 5 is too small"),
+        ([], "expected either --out FOLDER (a new run) or --resume FOLDER"),
+        (["--out", "a", "--resume", "b"], "expected either --out FOLDER (a new run) or --resume FOLDER"),
+        (["--resume", "nowhere"], "nowhere holds no run to resume"),
+        (["--out", "full"], "full is not empty and holds no run; give another --out"),
+        (["--out", "full/paper.txt"], "full/paper.txt is a file, expected a folder"),
+    ],
+)
+def test_design_refuses_bad_arguments_in_one_line(
+    small: list[object], arguments: list[str], message: str, refused: Refused
+) -> None:
+    Path("full").mkdir()
+    Path("full/paper.txt").write_text("years of work")
+    assert message in refused(*small, *arguments)
+
+
+def test_a_bound_that_nothing_can_meet_names_the_smallest_that_can(
+    small: list[object], monkeypatch: pytest.MonkeyPatch, space: SearchSpace, run: Run, pretended_latency: None
+) -> None:
+    outcome = run(*small, "--at-most", "latency_ms=0.000001", "--out", "run")
+    assert outcome.returncode == 2
+    assert outcome.stdout == ""
+    last = outcome.stderr.splitlines()[-1]
+    assert "no architecture of nasbench201 meets latency_ms at most 1e-06 here: the smallest that can be met is" in last
+    assert "Traceback" not in outcome.stderr
+    assert "training the supernet" not in outcome.stderr
+    network = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
+    everything = [
+        space.count(space.simplify(arch), **network)["flops"] for arch in space.sample(500, np.random.default_rng(0))
+    ]
+    assert float(last.split("about ")[1].split(";")[0]) == pytest.approx(min(everything) * 1e-6, rel=0.2)
+
+
+def test_ctrl_c_ends_a_design_with_status_130_and_says_how_to_go_on(
+    finished: tuple[CompletedProcess[str], Path],
+    small: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    pretended_latency: None,
+) -> None:
+    def interrupted(self: SupernetEvaluator, archs: list[Architecture], *, seed: int) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SupernetEvaluator, "evaluate", interrupted)
+        outcome = run(*small, "--out", "run")
+    assert outcome.returncode == 130
+    assert outcome.stdout == ""
+    assert outcome.stderr.splitlines()[-1] == "archgen: interrupted; go on with: archgen design --resume run"
+    assert "Traceback" not in outcome.stderr
+    assert RunFolder.open(Path("run")).seconds.keys() == {"latency", "supernet", "search"}
+
+
+def test_a_full_disk_at_the_start_of_a_design_is_one_line(
+    small: list[object], monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    def full(self: Path, *args: Any, **options: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    Path("run").mkdir()
+    monkeypatch.setattr(Path, "write_text", full)
+    assert "No space left on device" in refused(*small, "--out", "run")
+
+
+def test_a_real_ctrl_c_ends_a_real_design(
+    finished: tuple[CompletedProcess[str], Path], workplace: Path, process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    _, folder = finished
+    request = DesignRequest(**json.loads((folder / "run.json").read_text())["request"])
+    RunFolder.create(workplace / "run", asdict(replace(request, epochs=100_000)))
+    shutil.copy(folder / "latency.parquet", workplace / "run")
+    running = process("-m", "archgen", "design", "--resume", str(workplace / "run"))
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "training the supernet" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate()
+    assert running.returncode == 130, err
+    assert out == ""
+    assert err.splitlines() == [f"archgen: interrupted; go on with: archgen design --resume {workplace / 'run'}"]
+    assert RunFolder.open(workplace / "run").seconds["supernet"] > 0
+
+
+def test_truncated_and_foreign_checkpoints_are_refused(damaged: Path, small: list[object], refused: Refused) -> None:
+    assert "nasbench201" in refused(*small, "--out", "run")

@@ -1,0 +1,75 @@
+"""`archgen export` writes a network that is checked, and refuses what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import torch
+
+from archgen.export import check_onnx, load_network, open_onnx
+from archgen.spaces import CellSpace, SearchSpace
+
+Run = Callable[..., CompletedProcess[str]]
+Refused = Callable[..., str]
+ARCH = "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+
+
+def test_a_finished_run_is_exported_again(finished: tuple[CompletedProcess[str], Path], succeeds: Run) -> None:
+    _, folder = finished
+    outcome = succeeds("export", folder, "--out", "again.onnx")
+    assert outcome.stdout.startswith("again.onnx: input image ('batch', 1, 8, 8), largest difference to PyTorch ")
+    assert Path("again.onnx").read_bytes() == (folder / "best.onnx").read_bytes()
+    network, _ = load_network(folder / "best.json")
+    assert check_onnx(network, Path("again.onnx"), torch.randn(3, 1, 8, 8)) <= 1e-4
+
+
+def test_an_architecture_is_exported_untrained(
+    monkeypatch: pytest.MonkeyPatch, space: SearchSpace, succeeds: Run
+) -> None:
+    tiny = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 3, "image_size": 8}
+    loaded = CellSpace("nasbench201", 4, space.roles, tiny)  # type: ignore[attr-defined]
+    monkeypatch.setattr("archgen.spaces.load", lambda name: loaded)
+    succeeds("export", "--space", "nasbench201", "--arch", ARCH, "--out", "network.onnx")
+    (image,) = open_onnx(Path("network.onnx")).get_inputs()
+    assert image.shape[1:] == [3, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        (ARCH.replace("avg_pool_3x3~2", "avg_pool_3x3~3"), "input 2 of node 3 must read 'op~2', got 'avg_pool_3x3~3'"),
+        (ARCH.replace("avg_pool", "mean_pool"), "unknown operation of nasbench201 'mean_pool_3x3': did you mean"),
+        (ARCH.rpartition("+")[0], "expected 3 groups joined by '+'"),
+        (ARCH + "+|none~0|none~1|none~2|none~3|", "expected 3 groups joined by '+'"),
+        (ARCH.replace("|none~1|avg", "|avg"), "node 3 has 3 inputs"),
+        ("", "expected 3 groups joined by '+'"),
+        ("resnet", "expected 3 groups joined by '+'"),
+    ],
+)
+def test_architecture_strings_that_are_wrong_are_refused(arch: str, message: str, refused: Refused) -> None:
+    Path("network.onnx").write_text("an earlier network")
+    assert message in refused("export", "--space", "nasbench201", "--arch", arch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["empty"], "empty/best.json does not exist"),
+        (["notes.json"], "notes.json holds kind None, expected 'network'"),
+        (["text.json"], "text.json can not be read as JSON"),
+        ([], "expected a run folder or best.json, or else both --space and --arch"),
+        (["--space", "nasbench201"], "expected a run folder or best.json, or else both --space and --arch"),
+        (["empty", "--arch", ARCH], "expected a run folder or best.json, or else both --space and --arch"),
+        (["--space", "dart", "--arch", ARCH], "unknown search space 'dart': did you mean 'darts'?"),
+        (["empty", "--out", "empty"], "empty is a folder"),
+    ],
+)
+def test_export_refuses_what_is_no_network(arguments: list[str], message: str, refused: Refused) -> None:
+    Path("empty").mkdir()
+    Path("notes.json").write_text("{}")
+    Path("text.json").write_text("dear diary")
+    assert message in refused("export", *arguments)
