@@ -33,7 +33,9 @@ def trained(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> tup
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the 5,000 samples of the figures, which take most of the time."""
-    monkeypatch.setattr("archgen.pretrain._sample_figures", lambda *_: {"valid_raw": 100.0, "valid": 100.0, "unique": 0.0})
+    monkeypatch.setattr(
+        "archgen.pretrain._sample_figures", lambda *_: {"valid_raw": 100.0, "valid": 100.0, "unique": 0.0}
+    )
 
 
 def folder_of(root: Path) -> Path:
@@ -81,7 +83,7 @@ def test_the_card_and_the_config_agree_with_the_returned_figures(trained: tuple[
         "valid_raw": r"([\d.]+) % valid before the projector",
         "valid": r"([\d.]+) % after it",
         "unique": r"([\d.]+) % unique",
-        "seconds": r"(\d+) s on",
+        "seconds": r"(\d+) s with",
         "parameters": r"([\d,]+) parameters",
     }
     for name, pattern in told.items():

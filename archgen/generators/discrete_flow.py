@@ -95,7 +95,7 @@ class DiscreteFlow(Generator):
         self.variables = FreeVariables(node_domain, edge_domain)
         self.encoder = GraphTransformer(k, n, width, layers, heads, structure=len(self.variables.sources) > 0)
         self.node_head = nn.Linear(width, k)
-        self.edge_head = nn.Sequential(nn.Linear(2 * width + 1, width), nn.GELU(), nn.Linear(width, 2))
+        self.edge_head = _edge_head(width) if len(self.variables.sources) else None
         self.condition = ConditionEmbedding(conditions, width) if conditions else None
         self.context = nn.Parameter(torch.zeros(width))  # what `adapt_to_examples` learns
         self.eta, self.distortion = eta, distortion
@@ -117,9 +117,10 @@ class DiscreteFlow(Generator):
                 condition = torch.full((len(states), self.conditions), torch.nan, device=states.device)
             context = context + self.condition(condition)
         h = self.encoder(variables.graph(states), t, context)
-        first, second = h[:, variables.sources], h[:, variables.targets]
-        here = states[:, len(variables.nodes) :, None].float()
-        edges = self.edge_head(torch.cat([first, second, here], -1))
+        edges = h.new_zeros(len(h), 0, 2)
+        if self.edge_head is not None:
+            here = states[:, len(variables.nodes) :, None].float()
+            edges = self.edge_head(torch.cat([h[:, variables.sources], h[:, variables.targets], here], -1))
         return variables.join(self.node_head(h[:, variables.nodes]), edges).log_softmax(-1)
 
     def noise(self, clean: GraphBatch, t: Float[Tensor, " b"], *, generator: torch.Generator) -> GraphBatch:
@@ -281,3 +282,8 @@ def _tilted_step(
     p = _likelihood(states, noise, alpha, after) * following * log_ratio.exp()
     stay = F.one_hot(states, noise.shape[-1]).float()
     return torch.where(p.sum(-1, keepdim=True) > 0, p, stay)  # a clean state that does not lead here says nothing
+
+
+def _edge_head(width: int) -> nn.Sequential:
+    """From the embeddings of both ends and the state that the edge has now."""
+    return nn.Sequential(nn.Linear(2 * width + 1, width), nn.GELU(), nn.Linear(width, 2))

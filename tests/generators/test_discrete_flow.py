@@ -151,7 +151,6 @@ def test_step_probabilities_are_a_distribution_within_the_domain(
 def test_one_step_carries_the_path_from_one_time_to_the_next(exact: Any, eta: float, alpha: float, dt: float) -> None:
     """`sum_x p_t(x | x_0) P(x -> y) = p_{t + dt}(y | x_0)`, for every clean state: Euler is exact on this path."""
     flow = exact.Flow(eta=eta)
-    domain = flow.variables.domain
     noise = flow.variables.noise
     every = torch.tensor(exact.states)
     for state in exact.states:

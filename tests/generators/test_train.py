@@ -88,9 +88,9 @@ def test_the_averaged_weights_are_kept_and_the_mode_is_evaluation(space: SearchS
 def test_fresh_graphs_can_come_from_a_function_and_progress_is_shown(space: SearchSpace) -> None:
     rng, sizes, shown = np.random.default_rng(0), [], []
 
-    def fresh(n: int) -> GraphBatch:
+    def fresh(n: int) -> tuple[GraphBatch, None]:
         sizes.append(n)
-        return space.encode(space.sample(n, rng))
+        return space.encode(space.sample(n, rng)), None
 
     def progress(steps: Iterator[int]) -> Iterator[int]:
         for step in steps:
@@ -116,3 +116,26 @@ def test_a_loss_that_is_not_finite_stops_training(space: SearchSpace, data: Grap
     with pytest.raises(FloatingPointError, match=rf"the loss became {broken} at step 2; lower lr \(now 0\.002\)"):
         train_generator(generator, data, steps=5, batch_size=8)
     assert all(bool(p.isfinite().all()) for p in generator.parameters())
+
+
+def test_conditions_come_with_their_graphs_and_are_learnt(space: SearchSpace) -> None:
+    """Told the share of 3x3 convolutions, the flow knows more of the labels than the entropy of uniform cells."""
+    rng = np.random.default_rng(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = DiscreteFlow(space.node_domain, space.edge_domain, width=16, layers=1, heads=2, conditions=1)
+    convolution = space.labels.index("nor_conv_3x3")
+
+    def data(n: int) -> tuple[GraphBatch, torch.Tensor]:
+        graphs = space.encode(space.sample(n, rng))
+        return graphs, graphs.ops[:, :, convolution].sum(1, keepdim=True) - 1.2
+
+    train_generator(flow, data, steps=120, batch_size=128, lr=1e-2, ema=0.9)
+    counts = []
+    for wanted in (-1.2, 3.8):
+        batch = flow.sample(
+            200, condition=torch.full((200, 1), wanted), steps=4, generator=torch.Generator().manual_seed(0)
+        )
+        counts.append(float(batch.ops[:, :, convolution].sum(1).mean()))
+    assert counts[0] < 0.5
+    assert counts[1] > 3.5  # uniform cells have 1.2 of 6
