@@ -2,15 +2,16 @@
 
     python experiments/ofa_pareto.py [--bounds 15,20,25,30] [--seeds 3] [--calls 5000]
 
-The space has 10^19 nets and more, so it can not be listed. The truth is the published accuracy predictor and the
+The space (`spaces/ofa_note10.toml` beside this script) has 10^20 nets, so it can not be listed. The truth is the published accuracy predictor and the
 published Note10 table (`ofa_truth.py`); a call is one distinct architecture whose accuracy is asked. Searches:
 
 - `evolution`: Once-for-All's own (population 100, 500 rounds, mutation 0.1, parents 0.25): 50,100 calls;
 - `random`: architectures within the bound, the best kept;
-- `guided`: the committed generator. Each round fits a Gaussian process to the accuracies known so far, draws guided
+- `guided`: a generator of the space. Each round fits a Gaussian process to the accuracies known so far, draws guided
   samples that meet the bound (from noise, and by varying the best), and asks for the truth of the most promising.
 
-The generator was conditioned on what predictors of 600 labels each say; those 600 calls are added to `guided`.
+The generator is trained here once (kept in runs/ for the next run), conditioned on the table's latencies and on accuracies as
+predicted from 300 random labels; those 300 calls are added to `guided`.
 Writes experiments/results/ofa_pareto.csv (best so far by calls) and .png.
 """
 
@@ -31,20 +32,25 @@ import torch
 from ofa_truth import RESOLUTIONS, Truth
 from torch import Tensor
 
-from archgen import GuidedSampler, at_most, config, maximize, plots
+from archgen import GuidedSampler, at_most, config, load_space, maximize, plots
+from archgen.generators import ImportanceGuidance, load_generator
 from archgen.graph import Architecture
 from archgen.predictors import Prediction, Predictor
+from archgen.predictors.counts import Count
+from archgen.pretrain import make_pool, pretrain_generator
+from archgen.rewards import Reward
 from archgen.spaces import SearchSpace
 from archgen.surrogates import GaussianProcess
 
 RESULTS = Path(__file__).parent / "results"
 ACCURACY, LATENCY = "imagenet_top1", "latency_ms@note10"
-PAID = 600  # labels of the predictor that the generator was conditioned with
+PAID = 300  # labels of the predictor that the generator is conditioned with
+FOLDER = Path("runs/ofa_note10")
 Log = Callable[[int, float, Architecture], None]
 
 
 class Table(Predictor):
-    """The Note10 table as an exact predictor; resolutions that the accuracy predictor does not know take forever."""
+    """The Note10 table as an exact predictor."""
 
     def __init__(self, space: SearchSpace, truth: Truth) -> None:
         super().__init__(space, LATENCY)
@@ -56,7 +62,7 @@ class Table(Predictor):
     def predict(self, archs: Sequence[Architecture]) -> Prediction:
         for arch in archs:
             if arch not in self._known:
-                self._known[arch] = self.truth.note10([arch])[0] if self.truth.knows(arch) else 1e3
+                self._known[arch] = self.truth.note10([arch])[0]
         return Prediction(np.array([self._known[arch] for arch in archs]), np.zeros(len(archs)))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -71,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bounds", default="15,20,25,30")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--calls", type=int, default=2400, help="accuracies that `guided` may ask for, 600 included")
+    parser.add_argument("--calls", type=int, default=1400, help="accuracies that `guided` may ask for, 600 included")
     parser.add_argument("--rounds", type=int, default=500, help="of the evolutionary search")
     args = parser.parse_args()
     tables = config.data_dir()
@@ -79,7 +85,7 @@ def main() -> None:
         sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    sampler = GuidedSampler.from_pretrained("mobilenetv3")
+    sampler = prepare(tables / "ofa_mobilenetv3")
     rows: list[dict[str, object]] = []
     for bound in map(float, args.bounds.split(",")):
         for seed in range(args.seeds):
@@ -89,6 +95,20 @@ def main() -> None:
     table = pd.DataFrame(rows)
     table.to_csv(RESULTS / "ofa_pareto.csv", index=False)
     report(table)
+
+
+def prepare(folder: Path) -> GuidedSampler:
+    """The space, its generator (trained here or read from the last run), and the accuracy predictor of 300 labels."""
+    space = load_space(Path(__file__).parent / "spaces" / "ofa_note10.toml")
+    truth = Truth(space, folder)
+    archs = space.sample(PAID, np.random.default_rng(0))
+    accuracy = GaussianProcess(space, ACCURACY).fit(archs, truth.top1(archs))
+    if not (FOLDER / "config.json").exists():
+        known = {"params": Count(space, "params"), "flops": Count(space, "flops")}
+        pool = make_pool(space, {**known, ACCURACY: accuracy, LATENCY: Table(space, truth)}, size=40_000)
+        figures = pretrain_generator(space, FOLDER, pool=pool, steps=2000)
+        print(f"generator: {figures}", flush=True)
+    return GuidedSampler(space, load_generator(FOLDER), {ACCURACY: accuracy, LATENCY: Table(space, truth)})
 
 
 def run(
@@ -116,34 +136,43 @@ def run(
 
 
 def guided(sampler: GuidedSampler, truth: Truth, bound: float, calls: int, seed: int, log: Log) -> None:
-    """Rounds of guided sampling with a surrogate of the accuracies asked so far."""
+    """Rounds of a surrogate of the accuracies asked so far, guided sampling on it, and the truth of a few samples."""
     space = sampler.space
-    known: dict[Architecture, float] = {}
+    prior = sampler.predictor(ACCURACY)
+    assert isinstance(prior, GaussianProcess)
+    known = dict(zip(*prior.training_data, strict=True))  # the labels that the generator's conditions were paid with
+    assert len(known) <= PAID
     latency = Table(space, truth)
-    seen = 0
-
-    def ask(archs: Sequence[Architecture]) -> None:
-        for arch, value in zip(archs, truth.top1(archs), strict=True):
-            known[arch] = value
-            log(len(known) + PAID, value, arch)
-
     wishes = [maximize(ACCURACY), at_most(LATENCY, bound)]
-    first = GuidedSampler(space, sampler.generator, {ACCURACY: sampler.predictor(ACCURACY), LATENCY: latency})
-    ask(first.sample(100, wishes, seed=seed).archs)
-    while len(known) + PAID < calls:
-        seen += 1
-        best = sorted(known, key=lambda a: -known[a])
-        surrogate = GaussianProcess(space, ACCURACY).fit(best[:600], np.array([known[a] for a in best[:600]]))
-        now = GuidedSampler(space, sampler.generator, {ACCURACY: surrogate, LATENCY: latency})
-        turn = 1000 * seed + seen
-        pool = dict.fromkeys(now.sample(100, wishes, seed=turn).archs) if seen % 5 == 1 else {}
-        for t in (0.1, 0.2, 0.4):
-            varied = now.sample(200, wishes, seed=turn, vary=best[:20], t=t, guidance="importance", steps=4)
-            pool |= dict.fromkeys(varied.archs)
+    asked, turn, idle = 0, 0, 0
+    surrogate = prior
+    while asked + PAID < calls and idle < 3:
+        turn += 1
+        if turn > 1:
+            best = sorted(known, key=lambda a: -known[a])[:400]
+            surrogate = GaussianProcess(space, ACCURACY).fit(best, np.array([known[a] for a in best]))
+        now = GuidedSampler(space, sampler.generator, {ACCURACY: surrogate, LATENCY: latency}, strength=8.0)
+        pool = dict.fromkeys(arch for arch in known if latency.predict([arch]).mean[0] <= bound)
+        if turn == 1:
+            pool |= dict.fromkeys(now.sample(64, wishes, seed=seed, steps=8).archs)
+        for step, t in enumerate((0.3, 0.2, 0.2, 0.1, 0.1)):
+            archs = list(pool)
+            mean, std = surrogate.predict_normalised(archs)
+            near = [archs[i] for i in np.argsort(-(mean + 0.5 * std))[:24]]
+            reward = Reward(wishes, now.predictor, now._scale, now.strength)
+            guidance = [ImportanceGuidance(space.decode, reward, candidates=4)]
+            drawn = now.sample(
+                96, wishes, seed=1000 * seed + 10 * turn + step, vary=near, t=t, guidance=guidance, steps=3
+            )
+            pool |= dict.fromkeys(drawn.archs)
         new = [arch for arch in pool if arch not in known]
-        if new:
-            mean, std = surrogate.predict_normalised(new)
-            ask([new[i] for i in np.argsort(-(mean + 0.5 * std))[:50]])
+        mean, std = surrogate.predict_normalised(new)
+        chosen = [new[i] for i in np.argsort(-(mean + 0.5 * std))[:16]]
+        idle = 0 if chosen else idle + 1
+        for arch, value in zip(chosen, truth.top1(chosen), strict=True):
+            asked += 1
+            known[arch] = value
+            log(asked + PAID, value, arch)
 
 
 def evolution(space: SearchSpace, truth: Truth, bound: float, rounds: int, seed: int, log: Log) -> None:
@@ -216,8 +245,8 @@ def random(space: SearchSpace, truth: Truth, bound: float, calls: int, seed: int
     """Architectures within the bound, uniformly; stops at 10 million draws."""
     rng = np.random.default_rng(seed)
     asked = 0
-    for _ in range(300):
-        drawn = [arch for arch in space.sample(2000, rng) if truth.knows(arch)]
+    for _ in range(5000):
+        drawn = space.sample(2000, rng)
         within = [arch for arch in drawn if truth.note10([arch])[0] <= bound][: calls - asked]
         for arch, value in zip(within, truth.top1(within) if within else [], strict=True):
             asked += 1

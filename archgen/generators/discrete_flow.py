@@ -26,6 +26,9 @@ DISTORTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 DROPPED = 0.5
 """Share of the graphs that are trained with each property left open; one graph in five has all of them open."""
 
+SETTLED = 0.9
+"""Probability above which a free edge counts as nearly decided; with few steps there are others, and they are drawn."""
+
 
 @GENERATORS.register("discrete_flow")
 class DiscreteFlow(Generator):
@@ -43,9 +46,9 @@ class DiscreteFlow(Generator):
 
     Variables with one allowed state are fixed and cost nothing. Because states never leave their domain, every
     sample is valid wherever the space's domains say all there is to say; elsewhere the projector mends the clean
-    graph of each step, and in the last step free edges take their most probable state instead of being drawn: what is
-    uncertain there is of the order of that step, and edges drawn from it would mostly break a budget. No variable is
-    ever frozen, so from any noised state every valid graph can be reached.
+    graph of each step, and in the last step free edges that are nearly decided take their more probable state instead
+    of being drawn: what is uncertain there is of the order of that step, and edges drawn from it would mostly break a
+    budget. No variable is ever frozen, so from any noised state every valid graph can be reached.
 
     Conditions are embedded and added to the embedding of time; with classifier-free guidance (arXiv 2207.12598) the
     posterior of each variable is :math:`p(x_0|x_t, c)^w p(x_0|x_t)^{1-w}`, normalised. Guidance:
@@ -192,10 +195,10 @@ class DiscreteFlow(Generator):
         raise AssertionError("the time grid ends at 1")
 
     def _settled(self, log_p: Probabilities) -> Probabilities:
-        """Free edges take their most probable state."""
-        f = len(self.variables.nodes)
-        likely = F.one_hot(log_p[:, f:].argmax(-1), log_p.shape[-1]).to(log_p.dtype)
-        return torch.cat([log_p[:, :f], likely.log()], 1)
+        """Free edges that are nearly decided take their more probable state."""
+        f, p = len(self.variables.nodes), log_p[:, len(self.variables.nodes) :].exp()
+        likely = F.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
+        return torch.cat([log_p[:, :f], torch.where(p.amax(-1, keepdim=True) > SETTLED, likely, p).log()], 1)
 
     def _weighted(self, states: States, t: Tensor, condition: Tensor | None, weight: float) -> Probabilities:
         if condition is None or weight == 0.0:

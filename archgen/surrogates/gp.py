@@ -79,6 +79,11 @@ class GaussianProcess(Surrogate):
         self._factor = None
         return self
 
+    @property
+    def training_data(self) -> tuple[list[Architecture], list[float]]:
+        """The architectures that it was fitted to, and their values."""
+        return list(self._archs), [float(y) for y in self._y]
+
     def _set_data(self, archs: Sequence[Architecture], y: Floats) -> None:
         self._archs, self._y, self._factor = list(archs), y, None
         scores = norm.ppf((rankdata(y) - 0.375) / (len(y) + 0.25))

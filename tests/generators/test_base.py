@@ -42,7 +42,7 @@ def test_a_generator_comes_back_ready_to_sample_with_its_arguments(saved: Path) 
 def test_conditions_and_the_noised_predictor_come_back_too(
     space: SearchSpace, tmp_path: Path, rng: np.random.Generator, kind: type[DiscreteFlow] | type[OneStep]
 ) -> None:
-    size = {"width": 8, "layers": 1, "heads": 2} if kind is DiscreteFlow else {"components": 4, "cuts": [-0.5, 1]}
+    size = {"width": 8, "layers": 1, "heads": 2} if kind is DiscreteFlow else {"components": 4, "cuts": [-0.5, 1.0]}
     generator = kind(space.node_domain, space.edge_domain, conditions=2, **size).eval()  # type: ignore[arg-type]
     generator.properties = Conditions.fit({"acc": rng.normal(90, 3, 200), "ms": rng.exponential(2, 200)})
     generator.noised = NoisedPredictor(space.node_domain, space.edge_domain, ["acc", "ms"], width=8, layers=1, heads=2)
