@@ -28,6 +28,7 @@ from archgen.graph import Architecture, GraphBatch
 from archgen.metrics import validity_uniqueness
 from archgen.predictors import Predictor
 from archgen.spaces import SearchSpace
+from archgen.steering import CountedProjector
 
 LISTED = 500_000
 """Spaces of at most so many points are listed, which gives each the same chance; others are sampled."""
@@ -302,14 +303,12 @@ def _sample_figures(space: SearchSpace, generator: Generator) -> dict[str, float
     """Means over 5 seeds of 1,000 unguided samples: valid before the projector, and unique after it, in percent."""
     raw, each = [], []
     for seed in range(5):
+        projector = CountedProjector(space)
         noise = torch.Generator().manual_seed(seed)
-        raw.append(validity_uniqueness(space.decode(generator.sample(1000, generator=noise)))["valid"])
-        if not space.free:
-            noise = torch.Generator().manual_seed(seed)
-            batch = generator.sample(1000, projector=space.project, generator=noise)
-        else:
-            batch = generator.sample(1000, generator=torch.Generator().manual_seed(seed))
-        each.append(validity_uniqueness(space.decode(batch)))
+        batch = generator.sample(1000, projector=None if space.free else projector, generator=noise)
+        figures = validity_uniqueness(space.decode(batch))
+        raw.append(figures["valid"] if space.free else 100 * projector.share)
+        each.append(figures)
     return {
         "valid_raw": float(np.mean(raw)),
         **{key: float(np.mean([figures[key] for figures in each])) for key in ("valid", "unique")},

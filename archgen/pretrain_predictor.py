@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 import archgen.surrogates  # noqa: F401  its members are predictors too
-from archgen.errors import ArchgenError
+from archgen.errors import ArchgenError, InvalidObjective
 from archgen.graph import Architecture
 from archgen.objectives import Objective
 from archgen.predictors import PREDICTORS, Predictor, save_predictor
@@ -22,7 +22,11 @@ UNSEEN = 4000
 
 
 def checkpoint_name(space: SearchSpace, metric: str) -> str:
-    """Folder of the checkpoint that predicts a metric of a space."""
+    """Folder of the checkpoint that predicts a metric of a space; raises `InvalidObjective`."""
+    if not metric or set(metric) & set('/\\:*?"<>| '):
+        raise InvalidObjective(
+            f"a metric's name becomes a folder's: no spaces or any of / \\ : * ? \" < > |, got '{metric}'"
+        )
     return f"{space.name}-{metric.replace('@', '-on-')}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -43,6 +44,9 @@ class GuidedSampler:
         strength: How hard directions pull: weight `exp(strength * z)`, `z` the predicted value in standard
             deviations over the space, so that it means the same for every metric. 0 ignores them.
 
+    Raises:
+        InvalidObjective: A strength below 0 or not finite.
+
     Example:
         >>> sampler = GuidedSampler.from_pretrained("nasbench201")
         >>> wishes = [maximize("cifar10_val_acc"), at_most("latency_ms@pixel3", 15.0)]
@@ -56,6 +60,8 @@ class GuidedSampler:
         predictors: Mapping[str, Predictor] | None = None,
         strength: float = 4.0,
     ) -> None:
+        if not (math.isfinite(strength) and strength >= 0):
+            raise InvalidObjective(f"a strength must be a finite number of at least 0, got {strength}")
         self.space, self.generator, self.strength = space, generator, strength
         self._root: Path | None = None
         self._predictors = {"params": Count(space, "params"), "flops": Count(space, "flops"), **(predictors or {})}

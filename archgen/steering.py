@@ -122,7 +122,7 @@ class Steering:
         if self.reward.changes:
             for member in self._own:
                 member.forget()
-        count = _Counted(self.space)
+        count = CountedProjector(self.space)
         batch = self.generator.sample(
             n,
             condition=condition,
@@ -239,7 +239,7 @@ class Steering:
         return elites
 
 
-class _Counted:
+class CountedProjector:
     """The space's projector, remembering which share of the last batch needed no mending."""
 
     def __init__(self, space: SearchSpace) -> None:

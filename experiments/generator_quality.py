@@ -4,7 +4,7 @@
 
 NAS-Bench-201: a generator is trained here on a fixed half of the space; novel means not in that half, a perfect model
 of the whole space would draw about 50 % novel ones. The other spaces: the committed generator, novel is what is not in
-the sample that it was trained on. `valid_raw` is before the projector, `valid` after it; samples are drawn freely
+the sample that it was trained on. `valid_raw` is before the projector's last call, `valid` after it; samples are drawn freely
 (duplicates kept), 1,000 a seed. Uniqueness is by the published string, as in DiffusionNAG, and by canonical form
 beside it (two strings may be one function). Writes experiments/results/generator_quality.csv.
 """
@@ -26,6 +26,7 @@ from archgen.graph import Architecture
 from archgen.pretrain import training_sample
 from archgen.sampler import pretrained_generator
 from archgen.spaces import SearchSpace
+from archgen.steering import CountedProjector
 
 DRAWN = 1000
 HALF = "nasbench201"
@@ -75,15 +76,16 @@ def half(space: SearchSpace, steps: int) -> tuple[Generator, set[Architecture]]:
 
 
 def judge(space: SearchSpace, generator: Generator, seen: set[Architecture], seed: int) -> dict[str, float]:
-    raw = space.decode(generator.sample(DRAWN, generator=torch.Generator().manual_seed(seed)))
     noise = torch.Generator().manual_seed(seed)
-    projector = None if space.free else space.project
+    counted = CountedProjector(space)
+    projector = None if space.free else counted
     archs = [a for a in space.decode(generator.sample(DRAWN, projector=projector, generator=noise)) if a is not None]
+    raw = len(archs) / DRAWN if space.free else counted.share
     start = time.process_time()
     space.decode(generator.sample(256, projector=projector, generator=noise))
     seconds = time.process_time() - start
     return {
-        "valid_raw": 100 * sum(arch is not None for arch in raw) / DRAWN,
+        "valid_raw": 100 * raw,
         "valid": 100 * len(archs) / DRAWN,
         "unique": 100 * len(set(archs)) / len(archs),
         "distinct_functions": 100 * len({space.canonical(arch) for arch in archs}) / len(archs),

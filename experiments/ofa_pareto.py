@@ -2,16 +2,17 @@
 
     python experiments/ofa_pareto.py [--bounds 15,20,25,30] [--seeds 3] [--calls 5000]
 
-The space (`spaces/ofa_note10.toml` beside this script) has 10^20 nets, so it can not be listed. The truth is the published accuracy predictor and the
-published Note10 table (`ofa_truth.py`); a call is one distinct architecture whose accuracy is asked. Searches:
+The space (`spaces/ofa_note10.toml` beside this script) has 10^20 nets, so it can not be listed. The truth is the
+published accuracy predictor and the published Note10 table (`ofa_truth.py`); a call is one distinct architecture whose
+accuracy is asked. Searches:
 
 - `evolution`: Once-for-All's own (population 100, 500 rounds, mutation 0.1, parents 0.25): 50,100 calls;
 - `random`: architectures within the bound, the best kept;
 - `guided`: a generator of the space. Each round fits a Gaussian process to the accuracies known so far, draws guided
   samples that meet the bound (from noise, and by varying the best), and asks for the truth of the most promising.
 
-The generator is trained here once (kept in runs/ for the next run), conditioned on the table's latencies and on accuracies as
-predicted from 300 random labels; those 300 calls are added to `guided`.
+The generator is trained here once (kept in runs/ for the next run), conditioned on the table's latencies and on
+accuracies as predicted from 300 random labels; those 300 calls are added to `guided`.
 Writes experiments/results/ofa_pareto.csv (best so far by calls) and .png.
 """
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor
 
 from archgen import config, spaces
+from archgen.conditions import Conditions
+from archgen.generators import DiscreteFlow
+from archgen.graph import Architecture
+from archgen.predictors.base import Floats, Prediction, Predictor
 from archgen.spaces import SearchSpace
 
 with warnings.catch_warnings():
@@ -45,3 +52,73 @@ def tables() -> Path:
     if folder is None:
         pytest.skip("the benchmark tables are absent: set ARCHGEN_DATA or put them in ../shared/data")
     return folder
+
+
+class Additive(Predictor):
+    """A metric that adds up over the choices, with a known error: nothing to fit."""
+
+    def __init__(self, space: SearchSpace, metric: str, weights: Floats, std: float = 0.0) -> None:
+        super().__init__(space, metric)
+        self.weights, self.std = weights, std
+
+    def fit(self, archs: Sequence[Architecture], y: Floats) -> Additive:
+        return self
+
+    def predict(self, archs: Sequence[Architecture]) -> Prediction:
+        rows = np.array([list(self.space.to_choices(arch).values()) for arch in archs], dtype=int)
+        mean = self.weights[np.arange(len(self.weights)), rows.reshape(-1, len(self.weights))].sum(1)
+        return Prediction(mean, np.full(len(mean), self.std))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return {}, {}
+
+    @classmethod
+    def restore(cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> Additive:
+        raise NotImplementedError
+
+
+class Obedient(DiscreteFlow):
+    """A conditional flow of NAS-Bench-201 without training: `p(x | c) ~ exp(sum_i c_i z_i(x))`.
+
+    `z_i` are the standardised values of additive metrics, about normal over the space, so that the samples' mean normal
+    score is about the `c` that was asked for, as from a perfect conditional generator.
+    """
+
+    def __init__(self, space: SearchSpace, predictors: Sequence[Additive]) -> None:
+        super().__init__(space.node_domain, space.edge_domain, width=8, layers=1, heads=2, conditions=len(predictors))
+        archs = space.enumerate()
+        values = {predictor.metric: predictor.predict(archs).mean for predictor in predictors}
+        self.properties = Conditions.fit(values)
+        slopes = torch.zeros(len(predictors), *self.variables.domain.shape)
+        ops = list(next(iter(space.variables.values())))
+        for i, predictor in enumerate(predictors):
+            spread = float(values[predictor.metric].std())
+            for choice, op in enumerate(ops):
+                slopes[i, :, space.labels.index(op)] = torch.from_numpy(predictor.weights[:, choice] / spread)
+        self.slopes = slopes
+
+    def posterior(self, states: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        domain, noise = self.variables.domain, self.variables.noise
+        alpha = (1 - t)[:, None, None]
+        same = torch.nn.functional.one_hot(states, domain.shape[1])
+        u = noise.expand(len(states), -1, -1).gather(-1, states[..., None])
+        log_p = (alpha * same + (1 - alpha) * u).clamp(min=1e-30).log()
+        if condition is not None:
+            log_p = log_p + torch.einsum("bc,cvs->bvs", condition.nan_to_num(), self.slopes)
+        return log_p.masked_fill(~domain, -torch.inf).log_softmax(-1)
+
+
+@pytest.fixture(scope="session")
+def additive(space: SearchSpace) -> dict[str, Additive]:
+    """Two metrics that share nothing: `latency_ms` of 5.7 ± 1.3 and `energy_mj` of 12.6 ± 2.4 over the space."""
+    rng = np.random.default_rng(3)
+    latency, energy = rng.uniform(0, 2, (6, 5)), rng.uniform(0, 4, (6, 5))
+    return {
+        "latency_ms": Additive(space, "latency_ms", latency, std=0.3),
+        "energy_mj": Additive(space, "energy_mj", energy),
+    }
+
+
+@pytest.fixture(scope="session")
+def obedient(space: SearchSpace, additive: dict[str, Additive]) -> Obedient:
+    return Obedient(space, list(additive.values()))

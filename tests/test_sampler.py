@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,32 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
-from archgen import config
+from archgen import spaces
 from archgen.errors import (
-    ArchgenError,
     ArchgenWarning,
     Infeasible,
-    InvalidCheckpoint,
     InvalidObjective,
     UnknownMetric,
-    UnknownName,
 )
 from archgen.generators import DiscreteFlow
 from archgen.graph import Architecture
 from archgen.objectives import Objective, at_least, at_most, maximize, minimize
-from archgen.predictors import Predictor, save_predictor
+from archgen.predictors import Predictor
 from archgen.predictors.base import Floats, Prediction
 from archgen.predictors.counts import Count
-from archgen.sampler import GuidedSampler, pretrained_generator
+from archgen.sampler import GuidedSampler
 from archgen.spaces import CellSpace, SearchSpace
-from archgen.surrogates import GaussianProcess
 
 FAILS = 1e-6
 """Probability with which a statistical test here fails although the code is right; seeds are fixed besides."""
-
-GENERATOR = "nasbench201-discrete_flow"
 
 
 class Latency(Predictor):
@@ -65,8 +58,27 @@ class Latency(Predictor):
 
 
 @pytest.fixture(scope="module")
-def sampler(space: SearchSpace) -> GuidedSampler:
-    return GuidedSampler(space, pretrained_generator(space), {"latency_ms": Latency(space)})
+def uniform(space: SearchSpace) -> DiscreteFlow:
+    """Knows the posterior of uniform cells and takes no condition."""
+
+    class Uniform(DiscreteFlow):
+        def posterior(self, states: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+            domain, noise = self.variables.domain, self.variables.noise
+            same = torch.nn.functional.one_hot(states, domain.shape[1])
+            return ((1 - t)[:, None, None] * same + t[:, None, None] * noise).log()
+
+    return Uniform(space.node_domain, space.edge_domain, width=8, layers=1, heads=2).eval()
+
+
+@pytest.fixture(scope="module")
+def sampler(space: SearchSpace, uniform: DiscreteFlow) -> GuidedSampler:
+    return GuidedSampler(space, uniform, {"latency_ms": Latency(space)})
+
+
+@pytest.fixture(scope="module")
+def conditional(space: SearchSpace, obedient: DiscreteFlow, additive: dict[str, Any]) -> GuidedSampler:
+    """Its generator takes conditions on `latency_ms` and `energy_mj`."""
+    return GuidedSampler(space, obedient, additive)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +138,11 @@ def test_a_direction_moves_the_predicted_metric_clearly(sampler: GuidedSampler, 
     assert wish.sign * (guided.mean() - free.mean()) > free.std()
 
 
-def test_a_stronger_pull_goes_further_and_none_goes_nowhere(space: SearchSpace) -> None:
+def test_a_stronger_pull_goes_further_and_none_goes_nowhere(space: SearchSpace, uniform: DiscreteFlow) -> None:
     """Standard deviations above the space's mean: strength 0 stays (missed by 0.8 with probability below `FAILS`)."""
     reached = []
     for strength in (0.0, 1.0, 6.0):
-        sampler = GuidedSampler(space, pretrained_generator(space), {"latency_ms": Latency(space)}, strength)
+        sampler = GuidedSampler(space, uniform, {"latency_ms": Latency(space)}, strength)
         latency = sampler.sample(48, [maximize("latency_ms")], steps=8, unique=False).predicted["latency_ms"]
         everywhere = Latency(space).predict(space.enumerate()).mean
         reached.append((latency.mean() - everywhere.mean()) / everywhere.std())
@@ -142,6 +154,144 @@ def test_without_wishes_the_generator_is_sampled_as_it_is(sampler: GuidedSampler
     noise = torch.Generator().manual_seed(5)
     batch = sampler.generator.sample(40, steps=4, generator=noise)
     assert sampler.sample(40, steps=4, seed=5, unique=False).archs == sampler.space.decode(batch)
+
+
+# -- conditions, several directions, variations ------------------------------------------------------------------
+
+
+def test_a_condition_gives_architectures_that_have_the_property(conditional: GuidedSampler) -> None:
+    """The flow's own spread is one standard deviation (2.4), that of a mean of 64 an eighth of it."""
+    samples = conditional.sample(64, condition={"energy_mj": 15.0}, weight=1.0, steps=4)
+    assert list(samples.predicted) == ["energy_mj", "params", "flops"]
+    assert samples.predicted["energy_mj"].mean() == pytest.approx(15.0, abs=1.2)
+
+
+def test_a_condition_outside_the_trained_range_warns_and_names_it(conditional: GuidedSampler) -> None:
+    with pytest.warns(
+        ArchgenWarning, match=r"energy_mj = 500 is outside what the generator was trained on, 4\.7.* to 19"
+    ):
+        assert len(conditional.sample(4, condition={"energy_mj": 500.0}, steps=2)) == 4
+
+
+def test_an_unknown_property_gets_a_hint(conditional: GuidedSampler) -> None:
+    with pytest.raises(UnknownMetric, match="'energy_mj@pixel3': did you mean 'energy_mj'"):
+        conditional.sample(4, condition={"energy_mj@pixel3": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("guidance", "gain"), [("auto", 1.3), ("classifier_free", 1.3), ("importance", 0.7), ("particles", 0.0)]
+)
+def test_every_way_of_guiding_keeps_the_bound_and_follows_the_direction(
+    conditional: GuidedSampler, guidance: str, gain: float
+) -> None:
+    """The bound leaves 16 % of the space; within it latency is 5.7 on average, with a standard deviation of 1.3. Four
+    particles are hardly more than it takes to meet the bound, and little is left for the direction."""
+    wishes = [maximize("latency_ms"), at_most("energy_mj", 10.2)]
+    samples = conditional.sample(48, wishes, guidance=guidance, steps=6)
+    assert len(samples) == 48
+    assert (samples.predicted["energy_mj"] <= 10.2).all()
+    assert samples.predicted["latency_ms"].mean() > 5.7 + gain
+
+
+def test_weights_spread_over_the_front_where_a_sum_stays_in_its_middle(conditional: GuidedSampler) -> None:
+    """Two metrics of which each has its own best end: weights drawn anew each round go to both."""
+    wishes = [maximize("latency_ms"), minimize("energy_mj")]
+    spreads, sums = {}, {}
+    for trade_off in ("sum", "weights", "hypervolume"):
+        samples = conditional.sample(96, wishes, trade_off=trade_off, guidance="importance", steps=4, seed=1)  # type: ignore[arg-type]
+        z = (samples.predicted["latency_ms"] - 5.7) / 1.3, -(samples.predicted["energy_mj"] - 12.6) / 2.4
+        spreads[trade_off], sums[trade_off] = np.std(z[0] - z[1]), np.mean(z[0] + z[1])
+    assert spreads["weights"] > 1.3 * spreads["sum"]
+    assert min(sums.values()) > 1.0  # of random architectures: 0 with a standard deviation of 1.4
+
+
+def test_varied_architectures_are_like_their_parents_and_better(conditional: GuidedSampler) -> None:
+    parents = conditional.space.sample(8, np.random.default_rng(0))
+    wish = maximize("energy_mj")
+    samples = conditional.sample(40, [wish], vary=parents, t=0.3, guidance="importance", steps=4)
+
+    def nearest(arch: Architecture) -> int:
+        return max(sum(a == b for a, b in zip(arch.ops, parent.ops, strict=True)) - 2 for parent in parents)
+
+    assert np.mean([nearest(arch) for arch in samples.archs]) > 3.0  # a random one shares 2.6 of 6 with its nearest
+    before = conditional.predictor("energy_mj").predict(parents).mean.mean()
+    assert samples.predicted["energy_mj"].mean() > before + 2.0
+
+
+def test_another_generator_can_be_passed(conditional: GuidedSampler, uniform: DiscreteFlow) -> None:
+    samples = conditional.sample(20, generator=uniform, steps=4, seed=5, unique=False)
+    batch = uniform.sample(20, steps=4, generator=torch.Generator().manual_seed(5))
+    assert samples.archs == conditional.space.decode(batch)
+    with pytest.raises(InvalidObjective, match="needs a generator that was trained with conditions"):
+        conditional.sample(4, condition={"energy_mj": 12.0}, generator=uniform)
+
+
+@pytest.mark.parametrize("confidence", [0.6, 0.95])
+def test_with_a_confidence_only_architectures_whose_limit_meets_the_bound_are_kept(
+    sampler: GuidedSampler, confidence: float
+) -> None:
+    """Errors are Gaussian with 0.3 ms: the mean must lie below the bound by the quantile."""
+    wish = at_most("latency_ms", 4.5)
+    samples = sampler.sample(40, [wish], confidence=confidence, steps=6)
+    latency = samples.predicted["latency_ms"]
+    margin = 0.3 * norm.ppf(confidence)
+    assert (latency <= 4.5 - margin + 1e-9).all()
+    assert latency.max() > 4.5 - margin - 0.5  # and no more is asked than that
+    assert (sampler.predictor("latency_ms").limit(samples.archs, wish, confidence) <= 4.5 + 1e-9).all()
+
+
+def test_a_bound_that_no_confidence_backs_says_so(sampler: GuidedSampler) -> None:
+    """The fastest cell is met by its mean, but not surely."""
+    fastest = sampler.predictor("latency_ms").predict(sampler.space.enumerate()).mean.min()
+    with pytest.raises(
+        Infeasible, match=r"latency_ms at most .* \(reachable: .*\) with confidence 0.999; move a bound"
+    ):
+        sampler.sample(2, [at_most("latency_ms", float(fastest) + 0.01)], confidence=0.999, steps=4)
+
+
+# -- memory, streams ---------------------------------------------------------------------------------------------
+
+
+class Chunks(DiscreteFlow):
+    """Notes how many graphs it is asked for."""
+
+    def sample(self, n: int, **options: Any) -> Any:
+        self.asked = [*getattr(self, "asked", []), n]
+        return super().sample(n, **options)
+
+
+@pytest.mark.parametrize("guidance", ["auto", "particles"])
+def test_memory_is_bounded_by_the_batch(space: SearchSpace, monkeypatch: pytest.MonkeyPatch, guidance: str) -> None:
+    """With room for `CELLS` numbers, 64 graphs of 8 nodes and 7 labels fit, and a sixteenth or fourth of it when each
+    is drawn from as many candidates or particles; at least 16 are drawn at once."""
+    monkeypatch.setattr("archgen.sampler.CELLS", 64 * space.node_domain.numel())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = Chunks(space.node_domain, space.edge_domain, width=8, layers=1, heads=2).eval()
+    sampler = GuidedSampler(space, flow)
+    assert len(sampler.sample(300, steps=2, unique=False)) == 300
+    assert max(flow.asked) == 64
+    assert sum(flow.asked) < 300 + 64
+    flow.asked = []
+    wishes = [maximize("params")]
+    assert len(sampler.sample(40, wishes, steps=2, unique=False, guidance=guidance)) == 40
+    assert set(flow.asked) == {16}
+    monkeypatch.undo()
+    flow.asked = []
+    assert len(sampler.sample(300, steps=2, unique=False)) == 300
+    assert flow.asked == [300]
+
+
+def test_a_stream_goes_on_with_new_architectures_and_repeats_itself_by_seed(sampler: GuidedSampler) -> None:
+    def first(seed: int) -> list[list[Architecture]]:
+        stream = sampler.stream([at_most("latency_ms", 6.0)], batch=12, seed=seed, steps=3)
+        return [next(stream).archs for _ in range(3)]
+
+    one, again, other = first(0), first(0), first(1)
+    assert one == again != other
+    assert [len(batch) for batch in one] == [12, 12, 12]
+    assert len({arch for batch in one for arch in batch}) > 30
+    assert one[0] != one[1]
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------
@@ -205,6 +355,30 @@ def test_diagnostics_are_shares_in_percent(sampler: GuidedSampler) -> None:
     assert bounded["accepted"] == pytest.approx(100 * 16 / bounded["drawn"])
     assert 0 < bounded["unique"] <= 100
     assert bounded["seconds"] >= 0
+    assert list(free) == ["drawn", "valid_raw", "valid", "unique", "accepted", "calls", "seconds"]
+    assert (free["calls"], free["valid_raw"]) == (0.0, 100.0)
+    assert bounded["calls"] > 16
+
+
+def test_novel_is_what_is_not_among_the_known(sampler: GuidedSampler) -> None:
+    first = sampler.sample(40, steps=4, seed=2)
+    again = sampler.sample(40, steps=4, seed=2, known=first.archs[:10])
+    assert again.archs == first.archs
+    assert again.diagnostics["novel"] == 75.0
+    assert "novel" not in first.diagnostics
+
+
+def test_in_a_space_with_constraints_the_raw_share_is_told_and_all_are_valid() -> None:
+    space = spaces.load("nasbench101")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2).eval()
+    samples = GuidedSampler(space, flow).sample(40, [at_most("params", 1e7)], steps=2, unique=False)
+    for arch in samples.archs:
+        space.validate(arch)
+    assert samples.diagnostics["valid"] == 100.0
+    assert 0 < samples.diagnostics["valid_raw"] < 100.0
+    assert (samples.predicted["params"] <= 1e7).all()
 
 
 def test_the_table_has_the_wishes_first_then_the_counts(sampler: GuidedSampler) -> None:
@@ -267,9 +441,18 @@ def test_an_unknown_metric_gets_a_hint_and_the_known_ones(sampler: GuidedSampler
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n=0 and steps=16"),
+        ({"n": 0}, "expected 1 to 10,000,000 samples, got n=0"),
         ({"n": -3}, "n=-3"),
-        ({"n": 4, "steps": 0}, "n=4 and steps=0"),
+        ({"n": 10_000_001}, "n=10000001; for more, go through `stream`"),
+        ({"n": 4, "steps": 0}, "expected at least one solver step, got steps=0"),
+        ({"n": 4, "confidence": 0.0}, "a confidence must be between 0 and 1, got 0"),
+        ({"n": 4, "confidence": 1.0}, "a confidence must be between 0 and 1, got 1"),
+        ({"n": 4, "trade_off": "pareto"}, "a trade-off out of sum, weights, hypervolume, got 'pareto'"),
+        ({"n": 4, "t": 0.0}, r"a share t in \(0, 1\] of each graph to be forgotten, got 0"),
+        ({"n": 4, "condition": {"params": 1e6}}, r"a condition \(params\) needs a generator that was trained with"),
+        ({"n": 4, "guidance": "classifier_free"}, "needs a generator that was trained with conditions"),
+        ({"n": 4, "guidance": "noised"}, "no predictor of noised graphs"),
+        ({"n": 4, "generator": "one_step"}, "'one_step' can not be named: this sampler came from no checkpoints"),
         ({"n": 4, "objectives": [maximize("params"), minimize("params")]}, "both maximized and minimized"),
         ({"n": 4, "objectives": [at_least("flops", 2.0), at_most("flops", 1.0)]}, "at least 2 and at most 1"),
     ],
@@ -277,107 +460,3 @@ def test_an_unknown_metric_gets_a_hint_and_the_known_ones(sampler: GuidedSampler
 def test_what_makes_no_sense_is_refused(sampler: GuidedSampler, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidObjective, match=message):
         sampler.sample(**arguments)
-
-
-# -- checkpoints -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A copy of the committed generator in a folder of checkpoints of its own."""
-    shutil.copytree(config.checkpoints_dir() / "generators" / GENERATOR, tmp_path / "generators" / GENERATOR)
-    return tmp_path
-
-
-def test_the_committed_sampler_is_three_lines() -> None:
-    sampler = GuidedSampler.from_pretrained("nasbench201")
-    frame = sampler.sample(8, [maximize("params"), at_most("flops", 1e8)], steps=4, seed=0).to_frame()
-    assert len(frame) == 8
-    assert (frame["flops"] <= 1e8).all()
-
-
-def test_predictors_are_read_when_first_asked_for(space: SearchSpace, rng: np.random.Generator, root: Path) -> None:
-    archs = space.sample(15, rng)
-    surrogate = GaussianProcess(space, "val_acc").fit(archs, rng.normal(size=15))
-    for name in ("nasbench201-val_acc", ".nasbench201-half", "otherspace-val_acc"):
-        save_predictor(surrogate, "gp", root / "predictors" / name, "# card\n")
-    sampler = GuidedSampler.from_pretrained("nasbench201", checkpoints=root)
-    assert sampler.metrics == ("params", "flops", "val_acc")
-    samples = sampler.sample(4, [maximize("val_acc")], steps=2)
-    assert samples.predicted["val_acc"] == pytest.approx(surrogate.predict(samples.archs).mean)
-    (root / "predictors" / "nasbench201-val_acc" / "model.safetensors").write_bytes(b"cut")
-    again = GuidedSampler.from_pretrained("nasbench201", checkpoints=root)
-    again.sample(4, [maximize("params")], steps=2)
-    with pytest.raises(InvalidCheckpoint, match="not a whole safetensors file"):
-        again.sample(4, [maximize("val_acc")], steps=2)
-
-
-def _truncate(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-
-
-def _edit(folder: Path, **changes: object) -> None:
-    header = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**header, **changes}))
-
-
-def _foreign_space(folder: Path) -> None:
-    roles = {"none": "zero", "skip_connect": "identity", "nor_conv_3x3": "weighted"}
-    other = CellSpace("nasbench201", 3, roles, {})
-    DiscreteFlow(other.node_domain, other.edge_domain, width=8, layers=1, heads=2).save(
-        "discrete_flow", folder, {}, "# card\n"
-    )
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "weights cut short": (_truncate, "not a whole safetensors file"),
-    "weights empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "not a whole safetensors file"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "does not exist"),
-    "no config": (lambda f: (f / "config.json").unlink(), "does not exist"),
-    "config no JSON": (lambda f: (f / "config.json").write_text("{"), "can not be read as JSON"),
-    "config a list": (lambda f: (f / "config.json").write_text("[]"), "not an archgen checkpoint"),
-    "a predictor": (lambda f: _edit(f, kind="predictor"), "holds a predictor, expected a generator"),
-    "other arguments": (lambda f: _edit(f, config={"arguments": {"width": 32}}), "does not fit the network"),
-    "unknown arguments": (lambda f: _edit(f, config={"arguments": {"depth": 3}}), "not a whole discrete_flow"),
-    "of another space": (_foreign_space, "trained on another space than nasbench201"),
-    "nothing there": (shutil.rmtree, "train one: archgen train generator --space nasbench201"),
-}
-
-
-@pytest.mark.parametrize("case", list(DAMAGES))
-def test_a_damaged_or_foreign_generator_is_refused_in_one_line(root: Path, case: str) -> None:
-    damage, message = DAMAGES[case]
-    damage(root / "generators" / GENERATOR)
-    with pytest.raises(InvalidCheckpoint, match=message) as error:
-        GuidedSampler.from_pretrained("nasbench201", checkpoints=root)
-    assert "\n" not in str(error.value)
-    assert str(root) in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"config": []}', '{"config": {"metric": 3}}'])
-def test_a_predictor_that_can_not_be_read_is_refused_in_one_line(root: Path, text: str) -> None:
-    folder = root / "predictors" / "nasbench201-broken"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(text)
-    with pytest.raises(InvalidCheckpoint, match="nasbench201-broken") as error:
-        GuidedSampler.from_pretrained("nasbench201", checkpoints=root)
-    assert "\n" not in str(error.value)
-
-
-def test_names_that_do_not_exist_are_refused(root: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'nasbench201'"):
-        GuidedSampler.from_pretrained("nasbench210")
-    with pytest.raises(InvalidCheckpoint, match="no one_step generator for nasbench201 in"):
-        GuidedSampler.from_pretrained("nasbench201", generator="one_step", checkpoints=root)
-    _edit(root / "generators" / GENERATOR, name="dream")
-    with pytest.raises(ArchgenError, match="unknown generator 'dream'"):
-        GuidedSampler.from_pretrained("nasbench201", checkpoints=root)
-
-
-def test_the_environment_says_where_the_checkpoints_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ARCHGEN_CHECKPOINTS", str(root))
-    assert len(GuidedSampler.from_pretrained("nasbench201").sample(2, steps=2)) == 2
-    monkeypatch.setenv("ARCHGEN_CHECKPOINTS", str(root / "absent"))
-    with pytest.raises(InvalidCheckpoint, match="absent"):
-        GuidedSampler.from_pretrained("nasbench201")

@@ -37,7 +37,7 @@ def train_generator_command(
 ) -> None:
     """Train a generator on samples of its space, conditioned on what the predictors of the checkpoints say of them."""
     from archgen import config, spaces
-    from archgen.evaluators import TabularEvaluator
+    from archgen.evaluators import read_architectures
     from archgen.generators import GENERATORS
     from archgen.pretrain import adapt, distil, make_pool, pretrain_generator
     from archgen.progress import track
@@ -58,7 +58,7 @@ def train_generator_command(
         figures = adapt(
             loaded,
             _trained_on(loaded, start),
-            TabularEvaluator(loaded, examples, partial=True).architectures,
+            read_architectures(loaded, examples),
             folder,
             steps=steps,
             seed=seed,

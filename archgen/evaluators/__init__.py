@@ -3,6 +3,6 @@
 from archgen.evaluators.annotated import Annotated
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.evaluators.supernet import SupernetEvaluator
-from archgen.evaluators.tabular import TabularEvaluator
+from archgen.evaluators.tabular import TabularEvaluator, read_architectures
 
-__all__ = ["Annotated", "Evaluator", "Measurement", "SupernetEvaluator", "TabularEvaluator"]
+__all__ = ["Annotated", "Evaluator", "Measurement", "SupernetEvaluator", "TabularEvaluator", "read_architectures"]

@@ -24,6 +24,15 @@ COST = "cost_seconds"
 NOT_METRICS = ("index", "trial")  # numbers of rows: of the published tables, of a search that was written before
 
 
+def read_architectures(space: SearchSpace, path: Path) -> list[Architecture]:
+    """The architectures in column `arch` of a table, `.parquet` or `.csv`; other columns do not matter.
+
+    Raises:
+        InvalidTable: As `TabularEvaluator` for the column.
+    """
+    return list(_parse(space, path, _read(path)))
+
+
 class TabularEvaluator(Evaluator):
     """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
 
@@ -47,12 +56,7 @@ class TabularEvaluator(Evaluator):
     def __init__(self, space: SearchSpace, path: Path, *, needed: Sequence[str] = (), partial: bool = False) -> None:
         self.space, self.path = space, path
         frame = _read(path)
-        if "arch" not in frame.columns:
-            known = ", ".join(map(str, frame.columns))[:200]
-            raise InvalidTable(f"{path} has no column 'arch' (it has {known}); add one with the architectures' strings")
-        if frame.empty:
-            raise InvalidTable(f"{path} has no rows: expected one an architecture")
-        self._rows = self._parse(frame["arch"])
+        self._rows = _parse(space, path, frame)
         numeric = [
             name
             for name, dtype in zip(map(str, frame.columns), frame.dtypes, strict=True)
@@ -106,27 +110,6 @@ class TabularEvaluator(Evaluator):
 
     # -- checks of the table ------------------------------------------------------------------------------------
 
-    def _parse(self, column: pd.Series[Any]) -> dict[Architecture, int]:
-        """The row of each architecture, from 0."""
-        texts = column.tolist()
-        empty = np.array([not isinstance(text, str) or not text.strip() for text in texts])
-        _refuse(self.path, empty, "no architecture string in 'arch'", "fill or remove them")
-        archs: list[Architecture | None] = []
-        reasons: list[str] = []
-        for text in texts:
-            try:
-                archs.append(self.space.parse(text))
-            except ArchgenError as error:
-                archs.append(None)
-                reasons.append(str(error))
-        broken = np.array([arch is None for arch in archs])
-        _refuse(self.path, broken, f"an architecture that is none of {self.space.name}", *reasons[:1])
-        rows: dict[Architecture, int] = {}
-        twice = np.array([rows.setdefault(arch, i) != i for i, arch in enumerate(archs) if arch is not None])
-        first = texts[int(twice.argmax())]
-        _refuse(self.path, twice, "an architecture that is listed before", f"'{first}'; keep one row of each")
-        return rows
-
     def _check_needed(self, frame: pd.DataFrame, name: str) -> None:
         if name in frame.columns and name not in (*self._metrics, "arch", *NOT_METRICS, COST):
             wrong = pd.to_numeric(frame[name].astype(str), errors="coerce").isna().to_numpy()
@@ -146,6 +129,33 @@ class TabularEvaluator(Evaluator):
         bad = ~(np.isfinite(costs) & (costs >= 0))
         _refuse(self.path, bad, f"no finite, non-negative number in '{COST}'", "mend them or rename the column")
         return costs
+
+
+def _parse(space: SearchSpace, path: Path, frame: pd.DataFrame) -> dict[Architecture, int]:
+    """The row of each architecture, from 0."""
+    if "arch" not in frame.columns:
+        known = ", ".join(map(str, frame.columns))[:200]
+        raise InvalidTable(f"{path} has no column 'arch' (it has {known}); add one with the architectures' strings")
+    if frame.empty:
+        raise InvalidTable(f"{path} has no rows: expected one an architecture")
+    texts = frame["arch"].tolist()
+    empty = np.array([not isinstance(text, str) or not text.strip() for text in texts])
+    _refuse(path, empty, "no architecture string in 'arch'", "fill or remove them")
+    archs: list[Architecture | None] = []
+    reasons: list[str] = []
+    for text in texts:
+        try:
+            archs.append(space.parse(text))
+        except ArchgenError as error:
+            archs.append(None)
+            reasons.append(str(error))
+    broken = np.array([arch is None for arch in archs])
+    _refuse(path, broken, f"an architecture that is none of {space.name}", *reasons[:1])
+    rows: dict[Architecture, int] = {}
+    twice = np.array([rows.setdefault(arch, i) != i for i, arch in enumerate(archs) if arch is not None])
+    first = texts[int(twice.argmax())]
+    _refuse(path, twice, "an architecture that is listed before", f"'{first}'; keep one row of each")
+    return rows
 
 
 def _refuse(path: Path, bad: NDArray[np.bool_], what: str, advice: str = "mend or remove them") -> None:

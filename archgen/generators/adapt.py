@@ -21,6 +21,7 @@ def adapt_to_examples(
     batch_size: int = 128,
     lr: float = 2e-2,
     shrink: float = 1e-2,
+    unique: float = 0.92,
     seed: int = 0,
     progress: Progress = iter,
 ) -> list[float]:
@@ -30,7 +31,8 @@ def adapt_to_examples(
     embedding of time in every call, is trained on the generator's own loss. A few dozen numbers can say what the
     examples have in common, but not the examples themselves, so samples stay as varied as the generator's own;
     training all weights on ten graphs would give back these ten. The vector is shrunk towards zero, the generator as
-    it was.
+    it was, first by a penalty, then to the longest multiple under which 1,000 samples keep the wanted share of
+    distinct ones: a small space has only so many graphs that resemble ten.
 
     Args:
         generator: A trained flow; its context is set.
@@ -39,6 +41,7 @@ def adapt_to_examples(
         batch_size: Noised copies of examples a step.
         lr: Learning rate of Adam.
         shrink: Weight of the squared length of the context in the loss, nats.
+        unique: Share of distinct samples to keep, in [0, 1); 0 takes the context as it was learnt.
         seed: Of the noise.
         progress: Wraps the iterator over steps.
 
@@ -61,7 +64,23 @@ def adapt_to_examples(
         losses.append(float(loss.detach()))
     for name, parameter in generator.named_parameters():
         parameter.requires_grad_(frozen[name])
+    if unique > 0:
+        _shorten(generator, unique, noise)
     return losses
+
+
+@torch.no_grad()
+def _shorten(generator: DiscreteFlow, unique: float, noise: torch.Generator, n: int = 1000) -> None:
+    """Scale the context by the largest of 32 factors under which samples are as distinct as wanted, by bisection."""
+    whole, seed = generator.context.clone(), noise.initial_seed()
+    low, high = 0, 32
+    while low < high:
+        middle = (low + high + 1) // 2
+        generator.context.copy_(whole * middle / 32)
+        states = generator.variables.states(generator.sample(n, generator=torch.Generator().manual_seed(seed)))
+        enough = len(torch.unique(states, dim=0)) >= unique * n
+        low, high = (middle, high) if enough else (low, middle - 1)
+    generator.context.copy_(whole * low / 32)
 
 
 def adapt_to_space(

@@ -39,7 +39,7 @@ SALTS = itertools.count(1)
 def untrained(space: SearchSpace) -> Generator:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        flow = DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2, candidates=4)
+        flow = DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2)
     return flow.eval()
 
 

@@ -54,6 +54,28 @@ def test_the_probability_of_a_bound_is_the_gaussian_tail(space: SearchSpace) -> 
     assert np.exp(below) + np.exp(above) == pytest.approx(np.ones(4))
 
 
+@pytest.mark.parametrize("confidence", [0.05, 0.5, 0.95])
+def test_a_limit_is_the_gaussian_quantile_on_the_safe_side(space: SearchSpace, confidence: float) -> None:
+    """A bound at the limit is met with exactly that probability; an exact prediction is its own limit."""
+    mean, std = [1.0, 2.0, 3.0], [0.5, 1.0, 0.0]
+    archs = space.sample(3, np.random.default_rng(0))
+    predictor = Told(space, mean, std)
+    for make in (at_most, at_least):
+        limits = predictor.limit(archs, make("latency_ms", 9.0), confidence)
+        assert limits[2] == 3.0
+        for i in range(2):
+            log_p = predictor.log_probability(archs, make("latency_ms", float(limits[i])))[i]
+            assert np.exp(log_p) == pytest.approx(confidence)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, float("nan")])
+def test_a_limit_needs_a_confidence(space: SearchSpace, confidence: float) -> None:
+    with pytest.raises(ArchgenError, match="a confidence must be between 0 and 1, got"):
+        Told(space, [1.0], [1.0]).limit(
+            space.sample(1, np.random.default_rng(0)), at_most("latency_ms", 1.0), confidence
+        )
+
+
 def test_the_probability_far_beyond_a_bound_keeps_its_order(space: SearchSpace) -> None:
     """Guidance must know which of two hopeless candidates is nearer, so the logarithm must not run out."""
     predictor = Told(space, [100.0, 200.0, 400.0], [1.0, 1.0, 1.0])

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from archgen import spaces
 from archgen.config import data_dir
 from archgen.errors import ArchgenError, InvalidCheckpoint
-from archgen.objectives import at_most
+from archgen.objectives import at_least, at_most
 from archgen.predictors.base import load_predictor, save_predictor
 from archgen.predictors.latency import LatencyPredictor, _fit
 
@@ -71,7 +71,9 @@ def test_intervals_of_ninety_percent_hold_about_ninety_percent(noisy):
     predictor, others, truth = noisy
     low, high = predictor.interval(others, level=0.9)
     assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.9, abs=0.09)
-    assert np.mean(truth <= predictor.upper(others, 0.9)) == pytest.approx(0.9, abs=0.09)
+    upper, lower = (predictor.limit(others, wish("latency_ms", 1.0), 0.9) for wish in (at_most, at_least))
+    assert np.mean(truth <= upper) == pytest.approx(0.9, abs=0.09)
+    assert np.mean(truth >= lower) == pytest.approx(0.9, abs=0.09)
 
 
 def test_the_standard_deviation_is_that_of_the_noise(noisy):
@@ -83,8 +85,13 @@ def test_the_standard_deviation_is_that_of_the_noise(noisy):
 
 def test_a_safer_bound_is_higher_and_a_wider_level_wider(noisy):
     predictor, others, _ = noisy
-    bounds = np.stack([predictor.upper(others, confidence) for confidence in (0.1, 0.5, 0.9, 0.99)])
-    assert (np.diff(bounds, axis=0) > 0).all()
+    levels = (0.1, 0.5, 0.9, 0.99)
+    upper, lower = (
+        np.stack([predictor.limit(others, wish("latency_ms", 1.0), level) for level in levels])
+        for wish in (at_most, at_least)
+    )
+    assert (np.diff(upper, axis=0) > 0).all()
+    assert (np.diff(lower, axis=0) < 0).all()
     low, high = zip(*(predictor.interval(others, level) for level in (0.5, 0.9)), strict=True)
     assert (low[1] < low[0]).all()
     assert (high[0] < high[1]).all()
@@ -213,6 +220,8 @@ def test_too_few_measurements_and_impossible_levels_are_refused(noisy):
         LatencyPredictor(SPACE).holdout(archs, np.ones(6), seed=0, fraction=0.5)
     with pytest.raises(ArchgenError, match="between 0 and 1"):
         noisy[0].interval(archs, level=1.0)
+    with pytest.raises(ArchgenError, match="between 0 and 1"):
+        noisy[0].limit(archs, at_most("latency_ms", 1.0), 1.0)
     with pytest.raises(ArchgenError, match="not fitted"):
         _ = LatencyPredictor(SPACE).sigma_log
 

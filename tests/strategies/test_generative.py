@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from archgen import spaces
 from archgen.evaluators import Evaluator, Measurement, TabularEvaluator
 from archgen.generators import DiscreteFlow, Generator, Guidance
 from archgen.graph import Architecture, GraphBatch
@@ -26,7 +27,7 @@ def flow(space: SearchSpace) -> DiscreteFlow:
     """Small and untrained: it prefers some operations, but draws all."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2, candidates=8).eval()
+        return DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2).eval()
 
 
 def ops_count(space: SearchSpace, arch: Architecture, op: str) -> int:
@@ -88,6 +89,26 @@ def test_the_first_architectures_are_the_generators_own(space: SearchSpace) -> N
     asked = make(space, one, [maximize("merit")], initial=12).ask(12)
     assert len(asked) == 12
     assert {op for arch in asked for op in arch.ops[1:-1]} == {"none", "skip_connect"}
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "nasbench101"])
+def test_where_a_space_has_constraints_its_projector_is_used(name: str) -> None:
+    space = spaces.load(name)
+    given: list[Any] = []
+
+    class Spy(DiscreteFlow):
+        def sample(self, n: int, **options: Any) -> GraphBatch:
+            given.append(options.get("projector"))
+            return super().sample(n, **options)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = Spy(space.node_domain, space.edge_domain, width=8, layers=1, heads=2).eval()
+    asked = make(space, flow, [maximize("merit")], initial=12).ask(6)
+    assert len(asked) == 6
+    for arch in asked:
+        space.validate(arch)
+    assert set(given) == ({None} if space.free else {space.project})
 
 
 def test_the_unguided_start_ends_after_the_initial_trials(space: SearchSpace, flow: DiscreteFlow) -> None:
