@@ -160,7 +160,7 @@ class SearchSpace(ABC):
         return torch.zeros(batch, arguments["in_channels"], size, size)
 
     def enumerate(self) -> list[Architecture]:
-        """Every point, in lexicographic order of the variables.
+        """Every architecture once, in lexicographic order of the variables.
 
         Raises:
             InvalidSpace: The space has more than a million points.
@@ -168,9 +168,11 @@ class SearchSpace(ABC):
         if self.size > 1_000_000:
             raise InvalidSpace(f"{self.name} has {self.size:.3g} points, too many to list; sample it instead")
         shape = [len(values) for values in self.variables.values()]
-        return [
-            self.from_choices(dict(zip(self.variables, map(int, index), strict=True))) for index in np.ndindex(*shape)
-        ]
+        archs: dict[Architecture, None] = {}
+        for index in np.ndindex(*shape):
+            with contextlib.suppress(InvalidArchitecture):
+                archs[self.from_choices(dict(zip(self.variables, map(int, index), strict=True)))] = None
+        return list(archs)
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """Give one variable, drawn uniformly, another value, drawn uniformly; again if nothing valid changes."""

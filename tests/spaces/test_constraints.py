@@ -20,10 +20,9 @@ class Constrained(CellSpace):
     """27 settings; those without an operation on the first edge are no points, and where the second is none the third
     does not matter: it reads "none" then."""
 
-    free = False
-
     def __init__(self) -> None:
         super().__init__("constrained", 3, ROLES, NETWORK)
+        self.free = False
 
     def from_choices(self, choices: Mapping[str, int]) -> Architecture:
         first, second, third = (choices[name] for name in self.variables)
@@ -91,10 +90,56 @@ def test_children_are_points(constrained: Constrained, rng: np.random.Generator)
             constrained.validate(constrained.crossover(a, b, rng))
 
 
-def test_a_family_with_constraints_must_say_how_to_mend(constrained: Constrained) -> None:
-    batch = constrained.encode(constrained.sample(2, np.random.default_rng(0)))
-    with pytest.raises(NotImplementedError, match="the family 'cell' has constraints, so it must give `project`"):
-        constrained.project(batch, batch, generator=torch.Generator())
+def test_listing_leaves_out_what_is_no_point_and_names_each_architecture_once(constrained: Constrained) -> None:
+    every = constrained.enumerate()
+    assert len(every) == 14
+    assert set(every) == points(constrained)
+
+
+def marginals(space: Constrained, shares: list[list[float]]) -> GraphBatch:
+    """Independent probabilities of the three operations' labels, for one graph."""
+    ops = torch.zeros(1, *space.node_domain.shape)
+    ops[0, 0, space.labels.index("input")] = ops[0, -1, space.labels.index("output")] = 1.0
+    for node, row in enumerate(shares, start=1):
+        for label, share in zip(ROLES, row, strict=True):
+            ops[0, node, space.labels.index(label)] = share
+    edges = space.encode(space.sample(1, np.random.default_rng(0))).edges
+    return GraphBatch(ops, edges, torch.ones(1, len(space.node_domain), dtype=torch.bool))
+
+
+def drawn_from(p: GraphBatch, n: int, seed: int) -> tuple[GraphBatch, GraphBatch]:
+    """`n` graphs of these probabilities, and the probabilities of each."""
+    many = GraphBatch(p.ops.expand(n, -1, -1), p.edges.expand(n, -1, -1), p.node_mask.expand(n, -1))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.multinomial(many.ops.flatten(0, 1), 1, generator=generator).view(n, -1)
+    ops = torch.nn.functional.one_hot(labels, many.ops.shape[-1]).float()
+    return GraphBatch(ops, many.edges.clone(), many.node_mask), many
+
+
+def test_mending_draws_from_the_same_probabilities_given_the_constraints(constrained: Constrained) -> None:
+    """Pearson's chi-square over 14 architectures; 55 is exceeded with probability 4e-7."""
+    shares = [[0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.5, 0.25, 0.25]]
+    drawn, p = drawn_from(marginals(constrained, shares), 4_000, seed=0)
+    archs = constrained.decode(constrained.project(drawn, p, generator=torch.Generator().manual_seed(1)))
+    assert None not in archs
+    weights = {}
+    for arch in points(constrained):
+        chosen = [list(ROLES).index(op) for op in arch.ops[1:-1]]
+        weights[arch] = float(np.prod([row[i] for row, i in zip(shares, chosen, strict=True)]))
+    total = sum(weights.values())
+    assert sum((archs.count(a) - 4_000 * w / total) ** 2 / (4_000 * w / total) for a, w in weights.items()) < 55
+    kept = [i for i, arch in enumerate(constrained.decode(drawn)) if arch is not None]
+    assert 0 < len(kept) < 4_000
+    assert [archs[i] for i in kept] == [constrained.decode(drawn)[i] for i in kept]
+
+
+def test_what_its_probabilities_can_not_mend_becomes_a_random_architecture(constrained: Constrained) -> None:
+    drawn, p = drawn_from(marginals(constrained, [[1, 0, 0], [0, 1, 0], [0, 1, 0]]), 60, seed=0)
+    archs = constrained.decode(constrained.project(drawn, p, generator=torch.Generator().manual_seed(1)))
+    assert None not in archs
+    assert len(set(archs)) > 8
+    again = constrained.decode(constrained.project(drawn, p, generator=torch.Generator().manual_seed(1)))
+    assert again == archs
 
 
 def test_without_constraints_nothing_is_mended(rng: np.random.Generator) -> None:
