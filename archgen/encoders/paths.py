@@ -15,6 +15,8 @@ from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 
 MAX_PATHS = 4096
+REMEMBERED = 50_000
+"""Architectures whose features are kept."""
 
 
 class PathEncoder:
@@ -59,6 +61,8 @@ class PathEncoder:
         for arch in archs:
             row = self._cache.get(arch)
             if row is None:
+                if len(self._cache) >= REMEMBERED:  # memory must not grow with the samples
+                    self._cache.clear()
                 row = self._cache[arch] = self._encode(arch)
             rows.append(row)
         return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, sum(self.blocks.values())).double()

@@ -15,17 +15,19 @@ from archgen.graph import Architecture, GraphBatch
 
 LogTilt = Callable[[Sequence[Architecture]], NDArray[np.float64]]
 Decode = Callable[[GraphBatch], list[Architecture | None]]
+REMEMBERED = 200_000
 
 
 class _Weighing:
     """Decodes graphs and weighs the architectures; graphs that do not decode are forbidden.
 
-    The function sees each distinct architecture once until `forget`, so it may be slow.
+    The function sees each distinct architecture once until `forget`, so it may be slow; beyond `REMEMBERED` of them
+    the memory starts anew, so that it does not grow with the samples.
     """
 
     def __init__(self, decode: Decode, log_tilt: LogTilt) -> None:
         self.decode, self._log_tilt = decode, log_tilt
-        self._asked: set[Architecture] = set()
+        self._asked: set[int] = set()  # hashes: as many as there are architectures, so kept small
         self.forget()
 
     def forget(self) -> None:
@@ -34,9 +36,12 @@ class _Weighing:
     def __call__(self, clean: GraphBatch) -> Float[Tensor, " b"]:
         archs = self.decode(clean)
         new = list(dict.fromkeys(arch for arch in archs if arch is not None and arch not in self._known))
+        if len(self._known) + len(new) > REMEMBERED:
+            self.forget()
+            new = list(dict.fromkeys(arch for arch in archs if arch is not None))
         if new:
             self._known.update(zip(new, self._log_tilt(new).tolist(), strict=True))
-            self._asked.update(new)
+            self._asked.update(map(hash, new))
         return torch.tensor([self._known[arch] for arch in archs])
 
     @property

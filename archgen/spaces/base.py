@@ -249,14 +249,19 @@ class SearchSpace(ABC):
         labels = batch.ops.masked_fill(~domain, -torch.inf).argmax(-1)
         rows = torch.cat([batch.node_mask.sum(-1, keepdim=True), labels, (batch.edges > 0.5).view(b, n * n)], 1)
         distinct, inverse = torch.unique(rows, dim=0, return_inverse=True)  # samples repeat: decode each graph once
-        archs = [self._decode_one(row[0], row[1 : n + 1], row[n + 1 :]) for row in distinct.tolist()]
+        known: dict[bytes, tuple[tuple[int, int], ...]] = {}  # and so do topologies, in most spaces
+        archs: list[Architecture | None] = []
+        adjacency = distinct[:, n + 1 :].bool().view(-1, n, n).cpu().numpy()
+        for (size, *ops), edges in zip(distinct[:, : n + 1].tolist(), adjacency, strict=True):
+            key = edges[:size, :size].tobytes()
+            if key not in known:
+                known[key] = tuple((int(i), int(j)) for i, j in np.argwhere(edges[:size, :size]))
+            archs.append(self._point(tuple(self.labels[i] for i in ops[:size]), known[key]))
         return [archs[i] for i in inverse.tolist()]
 
-    def _decode_one(self, size: int, labels: list[int], adjacency: list[int]) -> Architecture | None:
-        n = len(labels)
-        pairs = tuple((i, j) for i in range(size) for j in range(size) if adjacency[i * n + j])
+    def _point(self, ops: tuple[str, ...], edges: tuple[tuple[int, int], ...]) -> Architecture | None:
         try:
-            arch = Architecture(self.name, tuple(self.labels[i] for i in labels[:size]), pairs)
+            arch = Architecture(self.name, ops, edges)
             self.validate(arch)
         except InvalidArchitecture:
             return None

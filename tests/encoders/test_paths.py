@@ -10,7 +10,6 @@ import torch
 
 from archgen import config, spaces
 from archgen.encoders import PathEncoder
-from archgen.errors import InvalidSpace
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 
@@ -103,11 +102,33 @@ def test_features_do_not_depend_on_what_was_encoded_before(space: SearchSpace, r
     assert encoder([]).shape == (0, 77)
 
 
-def test_a_space_with_too_many_sequences_is_refused(tmp_path: Path) -> None:
+def test_a_space_with_too_many_sequences_goes_without_their_counts(tmp_path: Path, rng: np.random.Generator) -> None:
     text = (config.spaces_dir() / "nasbench201.toml").read_text(encoding="utf-8")
     (tmp_path / "deep.toml").write_text(text.replace("nodes = 4", "nodes = 9"), encoding="utf-8")
-    with pytest.raises(InvalidSpace, match="more than 4096 label sequences"):
-        PathEncoder(spaces.read(tmp_path / "deep.toml"))
+    deep = spaces.read(tmp_path / "deep.toml")
+    encoder = PathEncoder(deep)
+    assert "paths" not in encoder.blocks
+    features = encoder(deep.sample(5, rng))
+    assert features.shape == (5, sum(encoder.blocks.values()))
+    assert bool(features.isfinite().all())
+
+
+def test_longest_paths_are_those_of_all_paths_listed(space: SearchSpace, rng: np.random.Generator) -> None:
+    encoder = PathEncoder(space)
+    for arch in space.sample(200, rng):
+        dag = space.computation(arch)
+        ends = encoder._ends(dag)
+        listed = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
+        assert encoder._longest(dag).tolist() == [*listed, max((len(path) for path in ends), default=-1)]
+
+
+def test_memory_does_not_grow_with_what_is_encoded(
+    space: SearchSpace, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archgen.encoders.paths.REMEMBERED", 10)
+    encoder, archs = PathEncoder(space), space.sample(60, rng)
+    assert torch.equal(encoder(archs), PathEncoder(space)(archs))
+    assert len(encoder._cache) <= 10
 
 
 def test_an_architecture_is_recognised_by_value(space: SearchSpace, rng: np.random.Generator) -> None:
