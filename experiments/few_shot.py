@@ -3,10 +3,10 @@
     python experiments/few_shot.py [--seeds 5]
 
 Ten examples: the best of 200 random cells by CIFAR-10 validation accuracy (those labels are all that is used). Figures
-of 1,000 samples, drawn freely: uniqueness, share that is one of the ten, true test accuracy. Against it: the generator as
-it was, the context without its guard, and all weights trained on the ten. Related space: cells of 5 nodes over four of
-the operations (10 edges); 100 samples of it, 500 steps, started from the trained flow or from nothing; the loss on 5,000
-others beside uniqueness. Writes experiments/results/few_shot.csv.
+of 1,000 samples, drawn freely: uniqueness, share that is one of the ten, true test accuracy. Against it: the generator
+as it was, the context without its guard, and all weights trained on the ten. Related space: cells of 5 nodes over four
+of the operations (10 edges); 100 samples of it, 500 steps, started from the trained flow or from nothing; the loss on
+5,000 others beside uniqueness. Writes experiments/results/few_shot.csv.
 """
 
 from __future__ import annotations

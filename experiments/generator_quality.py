@@ -4,9 +4,9 @@
 
 NAS-Bench-201: a generator is trained here on a fixed half of the space; novel means not in that half, a perfect model
 of the whole space would draw about 50 % novel ones. The other spaces: the committed generator, novel is what is not in
-the sample that it was trained on. `valid_raw` is before the projector's last call, `valid` after it; samples are drawn freely
-(duplicates kept), 1,000 a seed. Uniqueness is by the published string, as in DiffusionNAG, and by canonical form
-beside it (two strings may be one function). Writes experiments/results/generator_quality.csv.
+the sample that it was trained on. `valid_raw` is before the projector's last call, `valid` after it; samples are drawn
+freely (duplicates kept), 1,000 a seed. Uniqueness is by the published string, as in DiffusionNAG, and by canonical
+form beside it (two strings may be one function). Writes experiments/results/generator_quality.csv.
 """
 
 from __future__ import annotations

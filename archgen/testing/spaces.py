@@ -14,7 +14,10 @@ from archgen.errors import InvalidArchitecture
 from archgen.graph import Architecture, GraphBatch
 from archgen.spaces import SearchSpace
 
-SMALL_NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 2, "image_size": 8}
+SMALL_NETWORK = {
+    **{"cells": 1, "channels": 4, "classes": 3, "in_channels": 2, "image_size": 8},
+    **{"vocabulary": 30, "tokens": 8},
+}
 """Values that `check_space` gives to those arguments of `build` that a space has."""
 
 
