@@ -18,7 +18,9 @@ Floats = NDArray[np.float64]
 TradeOff = Literal["sum", "weights", "hypervolume"]
 TRADE_OFFS: tuple[TradeOff, ...] = ("sum", "weights", "hypervolume")
 MISSED = 30.0
-"""Log-weight that a bound costs where it is missed; directions do not outweigh it."""
+"""Log-weight that a bound costs where it is missed, beside all that directions may be worth."""
+SPAN = 8.0
+"""Standard deviations between the worst and the best of a direction; hardly any space has more."""
 REFERENCE = -4.0
 """Reference point of the hypervolume in every direction, in standard deviations over the space."""
 
@@ -50,7 +52,7 @@ class Reward:
         confidence: float | None = None,
     ) -> None:
         self.directions, self.bounds = directions(wishes), bounds(wishes)
-        self.predictor, self._scale = predictor, scale
+        self.predictor, self.scale = predictor, scale
         self.strength, self.trade_off, self.confidence = strength, trade_off, confidence
         self._weights = np.ones(len(self.directions))
         self._archive = np.empty((0, len(self.directions)))
@@ -58,11 +60,12 @@ class Reward:
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Log-weights of `b` architectures."""
         total = np.zeros(len(archs))
+        worth = SPAN * len(self.directions)
         for wish, values in zip(self.bounds, self._bounded(archs), strict=True):
             assert wish.bound is not None
-            _, spread = self._scale(wish.metric)
-            gap = wish.sign * (wish.bound - values) / spread
-            total -= np.where(gap > 0, MISSED + self.strength * gap, 0.0)  # the distance shows the way there
+            _, spread = self.scale(wish.metric)
+            gap = wish.sign * (wish.bound - values) / spread  # shows the way to the bound, before all directions
+            total -= np.where(gap > 0, MISSED + self.strength * (worth + (1 + worth) * gap), 0.0)
         if not self.directions:
             return total
         scores = self.scores(archs)
@@ -76,7 +79,7 @@ class Reward:
         """`b x m`: how good each architecture is in each direction, in standard deviations from the median."""
         columns = []
         for wish in self.directions:
-            centre, spread = self._scale(wish.metric)
+            centre, spread = self.scale(wish.metric)
             columns.append(wish.sign * (self.predictor(wish.metric).predict(archs).mean - centre) / spread)
         return np.stack(columns, 1) if columns else np.empty((len(archs), 0))
 

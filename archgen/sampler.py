@@ -26,7 +26,7 @@ from archgen.spaces import SearchSpace
 from archgen.steering import Drawing, Steering
 
 MOST = 10_000_000
-IDLE = 5
+IDLE = 6
 """Rounds in a row that may give nothing new before the sampler stops."""
 ROUNDS = 40
 """Rounds for one request, beyond those that its size alone needs."""
@@ -45,7 +45,7 @@ class GuidedSampler:
             deviations over the space, so that it means the same for every metric. 0 ignores them.
 
     Raises:
-        InvalidObjective: A strength below 0 or not finite.
+        InvalidObjective: A strength below 0 or not finite, or a generator or predictor of another space.
 
     Example:
         >>> sampler = GuidedSampler.from_pretrained("nasbench201")
@@ -62,7 +62,12 @@ class GuidedSampler:
     ) -> None:
         if not (math.isfinite(strength) and strength >= 0):
             raise InvalidObjective(f"a strength must be a finite number of at least 0, got {strength}")
-        self.space, self.generator, self.strength = space, generator, strength
+        for metric, predictor in (predictors or {}).items():
+            if predictor.space.name != space.name:
+                raise InvalidObjective(
+                    f"the predictor of {metric} is for {predictor.space.name}, expected one for {space.name}"
+                )
+        self.space, self.generator, self.strength = space, _of_space(generator, space), strength
         self._root: Path | None = None
         self._predictors = {"params": Count(space, "params"), "flops": Count(space, "flops"), **(predictors or {})}
         self._folders: dict[str, Path] = {}
@@ -131,7 +136,7 @@ class GuidedSampler:
             condition: Value of each property that the samples should have; for generators trained with conditions.
             generator: Another generator: its name, if this sampler came from checkpoints, or itself.
             guidance: How wishes steer: `auto`, or names out of `archgen.steering.METHODS`, or `Guidance` of your own.
-            weight: Of classifier-free guidance, see `Generator.sample`; 1.5 by default.
+            weight: Of classifier-free guidance, see `Generator.sample`; 3 by default.
             steps: Solver steps; the generator's own default if None.
             seed: Same seed, same architectures.
             unique: Whether to reject duplicates. When there are too few distinct ones, fewer come back, with a
@@ -166,7 +171,7 @@ class GuidedSampler:
         while len(kept) < n and idle < IDLE and (rounds > 0 or total.drawn < n):
             reward.redraw(rng)
             size = min(max(n - len(kept), 16), chunk, max(16, n // 8) if reward.changes else chunk)
-            drawing = steering.draw(size, noise)
+            drawing = steering.draw(size, noise, idle=idle)
             total += drawing
             before = len(kept)
             for arch, good in zip(drawing.archs, reward.feasible(drawing.archs), strict=True):
@@ -215,7 +220,7 @@ class GuidedSampler:
 
     def _generator(self, wanted: str | Generator | None) -> Generator:
         if not isinstance(wanted, str):
-            return wanted or self.generator
+            return self.generator if wanted is None else _of_space(wanted, self.space)
         if self._root is None:
             raise InvalidObjective(f"generator '{wanted}' can not be named: this sampler came from no checkpoints")
         return pretrained_generator(self.space, wanted, self._root)
@@ -287,9 +292,16 @@ def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: 
             f"there is no {name} generator for {space.name} in {folder.parent}; "
             f"train one: archgen train generator --space {space.name} --generator {name}"
         )
-    generator = load_generator(folder)
-    if not (
-        torch.equal(generator.node_domain, space.node_domain) and torch.equal(generator.edge_domain, space.edge_domain)
-    ):
-        raise InvalidCheckpoint(f"{folder} was trained on another space than {space.name}; copy or train it again")
+    try:
+        return _of_space(load_generator(folder), space)
+    except InvalidObjective:
+        raise InvalidCheckpoint(
+            f"{folder} was trained on another space than {space.name}; copy or train it again"
+        ) from None
+
+
+def _of_space(generator: Generator, space: SearchSpace) -> Generator:
+    domains = (generator.node_domain, space.node_domain), (generator.edge_domain, space.edge_domain)
+    if not all(torch.equal(ours, theirs) for ours, theirs in domains):
+        raise InvalidObjective(f"the generator was made for another space than {space.name}; pass one of that space")
     return generator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,9 +26,9 @@ from archgen.rewards import Reward
 from archgen.spaces import SearchSpace
 
 METHODS = ("classifier_free", "importance", "particles", "noised")
-WEIGHT = 1.5
-REACH = 3.0
-"""Normal score that a direction asks a conditional generator for: one architecture in 740 is beyond it."""
+WEIGHT = 3.0
+REACH = 2.0
+"""Normal score that a direction asks a conditional generator for: one architecture in 44 is beyond it."""
 
 
 @dataclass
@@ -51,15 +51,16 @@ class Drawing:
 class Steering:
     """A generator under wishes.
 
-    - `classifier_free`: a conditional generator is asked for a property vector: the `condition`, and for each
-      direction a normal score of 3 (one architecture in 740 is better). Under bounds such a vector may not exist;
-      then the vectors are those of the best feasible architectures of a pilot batch, each a little improved in
-      its directions.
+    - `classifier_free`: a conditional generator is asked for a property vector: the `condition`, and for a direction
+      a normal score of 2 (one architecture in 44 is better; the weight of 3 exaggerates it). Under bounds, or with
+      several directions, such a vector may not exist; then the vectors are those of the best architectures of a few
+      pilot batches, each batch drawn under the last's, a little improved in their directions.
     - `importance`, `particles`: the reward as a black box, see `ImportanceGuidance` and `ParticleGuidance`.
     - `noised`: a predictor of noised graphs that was trained with the generator, see `NoisedGuidance`.
 
     `auto` takes `classifier_free` where the generator knows every direction's metric, and `importance` where there are
-    wishes that the property vector does not say.
+    wishes that the property vector does not say. A generator knows a metric if it was conditioned on a property of
+    that name and of about that scale: a latency predictor of one's own may share a name and nothing else.
 
     Args:
         space: The space.
@@ -94,6 +95,7 @@ class Steering:
         self.vary, self.t = (space.encode(vary) if vary else None), t
         self.weight = WEIGHT if weight is None else weight
         self.asked = self._asked(condition)
+        self.known = self._known()
         methods = [guidance] if isinstance(guidance, str) else list(guidance)
         if methods == ["auto"]:
             methods = list(self._automatic())
@@ -104,6 +106,7 @@ class Steering:
         self._own: list[ImportanceGuidance | ParticleGuidance] = []  # those that weigh by the reward
         self.members = [self._member(method) for method in methods if method != "classifier_free"]
         self._elites: Tensor | None = None
+        self._pool: dict[Architecture, None] = {}
         self._pilot_calls = 0
 
     @property
@@ -116,9 +119,20 @@ class Steering:
         """Distinct architectures that predictors were asked about while drawing."""
         return self._pilot_calls + sum(getattr(member, "evaluated", 0) for member in self.members)
 
-    def draw(self, n: int, noise: torch.Generator) -> Drawing:
-        """One round: `n` graphs, decoded."""
-        condition = self._condition(n, noise) if self.classifier_free else None
+    def draw(self, n: int, noise: torch.Generator, *, idle: int = 0) -> Drawing:
+        """One round: `n` graphs, decoded.
+
+        Args:
+            n: How many.
+            noise: Source of randomness.
+            idle: Rounds in a row that brought nothing new. Then it is tried in turn without the property vectors, whose
+                neighbourhood may be used up, and with those of further pilot batches.
+        """
+        if idle and idle % 2 == 0 and self._elites is not None:
+            self._pool = dict.fromkeys(self._best(64))
+            self._elites = None
+        free = idle % 2 == 1 and bool(self.members) and self.asked is None
+        condition = self._condition(n, noise) if self.classifier_free and not free else None
         if self.reward.changes:
             for member in self._own:
                 member.forget()
@@ -151,12 +165,26 @@ class Steering:
             )
         return torch.from_numpy(self.generator.properties.vector(condition)).float()
 
+    def _known(self) -> frozenset[str]:
+        """Wished metrics that the generator knows: its property of that name has about the predictor's scale."""
+        properties, reward = self.generator.properties, self.reward
+        wished = {wish.metric for wish in [*reward.directions, *reward.bounds]}
+        known = set()
+        for metric in wished & set(properties.metrics if properties is not None else ()):
+            assert properties is not None
+            centre, spread = reward.scale(metric)
+            low, high = properties.range(metric)
+            points = np.clip([centre - spread, centre, centre + spread], low, high)
+            below, middle, above = properties.normalise(metric, points)
+            if abs(middle) < 1.0 and 0.5 < above - below < 4.0:  # as it should be: 0 and 2
+                known.add(metric)
+        return frozenset(known)
+
     def _automatic(self) -> Sequence[str]:
-        reward, properties = self.reward, self.generator.properties
-        known = properties.metrics if properties is not None else ()
+        reward = self.reward
         if not (reward.directions or reward.bounds):
             return []
-        if reward.directions and all(wish.metric in known for wish in reward.directions):
+        if reward.directions and all(wish.metric in self.known for wish in reward.directions):
             return ["classifier_free", "importance"] if reward.bounds else ["classifier_free"]
         return ["importance"]
 
@@ -193,7 +221,8 @@ class Steering:
         vector = torch.full((len(properties.metrics),), torch.nan) if self.asked is None else self.asked.clone()
         if not self._wished:
             return vector.expand(n, -1)
-        if self.reward.bounds and self.reward.directions and self.asked is None:
+        together = len(self.reward.directions) + len(self.reward.bounds) > 1  # may not all be had at once
+        if together and self.reward.directions and self.asked is None:
             if self._elites is None or self.reward.changes:
                 self._elites = self._elite_vectors(max(64, min(n, 256)), noise)
             if len(self._elites):
@@ -210,33 +239,39 @@ class Steering:
         assert properties is not None
         directed = {o.metric: o.sign for o in reward.directions}
         # counts are exact and cheap, and stand in for a bounded metric that the generator does not know
-        said = {*directed, *(o.metric for o in reward.bounds), *COUNTED} & set(properties.metrics)
+        said = self.known | ({*COUNTED} & set(properties.metrics))
         guidance = [ImportanceGuidance(self.space.decode, reward, candidates=4)]
-        pool: dict[Architecture, None] = {}
-        condition: Tensor | None = None
-        elites = torch.empty(0, len(properties.metrics))
+        elites = self._vectors(self._best(max(8, int(share * n))), said, directed)
         for _ in range(rounds):
-            projector = None if self.space.free else self.space.project
             batch = self.generator.sample(
                 n,
-                condition=condition,
+                condition=elites[torch.randint(len(elites), (n,), generator=noise)] if len(elites) else None,
                 guidance=guidance,
-                projector=projector,
+                projector=None if self.space.free else self.space.project,
                 generator=noise,
                 steps=self.steps,
             )
-            pool |= dict.fromkeys(arch for arch in self.space.decode(batch) if arch is not None)
-            archs = list(pool)
-            best = [archs[i] for i in np.argsort(-reward(archs))[: max(8, int(share * n))]]
-            elites = torch.full((len(best), len(properties.metrics)), torch.nan)
-            for metric in said:
-                values = reward.predictor(metric).predict(best).mean
-                low, high = properties.range(metric)
-                scores = torch.from_numpy(properties.normalise(metric, np.clip(values, low, high))).float()
-                elites[:, properties.row(metric)] = scores + 0.1 * directed.get(metric, 0)
-            condition = elites[torch.randint(len(elites), (n,), generator=noise)]
+            self._pool |= dict.fromkeys(arch for arch in self.space.decode(batch) if arch is not None)
+            elites = self._vectors(self._best(max(8, int(share * n))), said, directed)
         self._pilot_calls += guidance[0].evaluated
         return elites
+
+    def _best(self, n: int) -> list[Architecture]:
+        """The pilot architectures of the highest reward."""
+        archs = list(self._pool)
+        return [archs[i] for i in np.argsort(-self.reward(archs))[:n]] if archs else []
+
+    def _vectors(self, archs: Sequence[Architecture], said: Set[str], directed: Mapping[str, int]) -> Tensor:
+        """Property vectors that name the metrics `said`, a little improved in the directions."""
+        properties = self.generator.properties
+        assert properties is not None
+        vectors = torch.full((len(archs), len(properties.metrics)), torch.nan)
+        for metric in said if archs else ():
+            low, high = properties.range(metric)
+            values = np.clip(self.reward.predictor(metric).predict(archs).mean, low, high)
+            scores = torch.from_numpy(properties.normalise(metric, values)).float()
+            vectors[:, properties.row(metric)] = scores + 0.1 * directed.get(metric, 0)
+        return vectors
 
 
 class CountedProjector:

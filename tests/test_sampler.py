@@ -425,6 +425,17 @@ def test_a_bound_that_nothing_meets_names_what_can_be_reached(
     assert np.mean(wish.sign * values > wish.sign * reached + 1e-3 * abs(reached)) < 0.01
 
 
+def test_a_generator_or_predictor_of_another_space_is_refused(
+    space: SearchSpace, uniform: DiscreteFlow, tiny: GuidedSampler
+) -> None:
+    with pytest.raises(InvalidObjective, match="the predictor of ms is for tiny, expected one for nasbench201"):
+        GuidedSampler(space, uniform, {"ms": Count(tiny.space, "params")})
+    with pytest.raises(InvalidObjective, match="the generator was made for another space than nasbench201"):
+        GuidedSampler(space, tiny.generator)
+    with pytest.raises(InvalidObjective, match="the generator was made for another space than tiny"):
+        tiny.sample(4, generator=uniform)
+
+
 def test_bounds_that_only_together_can_not_be_met_are_all_named(sampler: GuidedSampler) -> None:
     values = Count(sampler.space, "params").predict(sampler.space.enumerate()).mean
     wishes = [at_least("params", float(values.max())), at_most("flops", 1e7)]

@@ -114,12 +114,36 @@ def asked(steering: Steering, n: int = 16, seed: int = 0) -> Tensor:
     return steering._condition(n, seeded(seed))
 
 
-def test_directions_are_asked_for_at_their_end_of_the_scale(steer: Any, space: SearchSpace) -> None:
-    condition = asked(steer([KNOWN, minimize("energy_mj")]))
-    assert condition.tolist() == [[REACH, -REACH]] * 16
+def test_a_direction_is_asked_for_at_its_end_of_the_scale(steer: Any, space: SearchSpace) -> None:
     alone = asked(steer([minimize("energy_mj")]))
     assert alone[:, 0].isnan().all()
     assert set(alone[:, 1].tolist()) == {-REACH}
+
+
+def test_two_directions_ask_for_what_the_best_of_a_pilot_batch_have_together(steer: Any, space: SearchSpace) -> None:
+    """Scores of real architectures: good in both as far as both can be had, not 3 and -3."""
+    condition = asked(steer([KNOWN, minimize("energy_mj")]))
+    assert bool(condition.isfinite().all())
+    assert len(torch.unique(condition, dim=0)) > 1
+    assert condition[:, 0].mean() - condition[:, 1].mean() > 1.5
+
+
+def test_searching_on_goes_further_under_the_conditions_found(steer: Any, predictors: dict[str, Any]) -> None:
+    steering = steer([KNOWN, BOUND])
+    steering.draw(16, seeded())
+    before = steering.reward(steering._best(8)).mean()
+    steering.draw(16, seeded(1), idle=2)
+    assert steering.reward(steering._best(8)).mean() >= before
+    assert steering.calls > 0
+
+
+def test_a_predictor_of_another_scale_under_a_known_name_is_not_asked_of_the_generator(
+    steer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steering = steer([KNOWN])
+    assert steering.known == {KNOWN.metric}
+    monkeypatch.setattr(steering.reward, "scale", lambda metric: (1e9, 1.0))
+    assert steering._known() == frozenset()
 
 
 def test_a_condition_is_asked_for_as_given_and_directions_fill_what_is_open(steer: Any, obedient: Any) -> None:

@@ -190,8 +190,8 @@ class Generator(nn.Module, ABC):
             generator: Source of randomness.
 
         Raises:
-            ValueError: `n` or `steps` below 1, a condition of another width than the generator was made for, or
-                several members of the guidance that resample.
+            ValueError: `n` or `steps` below 1, a condition of another width than the generator was made for, another
+                number of graphs to vary than `n`, or several members of the guidance that resample.
         """
 
     def _check_sample(self, n: int, steps: int | None, condition: Tensor | None, start: Start | None = None) -> int:
@@ -199,6 +199,8 @@ class Generator(nn.Module, ABC):
         if n < 1 or steps < 1:
             raise ValueError(f"expected n >= 1 and steps >= 1, got n={n} and steps={steps}")
         self._check_condition(n, condition)
+        if start is not None and len(start.graph) != n:
+            raise ValueError(f"expected {n} graphs to set out from, one a sample, got {len(start.graph)}")
         return steps
 
     def _check_condition(self, n: int, condition: Tensor | None) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import integrate
 from torch import Tensor
 
-from archgen.generators import DiscreteFlow
+from archgen.generators import DiscreteFlow, ParticleGuidance
+from archgen.generators.base import Start
 from archgen.generators.discrete_flow import DISTORTIONS
 from archgen.generators.variables import draw
 from archgen.graph import GraphBatch
@@ -83,6 +84,50 @@ def test_without_a_number_of_steps_the_default_is_taken(exact: Any, seeded: Any)
     default, stated = (flow.sample(50, steps=k, generator=seeded()) for k in (None, flow.default_steps))
     assert torch.equal(default.ops, stated.ops)
     assert not torch.equal(default.ops, flow.sample(50, steps=3, generator=seeded()).ops)
+
+
+# -- setting out from graphs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t", [0.1, 0.6, 1.0])
+def test_graphs_of_the_distribution_are_varied_to_graphs_of_the_distribution(exact: Any, seeded: Any, t: float) -> None:
+    flow, n = exact.Flow(eta=1.0), 8_000
+    clean = flow.variables.graph(draw(exact.weights.expand(n, -1, -1), seeded(1)))
+    batch = flow.sample(n, start=Start(clean, t), steps=6, generator=seeded())
+    exact.assert_distributed(exact.counts(flow, batch), exact.product())
+
+
+def test_a_small_time_keeps_most_of_each_graph_and_one_forgets_it(exact: Any, seeded: Any) -> None:
+    flow, n = exact.Flow(), 1_000
+    clean = flow.variables.graph(draw(exact.weights.expand(n, -1, -1), seeded(1)))
+    kept = []
+    for t in (0.02, 0.4, 1.0):
+        batch = flow.sample(n, start=Start(clean, t), steps=4, generator=seeded())
+        kept.append(float((flow.variables.states(batch) == flow.variables.states(clean)).float().mean()))
+    by_chance = float(exact.weights.square().sum(-1).mean())
+    assert kept[0] > 0.97
+    assert kept[0] > kept[1] > kept[2]
+    assert kept[2] == pytest.approx(by_chance, abs=0.04)
+
+
+def test_candidates_of_a_graph_set_out_from_it(exact: Any, seeded: Any) -> None:
+    """Groups of particles share their start: with a small time each sample is its own start's."""
+    flow = exact.Flow()
+    clean = flow.variables.graph(torch.tensor(exact.states))
+    rows = [tuple(row) for row in flow.variables.states(clean).tolist()]
+    particles = ParticleGuidance(lambda batch: rows * 3, lambda archs: np.zeros(len(archs)), particles=3)
+    batch = flow.sample(24, start=Start(clean, 1e-4), guidance=[particles], steps=2, generator=seeded())
+    assert (flow.variables.states(batch) == torch.tensor(exact.states)).all(1).float().mean() > 0.9
+
+
+def test_another_number_of_graphs_than_samples_is_refused(exact: Any, seeded: Any) -> None:
+    flow = exact.Flow()
+    clean = flow.variables.graph(torch.tensor(exact.states))
+    with pytest.raises(ValueError, match="expected 12 graphs to set out from, one a sample, got 24"):
+        flow.sample(12, start=Start(clean, 0.5), generator=seeded())
+
+
+# -- a joint distribution ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
