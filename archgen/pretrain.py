@@ -168,7 +168,7 @@ def distil(
     *,
     samples: int = 100_000,
     teacher_steps: int = 8,
-    weight: float = 1.5,
+    weight: float = 3.0,
     band: str | None = None,
     cuts: tuple[float, ...] = (-1.0, 1.0),
     steps: int = 3000,

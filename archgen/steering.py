@@ -26,7 +26,8 @@ from archgen.rewards import Reward
 from archgen.spaces import SearchSpace
 
 METHODS = ("classifier_free", "importance", "particles", "noised")
-WEIGHT = 3.0
+WEIGHT, EXAGGERATION = 1.5, 3.0
+"""Classifier-free weights: of property vectors that can be had, and of a lone direction, which has no value to meet."""
 REACH = 2.0
 """Normal score that a direction asks a conditional generator for: one architecture in 44 is beyond it."""
 
@@ -93,9 +94,10 @@ class Steering:
     ) -> None:
         self.space, self.generator, self.reward, self.steps = space, generator, reward, steps
         self.vary, self.t = (space.encode(vary) if vary else None), t
-        self.weight = WEIGHT if weight is None else weight
         self.asked = self._asked(condition)
         self.known = self._known()
+        lone = self.asked is None and len(reward.directions) == 1 and not reward.bounds
+        self.weight = (EXAGGERATION if lone else WEIGHT) if weight is None else weight
         methods = [guidance] if isinstance(guidance, str) else list(guidance)
         if methods == ["auto"]:
             methods = list(self._automatic())

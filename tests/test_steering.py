@@ -25,7 +25,7 @@ from archgen.objectives import Objective, at_most, maximize, minimize
 from archgen.predictors.counts import Count
 from archgen.rewards import Reward
 from archgen.spaces import SearchSpace
-from archgen.steering import REACH, WEIGHT, Drawing, Steering
+from archgen.steering import EXAGGERATION, REACH, WEIGHT, Drawing, Steering
 
 SCALE = {"latency_ms": (5.7, 1.3), "energy_mj": (12.6, 2.4), "params": (7e5, 3e5), "flops": (1e8, 5e7)}
 
@@ -185,14 +185,16 @@ def test_samples_have_what_was_asked_for(steer: Any, predictors: dict[str, Any])
         assert predictors["energy_mj"].predict(archs).mean.mean() == pytest.approx(value, abs=0.8)
 
 
-def test_the_weight_is_one_and_a_half_unless_given(steer: Any, predictors: dict[str, Any]) -> None:
+def test_a_lone_direction_is_exaggerated_unless_a_weight_is_given(steer: Any, predictors: dict[str, Any]) -> None:
     means = []
-    for weight in (0.0, 1.0, None, 3.0):
+    for weight in (0.0, 1.0, None, 5.0):
         archs = steer([KNOWN], weight=weight).draw(200, seeded()).archs
         means.append(predictors["latency_ms"].predict(archs).mean.mean())
     assert means == sorted(means)
     assert means[0] == pytest.approx(5.7, abs=0.5)
-    assert steer([KNOWN]).weight == WEIGHT == 1.5
+    assert steer([KNOWN]).weight == EXAGGERATION == 3.0
+    assert steer([KNOWN, BOUND]).weight == WEIGHT == 1.5
+    assert steer([], condition={"energy_mj": 14.0}).weight == WEIGHT
 
 
 # -- under bounds -------------------------------------------------------------------------------------------------
