@@ -173,14 +173,16 @@ def test_the_onnx_file_is_the_network_of_best_json(run: Finished, images: ImageD
     assert params == run.result["winner"]["params"] <= PARAMS
 
 
-def test_the_winner_is_the_best_trial_and_never_worse_than_its_inherited_weights(
-    run: Finished, space: SearchSpace
+def test_the_winner_is_the_best_trial_and_not_clearly_worse_than_its_inherited_weights(
+    run: Finished, space: SearchSpace, images: ImageData
 ) -> None:
+    """Fine-tuned weights are kept unless they are worse by more than two standard errors on the validation part."""
     trials, winner = run.trials(), run.result["winner"]
     best = trials.sort_values(["val_acc", "val_loss"], ascending=[False, True]).iloc[0]
     assert space.simplify(space.parse(best["arch"])) == space.parse(winner["arch"])
     assert winner["inherited_val_acc"] == best["val_acc"]
-    assert winner["val_acc"] >= winner["inherited_val_acc"]
+    error = 100 * (0.25 / len(images.validation.images)) ** 0.5  # at most
+    assert winner["val_acc"] >= winner["inherited_val_acc"] - 2 * error
 
 
 def test_the_table_of_trials_has_its_columns_in_the_order_evaluated(run: Finished, space: SearchSpace) -> None:

@@ -194,7 +194,7 @@ def change(key, value):
         (change("kind", "supernet"), "kind 'supernet'"),
         (change("network", None), "'network' must be"),
         (change("classes", "abc"), "'classes' must be"),
-        (change("space", "nasbench102"), "did you mean 'nasbench201'"),
+        (change("space", "nasbench211"), "did you mean 'nasbench201'"),
         (change("arch", "|none~0|"), "expected 3 groups"),
         (change("arch", SPACE.example()), "two different architectures"),
         (change("graph", {"ops": []}), "expected an object with space"),

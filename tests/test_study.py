@@ -78,7 +78,7 @@ def strategy(name: str, space: SearchSpace, seed: int = 0) -> SearchStrategy:
     if name == "generative":
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            flow = DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2, candidates=4).eval()
+            flow = DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2).eval()
         extra = {"generator": flow, "initial": 3, "pool": 8, "steps": 2}
     return STRATEGIES[name](space, WISHES, seed=seed, **extra)
 

@@ -36,7 +36,7 @@ def test_samples_resemble_the_examples_and_do_not_collapse(space: SearchSpace, t
         choices = space.to_choices(arch)
         examples.append(space.from_choices({**choices, "0->1": conv, "0->2": conv, "1->2": conv}))
     adapted = copy.deepcopy(trained)
-    losses = adapt_to_examples(adapted, space.encode(examples), steps=120, seed=0)
+    losses = adapt_to_examples(adapted, space.encode(examples), steps=100, seed=0)
     assert np.mean(losses[-20:]) < np.mean(losses[:5]) - 0.3
     before, after = drawn(trained), drawn(adapted)
     label = space.labels.index("nor_conv_3x3")
@@ -54,8 +54,8 @@ def test_the_guard_takes_back_what_would_collapse(space: SearchSpace, trained: D
     """Ten copies of one cell: without the guard most samples are that cell's relatives."""
     examples = space.encode(space.sample(1, np.random.default_rng(3)) * 10)
     free, guarded = copy.deepcopy(trained), copy.deepcopy(trained)
-    adapt_to_examples(free, examples, steps=150, unique=0.0, shrink=0.0, seed=0)
-    adapt_to_examples(guarded, examples, steps=150, shrink=0.0, seed=0)
+    adapt_to_examples(free, examples, steps=100, unique=0.0, shrink=0.0, seed=0)
+    adapt_to_examples(guarded, examples, steps=100, shrink=0.0, seed=0)
     distinct = [len(torch.unique(drawn(flow), dim=0)) / 600 for flow in (free, guarded)]
     assert distinct[0] < 0.8
     assert distinct[1] > 0.9
