@@ -73,7 +73,7 @@ def main() -> None:
                     try:
                         drawn = [index[a] for a in sampler.sample(100, wishes, seed=seed, confidence=0.95).archs]
                         row["within"] = 100 * np.mean(ms[drawn] <= bound)
-                        row["safe"] = truth[drawn][ms[drawn] <= bound].max(initial=np.nan)
+                        row["safe"] = truth[drawn][ms[drawn] <= bound].max(initial=-np.inf)
                     except Infeasible:  # so few measurements back no such confidence at this bound
                         row["within"] = row["safe"] = np.nan
                     try:
