@@ -17,6 +17,7 @@ from archgen.artifacts import Checkpoint
 from archgen.conditions import Conditions
 from archgen.errors import InvalidCheckpoint
 from archgen.generators.noised_predictor import NoisedPredictor
+from archgen.generators.variables import draw
 from archgen.graph import GraphBatch
 from archgen.registry import Registry
 
@@ -87,6 +88,23 @@ def survivors(
     if len(given) > 1:
         raise ValueError("only one member of the guidance may resample; put all potentials into it")
     return given[0] if given else None
+
+
+def chosen(
+    guidance: Sequence[Guidance], clean: GraphBatch, candidates: int, *, generator: torch.Generator
+) -> Int[Tensor, " n"]:
+    """Which of each `candidates` graphs in a row to keep, in proportion to its weight; if all are forbidden, any.
+
+    Args:
+        guidance: Those that have an opinion (`Guidance.log_tilt`) multiply their weights.
+        clean: `n * candidates` clean graphs.
+        candidates: Graphs to choose one of.
+        generator: Source of randomness.
+    """
+    opinions = [opinion for g in guidance if (opinion := g.log_tilt(clean)) is not None]
+    tilt = sum(opinions, torch.zeros(len(clean))).view(-1, candidates)
+    tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
+    return torch.arange(len(tilt)) * candidates + draw(tilt.softmax(1), generator)
 
 
 @runtime_checkable

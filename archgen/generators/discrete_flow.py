@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.errors import UnknownName
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, survivors
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, chosen, survivors
 from archgen.generators.variables import FreeVariables, Probabilities, States, draw
 from archgen.graph import GraphBatch
 
@@ -232,12 +232,7 @@ class DiscreteFlow(Generator):
             clean = self.variables.states(mended)
         if candidates == 1:
             return clean
-        graphs = self.variables.graph(clean)
-        opinions = [opinion for g in guidance if (opinion := g.log_tilt(graphs)) is not None]
-        tilt = sum(opinions, torch.zeros(len(clean))).view(-1, candidates)
-        tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
-        kept = draw(tilt.softmax(1), generator)
-        return clean.view(len(log_p), candidates, -1)[torch.arange(len(log_p)), kept]
+        return clean[chosen(guidance, self.variables.graph(clean), candidates, generator=generator)]
 
     def _step(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from archgen.encoders.condition import ConditionEmbedding
-from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, survivors
+from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, chosen, survivors
 from archgen.generators.variables import FreeVariables, States, draw
 from archgen.graph import GraphBatch
 
@@ -181,12 +181,7 @@ class OneStep(Generator):
             mended = projector(self.variables.graph(clean), self.variables.probabilities(p), generator=generator)
             clean = self.variables.states(mended)
         if repeats[0] > 1:
-            graphs = self.variables.graph(clean)
-            opinions = [opinion for g in guidance if (opinion := g.log_tilt(graphs)) is not None]
-            tilt = sum(opinions, torch.zeros(len(clean))).view(-1, repeats[0])
-            tilt = torch.where(tilt.isneginf().all(1, keepdim=True), torch.zeros_like(tilt), tilt)
-            kept = draw(tilt.softmax(1), generator)
-            clean = clean.view(len(tilt), repeats[0], -1)[torch.arange(len(tilt)), kept]
+            clean = clean[chosen(guidance, self.variables.graph(clean), repeats[0], generator=generator)]
         graph = self.variables.graph(clean)
         rows = survivors(guidance, graph, 0.0, generator=generator)
         return graph if rows is None else graph[rows]
