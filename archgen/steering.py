@@ -18,7 +18,7 @@ from archgen.generators import (
     ParticleGuidance,
     Start,
     Tilt,
-    gaussian_log_weight,
+    expected_log_weight,
 )
 from archgen.graph import Architecture, GraphBatch
 from archgen.predictors.counts import COUNTED
@@ -213,7 +213,7 @@ class Steering:
             tilts.append(Tilt(wish.metric, wish.sign, bound=float(properties.normalise(wish.metric, [wish.bound])[0])))
         for tilt in tilts:
             properties.row(tilt.metric)
-        return NoisedGuidance(gaussian_log_weight(predictor, tilts), self.space.node_domain, self.space.edge_domain)
+        return NoisedGuidance(expected_log_weight(predictor, tilts), self.space.node_domain, self.space.edge_domain)
 
     # -- conditions -----------------------------------------------------------------------------------------------
 
@@ -277,13 +277,24 @@ class Steering:
 
 
 class CountedProjector:
-    """The space's projector, remembering which share of the last batch needed no mending."""
+    """The space's projector, remembering the last batch that it was given, to say what share of it decoded."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self.space, self.share = space, 1.0
+        self.space = space
+        self._last: tuple[GraphBatch, GraphBatch] | None = None
 
     def __call__(self, drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
         mended = self.space.project(drawn, probabilities, generator=generator)
-        same = (mended.ops == drawn.ops).flatten(1).all(1) & (mended.edges == drawn.edges).flatten(1).all(1)
-        self.share = float(same.float().mean())
+        self._last = drawn, mended
         return mended
+
+    @property
+    def share(self) -> float:
+        """Share of the last batch that decodes as it was drawn; 1 where there was none."""
+        if self._last is None:
+            return 1.0
+        drawn, mended = self._last
+        changed = (mended.ops != drawn.ops).flatten(1).any(1) | (mended.edges != drawn.edges).flatten(1).any(1)
+        rows = changed.nonzero().flatten()
+        lost = sum(arch is None for arch in self.space.decode(drawn[rows])) if len(rows) else 0
+        return 1.0 - lost / len(drawn)

@@ -29,7 +29,7 @@ from archgen.generators import (
     NoisedPredictor,
     ScoreSDE,
     Tilt,
-    gaussian_log_weight,
+    expected_log_weight,
     load_generator,
     train_generator,
     train_noised,
@@ -85,7 +85,7 @@ def main() -> None:
 
     flow = sampler.generator
     assert flow.noised is not None
-    tilted = gaussian_log_weight(flow.noised, [Tilt(METRIC, 1, sampler.strength)])
+    tilted = expected_log_weight(flow.noised, [Tilt(METRIC, 1, sampler.strength)])
     steer = [NoisedGuidance(tilted, space.node_domain, space.edge_domain)]
     for seed in range(args.seeds):
         noise = torch.Generator().manual_seed(seed)
@@ -95,7 +95,7 @@ def main() -> None:
     sde, noised = diffusionnag(sampler, args.train_steps)
 
     def guidance(strength: float) -> list[Guidance]:
-        weight = gaussian_log_weight(noised, [Tilt(METRIC, 1, strength)])
+        weight = expected_log_weight(noised, [Tilt(METRIC, 1, strength)])
         return [NoisedGuidance(weight, space.node_domain, space.edge_domain)]
 
     def predicted(strength: float) -> float:

@@ -69,7 +69,7 @@ class GraphTransformer(nn.Module):
         Returns:
             Embeddings; rows of absent nodes are meaningless.
         """
-        time = self.time(_sinusoidal(t, self.width))
+        time = self.time(sinusoidal(t, self.width))
         h = self.embed(graph.ops) + (time if context is None else time + context)[:, None]
         if self.position is not None:
             h = h + self.position[: h.shape[1]]
@@ -116,7 +116,8 @@ def reachable(edges: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
     return paths
 
 
-def _sinusoidal(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
+def sinusoidal(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b d"]:
+    """Sines and cosines of each time at `width / 2` frequencies from 1 to 1,000, geometrically spaced."""
     frequencies = torch.exp(torch.linspace(0.0, math.log(1000.0), width // 2, device=t.device))
     angles = t[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)

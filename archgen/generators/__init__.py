@@ -4,7 +4,7 @@ from archgen.generators.adapt import adapt_to_examples, adapt_to_space
 from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, load_generator
 from archgen.generators.discrete_flow import DiscreteFlow
 from archgen.generators.guidance import ImportanceGuidance, ParticleGuidance
-from archgen.generators.noised import NoisedGuidance, Tilt, gaussian_log_weight
+from archgen.generators.noised import NoisedGuidance, Tilt, expected_log_weight
 from archgen.generators.noised_predictor import NoisedPredictor
 from archgen.generators.one_step import OneStep
 from archgen.generators.score_sde import ScoreSDE
@@ -26,7 +26,7 @@ __all__ = [
     "Tilt",
     "adapt_to_examples",
     "adapt_to_space",
-    "gaussian_log_weight",
+    "expected_log_weight",
     "load_generator",
     "train_generator",
     "train_noised",

@@ -15,6 +15,10 @@ from archgen.generators.variables import FreeVariables
 from archgen.graph import GraphBatch
 
 
+MISSED = 1e-6
+"""Weight of what surely misses a bound, so that there is a way back from there."""
+
+
 @dataclass(frozen=True)
 class Tilt:
     """One wish in the scale of normal scores.
@@ -38,17 +42,16 @@ LogRatio = Callable[[GraphBatch, Float[Tensor, " b"]], Float[Tensor, " b"]]
 class NoisedGuidance(Guidance):
     r"""Steers by :math:`r_t(x) = E[w(x_0) | x_t = x]`, the expected weight of the clean graph.
 
-    With a Gaussian prediction :math:`z \sim N(\mu, \sigma^2)` of a property's normal score it has closed forms:
-    :math:`\log E[e^{\gamma z}] = \gamma\mu + \gamma^2\sigma^2/2` for a direction, and
-    :math:`\log P(z \le b) = \log\Phi((b - \mu)/\sigma)` for a bound. Since `z` is a normal score, :math:`\gamma` means
-    the same for every metric, predictor and space.
+    With a predicted distribution of a property's normal score `z` it is :math:`\log E[e^{\gamma z}]` for a direction and
+    :math:`\log P(z \le b)` for a bound. Since `z` is a normal score, :math:`\gamma` means the same for every metric,
+    predictor and space.
 
     Discrete generators get the ratios of all single changes: exactly, by evaluating every changed graph, where
     there are at most `exact_below` of them; otherwise to first order from one gradient (arXiv 2406.01572, equations 2
     and 5). Generators of real numbers get the gradient (DiffusionNAG, arXiv 2305.16943, equation 9).
 
     Args:
-        log_weight: :math:`\log r_t`, differentiable; see `gaussian_log_weight`.
+        log_weight: :math:`\log r_t`, differentiable; see `expected_log_weight`.
         node_domain, edge_domain: Of the space.
         exact_below: Most single changes that are evaluated one by one.
     """
@@ -106,19 +109,20 @@ class NoisedGuidance(Guidance):
         return GraphBatch(by_ops * self._nodes_free, by_edges * self._edges_free, graph.node_mask)
 
 
-def gaussian_log_weight(predictor: NoisedPredictor, tilts: Sequence[Tilt]) -> LogRatio:
-    """The sum over `tilts` of the closed forms of `NoisedGuidance`, from a trained predictor."""
+def expected_log_weight(predictor: NoisedPredictor, tilts: Sequence[Tilt]) -> LogRatio:
+    """The sum over `tilts` of the log-weights of `NoisedGuidance`, from a trained predictor."""
     columns = [predictor.metrics.index(tilt.metric) for tilt in tilts]
+    weights = torch.stack([_log_weights(tilt, predictor.levels) for tilt in tilts])  # m l
 
     def log_weight(graph: GraphBatch, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        mean, std = predictor(graph, t)
-        total = torch.zeros(len(graph))
-        for tilt, column in zip(tilts, columns, strict=True):
-            mu, sigma = mean[:, column], std[:, column]
-            if tilt.bound is None:
-                total = total + tilt.strength * tilt.sign * mu + (tilt.strength * sigma).square() / 2
-            else:
-                total = total + torch.special.log_ndtr(tilt.sign * (mu - tilt.bound) / sigma)
-        return total
+        return (predictor(graph, t, columns) + weights).logsumexp(-1).sum(-1)
 
     return log_weight
+
+
+def _log_weights(tilt: Tilt, levels: Float[Tensor, " l"]) -> Float[Tensor, " l"]:
+    """Log-weight of each level; the levels next to a bound count in proportion to how much of them lies within."""
+    if tilt.bound is None:
+        return tilt.strength * tilt.sign * levels
+    within = 0.5 + tilt.sign * (levels - tilt.bound) / (levels[1] - levels[0])
+    return within.clamp(MISSED, 1.0).log()

@@ -92,6 +92,15 @@ class FreeVariables(nn.Module):
         lost = torch.rand(clean.shape, generator=generator, device=clean.device) < t[:, None]
         return torch.where(lost, draw(self.noise.expand(*clean.shape, -1), generator), clean)
 
+    def certain(self, states: States) -> Bool[Tensor, "b v"]:
+        """Variables whose clean state is the one that they have: noise adds no edge, so one that is there was there."""
+        is_edge = torch.arange(states.shape[1], device=states.device) >= len(self.nodes)
+        return is_edge & (states > 0)
+
+    def log_one_hot(self, states: States) -> Probabilities:
+        """Log-probabilities that say the given states for certain."""
+        return F.one_hot(states, self.states_each).float().log()
+
     def join(self, node_logits: Float[Tensor, "b f k"], edge_logits: Float[Tensor, "b e 2"]) -> Probabilities:
         """One tensor of logits, `-inf` outside the domain."""
         S = self.states_each

@@ -39,6 +39,14 @@ def within(adjacency: Bool[Tensor, "b n n"], max_edges: int) -> Bool[Tensor, " b
     return (edges > 0) & (edges <= max_edges)
 
 
+def in_order(adjacency: Bool[Tensor, "b n n"]) -> Bool[Tensor, " b"]:
+    """Whether each graph is what `compact` leaves as it is: no dead edges, live interior vertices first."""
+    live = live_vertices(adjacency)
+    dead = adjacency & ~(live[:, :, None] & live[:, None, :])
+    interior = live[:, 1:-1]
+    return ~dead.flatten(1).any(1) & (interior[:, 1:] <= interior[:, :-1]).all(1)
+
+
 def compact(
     adjacency: Bool[Tensor, "b n n"], labels: Int[Tensor, "b n-2"]
 ) -> tuple[Bool[Tensor, "b n n"], Int[Tensor, "b n-2"]]:

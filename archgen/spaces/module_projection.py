@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from archgen.spaces.module_graphs import prune, within
+from archgen.spaces.module_graphs import in_order, prune, within
 
 CANDIDATES, ROUNDS = 8, 8
 
@@ -18,10 +18,12 @@ def draw_valid_edges(
     *,
     generator: torch.Generator,
 ) -> Bool[Tensor, "b n n"]:
-    """Valid graphs as they are, a draw of the same probabilities given validity in place of the others.
+    """Encoded graphs as they are, a draw of the same probabilities given that it is one in place of the others.
 
-    Rejection sampling, which is exact, of at most 64 candidates a graph; what then is not valid yet is completed by
-    `complete`, which is not a draw but always ends.
+    Encoded are the graphs that `ModuleSpace.encode` gives: valid, without dead edges, live vertices first. Those are
+    what a generator has learnt; it can not go on from others, which may need more edges than the budget has. Rejection
+    sampling, which is exact, of at most 64 candidates a graph; what then is none yet is completed by `complete`, which
+    is not a draw but always ends, and pruned.
 
     Args:
         adjacency: Graphs, strictly upper triangular.
@@ -31,7 +33,7 @@ def draw_valid_edges(
     """
     n = adjacency.shape[-1]
     rows, columns = torch.triu_indices(n, n, 1, device=adjacency.device)
-    drawn, left = adjacency.clone(), (~within(adjacency, max_edges)).nonzero().flatten()
+    drawn, left = adjacency.clone(), (~_encoded(adjacency, max_edges)).nonzero().flatten()
     for _ in range(ROUNDS):
         if not len(left):
             return drawn
@@ -39,13 +41,17 @@ def draw_valid_edges(
         u = torch.rand(len(left), CANDIDATES, len(rows), generator=generator, device=p.device)
         candidates = torch.zeros(len(left), CANDIDATES, n, n, dtype=torch.bool, device=p.device)
         candidates[:, :, rows, columns] = u < p[:, None]
-        valid = within(candidates.flatten(0, 1), max_edges).view(len(left), CANDIDATES)
+        valid = _encoded(candidates.flatten(0, 1), max_edges).view(len(left), CANDIDATES)
         found, first = valid.any(1), valid.int().argmax(1)
         drawn[left[found]] = candidates[found, first[found]]
         left = left[~found]
     if len(left):
-        drawn[left] = complete(adjacency[left], probabilities[left], max_edges)
+        drawn[left] = prune(complete(adjacency[left], probabilities[left], max_edges))
     return drawn
+
+
+def _encoded(adjacency: Bool[Tensor, "b n n"], max_edges: int) -> Bool[Tensor, " b"]:
+    return within(adjacency, max_edges) & in_order(adjacency)
 
 
 def complete(

@@ -18,7 +18,7 @@ from archgen.generators import (
     NoisedPredictor,
     ParticleGuidance,
     Tilt,
-    gaussian_log_weight,
+    expected_log_weight,
 )
 from archgen.generators.variables import FreeVariables
 from archgen.graph import GraphBatch
@@ -130,7 +130,7 @@ class Believer(NoisedPredictor):
 
 
 def log_weight(exact: Any, *tilts: Tilt) -> float:
-    value = gaussian_log_weight(Believer(exact), tilts)(every(exact)[:1], torch.ones(1))
+    value = expected_log_weight(Believer(exact), tilts)(every(exact)[:1], torch.ones(1))
     assert value.shape == (1,)
     return float(value)
 

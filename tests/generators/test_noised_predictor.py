@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from archgen.generators import NoisedGuidance, NoisedPredictor, Tilt, gaussian_log_weight, train_noised
+from archgen.generators import NoisedGuidance, NoisedPredictor, Tilt, expected_log_weight, train_noised
 from archgen.generators.variables import draw
 from archgen.graph import GraphBatch
 
@@ -84,7 +84,7 @@ def test_guided_by_it_the_flow_draws_the_tilted_distribution(
     """The property adds up, so `p(x) e^{gamma z(x)}` is a product; what the predictor has learnt leaves a tenth."""
     direction = sign * (1 if metric == "up" else -1)
     expected = exact.product(exact.weights * (direction * gamma * VALUES).exp())
-    weight = gaussian_log_weight(trained, [Tilt(metric, sign, gamma)])
+    weight = expected_log_weight(trained, [Tilt(metric, sign, gamma)])
     batch = flow.sample(2_000, guidance=[NoisedGuidance(weight, exact.nodes, exact.edges)], steps=8, generator=seeded())
     counts = exact.counts(flow, batch)
     assert exact.distance(counts, expected) < 0.1 < exact.distance(counts, exact.product())
