@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from archgen.steering import CountedProjector
 LISTED = 500_000
 """Spaces of at most so many points are listed, which gives each the same chance; others are sampled."""
 POOL = 60_000
+EVENLY = 1 / 3
+"""Share of the training graphs of a conditional generator that are drawn evenly from the pool."""
 Progress = Callable[[Iterator[int]], Iterator[int]]
 
 
@@ -57,6 +60,34 @@ class Pool:
         """Training graphs with repetition, and their properties."""
         picked = torch.randint(len(self), (n,), generator=generator)
         return self.graphs[picked], self.scores[picked]
+
+    def draw_conditioned(self, n: int, generator: torch.Generator) -> tuple[GraphBatch, Tensor]:
+        """Training graphs and the properties that are told of them, NaN where left open.
+
+        A third is drawn evenly with every property open, or each with chance one half. The others are drawn evenly
+        over the range of one property's normal score, which is told, so that its ends, where wishes lie, are met as
+        often as its middle; of the rest, half have nothing else told and half each property with chance one quarter.
+        What a graph was drawn by is always told, so the distribution given what is told stays that of the pool.
+        """
+        b, c = self.scores.shape
+        even = torch.rand(n, generator=generator) < EVENLY
+        column = torch.randint(c, (n,), generator=generator)
+        ranked, order = self._ranked
+        low, high = ranked[0, column], ranked[-1, column]
+        aim = low + (high - low) * torch.rand(n, generator=generator)
+        near = torch.searchsorted(ranked.T.contiguous(), aim.expand(c, n).contiguous())[column, torch.arange(n)]
+        picked = torch.where(even, torch.randint(b, (n,), generator=generator), order[near.clamp(max=b - 1), column])
+        scores = self.scores[picked]
+        share = torch.where(even, 0.5, 0.25) * (torch.rand(n, generator=generator) < 0.5)
+        told = torch.rand(n, c, generator=generator) < share[:, None]
+        told[torch.arange(n), column] |= ~even
+        return self.graphs[picked], scores.masked_fill(~told, torch.nan)
+
+    @cached_property
+    def _ranked(self) -> tuple[Tensor, Tensor]:
+        """Scores of each property in ascending order, and whose they are."""
+        sorted_ = self.scores.sort(0)
+        return sorted_.values, sorted_.indices
 
     def conditions(self, n: int, generator: torch.Generator) -> Tensor:
         """Conditions as users give them: parts of real property vectors, single wishes of any height, and none."""
@@ -110,7 +141,7 @@ def pretrain_generator(
 
     Without a pool the data are fresh uniform samples of the space, and the generator takes no condition. With one it is
     trained on the pool's graphs and conditioned on their properties, and a predictor of noised graphs is trained
-    with it, for a third as many steps.
+    with it, for two thirds as many steps of four times the batch.
 
     Args:
         space: The space.
@@ -145,13 +176,13 @@ def pretrain_generator(
             noised = NoisedPredictor(space.node_domain, space.edge_domain, pool.properties.metrics)
 
     def data(n: int) -> tuple[GraphBatch, Tensor | None]:
-        return (space.encode(space.sample(n, rng)), None) if pool is None else pool.draw(n, order)
+        return (space.encode(space.sample(n, rng)), None) if pool is None else pool.draw_conditioned(n, order)
 
     losses = train_generator(generator, data, steps=steps, batch_size=batch_size, seed=seed, progress=progress)
-    if noised is not None:
-        some = max(steps // 3, 1)
-        train_noised(noised, generator, data, steps=some, batch_size=batch_size, seed=seed)
-        generator.noised, generator.properties = noised, pool.properties if pool is not None else None
+    if noised is not None and pool is not None:
+        some = max(2 * steps // 3, 1)
+        train_noised(noised, generator, lambda n: pool.draw(n, order), steps=some, batch_size=4 * batch_size, seed=seed)
+        generator.noised, generator.properties = noised, pool.properties
     described = (
         "uniform samples of the space itself, fresh in every step; no labels"
         if pool is None
@@ -168,7 +199,7 @@ def distil(
     *,
     samples: int = 100_000,
     teacher_steps: int = 8,
-    weight: float = 3.0,
+    weight: float = 2.0,
     band: str | None = None,
     cuts: tuple[float, ...] = (-1.0, 1.0),
     steps: int = 3000,
@@ -227,6 +258,7 @@ def distil(
         return graphs[picked], condition[picked]
 
     losses = train_generator(student, data, steps=steps, batch_size=batch_size, lr=5e-3, seed=seed, progress=progress)
+    student.noised = teacher.noised
     described = (
         f"{samples:,} samples of the conditional generator, drawn in {teacher_steps} steps with weight {weight:g}; "
         f"its own data were {_described(space, pool)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from archgen.errors import InvalidObjective, UnknownName
 from archgen.generators import (
+    CleanGuidance,
     Generator,
     Guidance,
     ImportanceGuidance,
@@ -26,10 +28,8 @@ from archgen.rewards import Reward
 from archgen.spaces import SearchSpace
 
 METHODS = ("classifier_free", "importance", "particles", "noised")
-WEIGHT, EXAGGERATION = 1.5, 3.0
+WEIGHT, EXAGGERATION = 1.5, 2.0
 """Classifier-free weights: of property vectors that can be had, and of a lone direction, which has no value to meet."""
-REACH = 2.0
-"""Normal score that a direction asks a conditional generator for: one architecture in 44 is beyond it."""
 
 
 @dataclass
@@ -53,15 +53,17 @@ class Steering:
     """A generator under wishes.
 
     - `classifier_free`: a conditional generator is asked for a property vector: the `condition`, and for a direction
-      a normal score of 2 (one architecture in 44 is better; the weight of 3 exaggerates it). Under bounds, or with
-      several directions, such a vector may not exist; then the vectors are those of the best architectures of a few
-      pilot batches, each batch drawn under the last's, a little improved in their directions.
+      the normal score of one of the best `exp(-strength)` of all architectures, another for each sample. Under bounds,
+      or with several directions, such a vector may not exist; then the vectors are those of the best architectures of a
+      few pilot batches, each batch drawn under the last's, a little improved in their directions.
     - `importance`, `particles`: the reward as a black box, see `ImportanceGuidance` and `ParticleGuidance`.
-    - `noised`: a predictor of noised graphs that was trained with the generator, see `NoisedGuidance`.
+    - `noised`: a predictor of noised graphs that was trained with the generator, see `NoisedGuidance`; a generator
+      that draws none chooses among clean graphs by it, see `CleanGuidance`.
 
-    `auto` takes `classifier_free` where the generator knows every direction's metric, and `importance` where there are
-    wishes that the property vector does not say. A generator knows a metric if it was conditioned on a property of
-    that name and of about that scale: a latency predictor of one's own may share a name and nothing else.
+    `auto` takes `classifier_free` where the generator knows every direction's metric, with `noised` for a lone
+    direction, and `importance` where there are wishes that the property vector does not say. A generator knows a
+    metric if it was conditioned on a property of that name and of about that scale: a latency predictor of one's own
+    may share a name and nothing else.
 
     Args:
         space: The space.
@@ -96,11 +98,12 @@ class Steering:
         self.vary, self.t = (space.encode(vary) if vary else None), t
         self.asked = self._asked(condition)
         self.known = self._known()
-        lone = self.asked is None and len(reward.directions) == 1 and not reward.bounds
-        self.weight = (EXAGGERATION if lone else WEIGHT) if weight is None else weight
         methods = [guidance] if isinstance(guidance, str) else list(guidance)
         if methods == ["auto"]:
             methods = list(self._automatic())
+        lone = self.asked is None and len(reward.directions) == 1 and not reward.bounds
+        exaggeration = 1.0 if "noised" in methods else EXAGGERATION  # one of both is enough
+        self.weight = (exaggeration if lone else WEIGHT) if weight is None else weight
         self._wished = "classifier_free" in methods  # directions are conditions too
         self.classifier_free = self._wished or self.asked is not None
         if self.classifier_free and generator.properties is None:
@@ -186,9 +189,12 @@ class Steering:
         reward = self.reward
         if not (reward.directions or reward.bounds):
             return []
-        if reward.directions and all(wish.metric in self.known for wish in reward.directions):
-            return ["classifier_free", "importance"] if reward.bounds else ["classifier_free"]
-        return ["importance"]
+        if not reward.directions or not all(wish.metric in self.known for wish in reward.directions):
+            return ["importance"]
+        if reward.bounds:
+            return ["classifier_free", "importance"]
+        lone = len(reward.directions) == 1 and self.generator.noised is not None and reward.strength > 0
+        return ["classifier_free", "noised"] if lone else ["classifier_free"]
 
     def _member(self, method: str | Guidance) -> Guidance:
         if isinstance(method, Guidance):
@@ -203,7 +209,7 @@ class Steering:
             return self._noised()
         raise UnknownName("guidance", method, METHODS)
 
-    def _noised(self) -> NoisedGuidance:
+    def _noised(self) -> Guidance:
         predictor, properties = self.generator.noised, self.generator.properties
         if predictor is None or properties is None:
             raise InvalidObjective("this generator has no predictor of noised graphs; choose another guidance")
@@ -213,16 +219,20 @@ class Steering:
             tilts.append(Tilt(wish.metric, wish.sign, bound=float(properties.normalise(wish.metric, [wish.bound])[0])))
         for tilt in tilts:
             properties.row(tilt.metric)
-        return NoisedGuidance(expected_log_weight(predictor, tilts), self.space.node_domain, self.space.edge_domain)
+        log_weight = expected_log_weight(predictor, tilts)
+        if not self.generator.through_noise:
+            return CleanGuidance(log_weight)
+        return NoisedGuidance(log_weight, self.space.node_domain, self.space.edge_domain)
 
     # -- conditions -----------------------------------------------------------------------------------------------
 
     def _condition(self, n: int, noise: torch.Generator) -> Tensor:
         properties = self.generator.properties
         assert properties is not None
-        vector = torch.full((len(properties.metrics),), torch.nan) if self.asked is None else self.asked.clone()
+        vector = torch.full((len(properties.metrics),), torch.nan) if self.asked is None else self.asked
+        vectors = vector.repeat(n, 1)
         if not self._wished:
-            return vector.expand(n, -1)
+            return vectors
         together = len(self.reward.directions) + len(self.reward.bounds) > 1  # may not all be had at once
         if together and self.reward.directions and self.asked is None:
             if self._elites is None or self.reward.changes:
@@ -232,8 +242,10 @@ class Steering:
         for wish in self.reward.directions:
             row = properties.row(wish.metric)
             if vector[row].isnan():
-                vector[row] = wish.sign * REACH
-        return vector.expand(n, -1)
+                worse = 1 - math.exp(-self.reward.strength) * torch.rand(n, generator=noise, dtype=torch.double)
+                highest = properties.scores[row, -1] if wish.sign > 0 else -properties.scores[row, 0]
+                vectors[:, row] = wish.sign * torch.special.ndtri(worse).clamp(max=highest).float()
+        return vectors
 
     def _elite_vectors(self, n: int, noise: torch.Generator, rounds: int = 3, share: float = 0.1) -> Tensor:
         """Property vectors of the best feasible architectures of a few pilot batches, each drawn under the last's."""

@@ -1,6 +1,6 @@
 """Train the committed predictors of every space from the published tables.
 
-    python experiments/train_predictors.py [--spaces nasbench201,darts] [--here latency.parquet]
+    python experiments/train_predictors.py [--spaces nasbench201,darts] [--metrics M,M] [--here latency.parquet]
 
 Needs the published tables (ARCHGEN_DATA or ../shared/data). `--here` adds the predictor of plain `latency_ms` of
 NAS-Bench-201, from a table that `experiments/measure_latency.py` wrote. Every figure on a card is measured on
@@ -23,12 +23,13 @@ from ofa_truth import Truth
 
 from archgen import config, spaces
 from archgen.graph import Architecture
-from archgen.pretrain_predictor import checkpoint_name, pretrain_predictor
+from archgen.pretrain_predictor import LABELS, checkpoint_name, pretrain_predictor
 from archgen.spaces import SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "predictors.csv"
 NB201_DEVICES = ("pixel3", "pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "titan_rtx_1", "gold_6226")
 FBNET_DEVICES = ("pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "gold_6226")
+ACCURACY_LABELS = 1563  # a tenth of NAS-Bench-201, the most that published predictors are compared at
 HELP = "HELP's latency table (MIT, arXiv 2106.08630), ms"
 
 
@@ -40,11 +41,13 @@ class Task(NamedTuple):
     archs: list[Architecture]
     y: NDArray[np.float64]
     source: str
+    labels: int = LABELS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spaces", default=",".join(TASKS))
+    parser.add_argument("--metrics", help="only these, comma-separated")
     parser.add_argument("--here", type=Path, help="table of experiments/measure_latency.py")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -58,6 +61,8 @@ def main() -> None:
         if name == "nasbench201" and args.here is not None:
             tasks.append(measured_here(space, args.here))
         for task in tasks:
+            if args.metrics is not None and task.metric not in args.metrics.split(","):
+                continue
             folder = config.checkpoints_dir() / "predictors" / checkpoint_name(space, task.metric)
             figures = pretrain_predictor(
                 space,
@@ -66,6 +71,7 @@ def main() -> None:
                 folder,
                 metric=task.metric,
                 kind=task.kind,
+                labels=task.labels,
                 source=task.source,
                 command=f"python experiments/train_predictors.py --spaces {name} --seed {args.seed}",
                 seed=args.seed,
@@ -92,7 +98,7 @@ def nasbench201(space: SearchSpace, tables: Path) -> Iterator[Task]:
     archs = parsed(space, accuracy)
     source = "NAS-Bench-201 (MIT, arXiv 2001.00326), mean over seeds after 200 epochs, percent"
     for metric in ("cifar10_val_acc", "cifar100_val_acc", "imagenet16_120_val_acc"):
-        yield Task(metric, "gp", archs, accuracy[metric].to_numpy(float), source)
+        yield Task(metric, "gp", archs, accuracy[metric].to_numpy(float), source, ACCURACY_LABELS)
     latency = pd.read_parquet(tables / "nasbench201" / "latency_ms.parquet")
     archs = parsed(space, latency)
     for device in NB201_DEVICES:

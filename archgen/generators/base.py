@@ -149,6 +149,8 @@ class Generator(nn.Module, ABC):
     edge_domain: Bool[Tensor, "n n 2"]
     default_steps: int = 1
     """Solver steps that are a good choice."""
+    through_noise: bool = True
+    """Whether samples come out of noised graphs that guidance can steer; else it can only choose among clean ones."""
 
     def __init__(
         self, node_domain: Bool[Tensor, "n k"], edge_domain: Bool[Tensor, "n n 2"], config: dict[str, Any]
@@ -173,8 +175,9 @@ class Generator(nn.Module, ABC):
 
         Args:
             clean: The batch.
-            condition: Properties of each graph as normal scores, about standard normal; NaN where not given. Only
-                for a generator made with `conditions` above 0.
+            condition: Properties of each graph as normal scores, about standard normal; NaN where left open. What is
+                to be left open when sampling has to be left open in some graphs here. Only for a generator made with
+                `conditions` above 0.
             generator: Source of randomness.
 
         Raises:

@@ -14,7 +14,6 @@ from archgen.generators.noised_predictor import NoisedPredictor
 from archgen.generators.variables import FreeVariables
 from archgen.graph import GraphBatch
 
-
 MISSED = 1e-6
 """Weight of what surely misses a bound, so that there is a way back from there."""
 
@@ -36,15 +35,15 @@ class Tilt:
     bound: float | None = None
 
 
-LogRatio = Callable[[GraphBatch, Float[Tensor, " b"]], Float[Tensor, " b"]]
+LogWeight = Callable[[GraphBatch, Float[Tensor, " b"]], Float[Tensor, " b"]]
 
 
 class NoisedGuidance(Guidance):
     r"""Steers by :math:`r_t(x) = E[w(x_0) | x_t = x]`, the expected weight of the clean graph.
 
-    With a predicted distribution of a property's normal score `z` it is :math:`\log E[e^{\gamma z}]` for a direction and
-    :math:`\log P(z \le b)` for a bound. Since `z` is a normal score, :math:`\gamma` means the same for every metric,
-    predictor and space.
+    With a predicted distribution of a property's normal score `z` it is :math:`\log E[e^{\gamma z}]` for a direction
+    and :math:`\log P(z \le b)` for a bound. Since `z` is a normal score, :math:`\gamma` means the same for every
+    metric, predictor and space.
 
     Discrete generators get the ratios of all single changes: exactly, by evaluating every changed graph, where
     there are at most `exact_below` of them; otherwise to first order from one gradient (arXiv 2406.01572, equations 2
@@ -58,10 +57,10 @@ class NoisedGuidance(Guidance):
 
     def __init__(
         self,
-        log_weight: LogRatio,
+        log_weight: LogWeight,
         node_domain: Bool[Tensor, "n k"],
         edge_domain: Bool[Tensor, "n n 2"],
-        exact_below: int = 64,
+        exact_below: int = 256,
     ) -> None:
         self.log_weight = log_weight
         self.variables = FreeVariables(node_domain, edge_domain)
@@ -109,13 +108,33 @@ class NoisedGuidance(Guidance):
         return GraphBatch(by_ops * self._nodes_free, by_edges * self._edges_free, graph.node_mask)
 
 
-def expected_log_weight(predictor: NoisedPredictor, tilts: Sequence[Tilt]) -> LogRatio:
+class CleanGuidance(Guidance):
+    """Chooses among clean graphs by the same weight at `t` = 0, for generators that draw no noised graphs.
+
+    As `ImportanceGuidance`, but by a network on graphs: nothing is decoded, and no predictor of architectures asked.
+
+    Args:
+        log_weight: As in `NoisedGuidance`.
+        candidates: Clean graphs drawn for each graph, at least 2.
+    """
+
+    def __init__(self, log_weight: LogWeight, candidates: int = 4) -> None:
+        if candidates < 2:
+            raise ValueError(f"expected at least 2 candidates to choose among, got {candidates}")
+        self.log_weight, self.candidates = log_weight, candidates
+
+    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
+        return self.log_weight(clean, torch.zeros(len(clean)))
+
+
+def expected_log_weight(predictor: NoisedPredictor, tilts: Sequence[Tilt]) -> LogWeight:
     """The sum over `tilts` of the log-weights of `NoisedGuidance`, from a trained predictor."""
     columns = [predictor.metrics.index(tilt.metric) for tilt in tilts]
     weights = torch.stack([_log_weights(tilt, predictor.levels) for tilt in tilts])  # m l
 
     def log_weight(graph: GraphBatch, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        return (predictor(graph, t, columns) + weights).logsumexp(-1).sum(-1)
+        total: Tensor = (predictor(graph, t, columns) + weights).logsumexp(-1).sum(-1)
+        return total
 
     return log_weight
 

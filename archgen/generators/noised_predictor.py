@@ -14,6 +14,16 @@ from archgen.encoders.graph_transformer import sinusoidal
 from archgen.generators.variables import FreeVariables
 from archgen.graph import GraphBatch
 
+
+@runtime_checkable
+class Noise(Protocol):
+    """`Generator.noise`."""
+
+    def __call__(self, clean: GraphBatch, t: Float[Tensor, " b"], *, generator: torch.Generator) -> GraphBatch:
+        """See `Generator.noise`."""
+        ...
+
+
 CLOCK = 16
 """Width of the embedding of time."""
 REACH, LEVELS = 4.0, 41
@@ -32,7 +42,8 @@ class NoisedPredictor(nn.Module):
         node_domain: `n x k`, labels that each node may carry.
         edge_domain: `n x n x 2`, states that each edge may take.
         metrics: Names of the `c` properties, all as normal scores.
-        width: Of its two hidden layers.
+        width: Of the hidden layers.
+        layers: Residual hidden layers beyond the first.
     """
 
     levels: Float[Tensor, " l"]
@@ -44,9 +55,10 @@ class NoisedPredictor(nn.Module):
         edge_domain: Bool[Tensor, "n n 2"],
         metrics: Sequence[str],
         width: int = 128,
+        layers: int = 3,
     ) -> None:
         super().__init__()
-        self.config = {"metrics": list(metrics), "width": width}
+        self.config = {"metrics": list(metrics), "width": width, "layers": layers}
         self.metrics = tuple(metrics)
         self.register_buffer("node_domain", node_domain)
         self.register_buffer("edge_domain", edge_domain)
@@ -55,7 +67,7 @@ class NoisedPredictor(nn.Module):
         inputs = len(self.variables.nodes) * node_domain.shape[1] + len(self.variables.sources)
         self.first = nn.Linear(inputs, width)
         self.clock = nn.Linear(CLOCK, width)
-        self.hidden = nn.Linear(width, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.head = nn.Linear(width, len(metrics) * LEVELS)
 
     def forward(
@@ -72,7 +84,8 @@ class NoisedPredictor(nn.Module):
         edges = graph.edges[:, variables.sources, variables.targets]
         states = torch.cat([graph.ops[:, variables.nodes].flatten(1), edges], 1)
         h = F.silu(self.first(states) + self.clock(sinusoidal(t, CLOCK)))
-        h = F.silu(self.hidden(h))
+        for layer in self.hidden:
+            h = h + F.silu(layer(h))
         weight = self.head.weight.view(-1, LEVELS, h.shape[1])
         bias = self.head.bias.view(-1, LEVELS)
         if columns is not None:
@@ -93,10 +106,11 @@ class NoisedPredictor(nn.Module):
             noise: `Generator.noise` of the generator that it is for.
             generator: Source of randomness.
         """
-        t = torch.rand(len(clean), generator=generator)
+        t = torch.rand(len(clean), generator=generator).square()  # little noise decides most, and is hardest to learn
         log_p = self(noise(clean, t, generator=generator), t)
         place = (scores.clamp(-REACH, REACH) + REACH) / (2 * REACH) * (LEVELS - 1)
         below = place.floor().clamp(max=LEVELS - 2).long()[..., None]
         upper = place[..., None] - below
         value = (1 - upper) * log_p.gather(-1, below) + upper * log_p.gather(-1, below + 1)
-        return -value.sum((1, 2)).mean()
+        nll: Tensor = -value.sum((1, 2)).mean()
+        return nll

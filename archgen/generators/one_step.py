@@ -49,6 +49,8 @@ class OneStep(Generator):
         ValueError: Cuts that do not ascend, or cuts without a property to cut.
     """
 
+    through_noise = False
+
     def __init__(
         self,
         node_domain: Bool[Tensor, "n k"],

@@ -22,8 +22,6 @@ from archgen.graph import GraphBatch
 
 Values: TypeAlias = Float[Tensor, "b f"]
 FORMS = ("posterior", "score")
-DROPPED, ALL_DROPPED = 0.5, 0.2
-"""Share of the graphs trained with each property left open, and with all of them left open."""
 FLOOR = 1e-4
 """Least probability of an allowed state that a projector is given: a saturated denoiser must not forbid repairs."""
 
@@ -200,11 +198,6 @@ class ScoreSDE(Generator):
     ) -> Float[Tensor, ""]:
         r"""Denoising score matching weighted by :math:`\sigma^2`, mean over entries and graphs."""
         self._check_condition(len(clean), condition)
-        if condition is not None:
-            chance = torch.rand(len(clean), 1 + self.conditions, generator=generator, device=generator.device)
-            chance = chance.to(condition.device)
-            open_ = (chance[:, 1:] < DROPPED) | (chance[:, :1] < ALL_DROPPED)
-            condition = condition.masked_fill(open_, torch.nan)
         x = 2 * self._values(clean) - 1
         t = torch.rand(len(x), generator=generator, device=generator.device).to(x.device)
         noised = x + self.sigma(t) * randn(x, generator)
