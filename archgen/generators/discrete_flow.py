@@ -22,8 +22,8 @@ DISTORTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cubic": lambda s: 1 - (1 - s) ** 3,
     "cos": lambda s: (1 - torch.cos(torch.pi * s)) / 2,
 }
-"""From uniform solver time to the fraction of data, both in [0, 1]: DeFoG's time distortions (section 4.1); and `cubic`,
-which slows down further than `polydec`, to a last step so short that hardly two edges are open in it."""
+"""From uniform solver time to the fraction of data, both in [0, 1]: DeFoG's time distortions (section 4.1), and
+`cubic`, which slows down further than `polydec`, to a last step so short that hardly two edges are open in it."""
 
 SETTLED = 0.9
 """Probability above which a free edge counts as nearly decided; with few steps there are others, and they are drawn."""

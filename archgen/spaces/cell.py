@@ -178,7 +178,7 @@ class CellSpace(SearchSpace):
         if len(groups) != self.nodes - 1:
             raise InvalidArchitecture(
                 f"expected {self.nodes - 1} groups joined by '+', such as '{self.example()}', "
-                f"got {len(groups)} in '{text[:120]}'"
+                f"got {len(groups)} in {text[:120]!r}"
             )
         operations = []
         for target, group in enumerate(groups, start=1):

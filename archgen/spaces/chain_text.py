@@ -45,7 +45,7 @@ def slot_texts(space: ChainSpace, parts: list[str], text: str, joined: str) -> d
     if len(parts) != len(space.slots):
         raise InvalidArchitecture(
             f"expected {len(space.slots)} entries {joined}, such as '{space.example()}', got {len(parts)} in "
-            f"'{text[:120]}'"
+            f"{text[:120]!r}"
         )
     return dict(zip(space.slots, parts, strict=True))
 
@@ -122,7 +122,7 @@ class OnceForAll(TextForm):
             given = {key: value[key] for key in ("ks", "e", "d")}
             given["r"] = value["r"] if "r" in value else value["image_size"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InvalidArchitecture(f"expected '{self.space.example()}', got '{text[:120]}' ({error!r})") from None
+            raise InvalidArchitecture(f"expected '{self.space.example()}', got {text[:120]!r} ({error!r})") from None
         stages = self.space.stages
         blocks = sum(len(stage.blocks) for stage in stages)
         lengths = {"ks": blocks, "e": blocks, "d": len(stages), "r": 1}

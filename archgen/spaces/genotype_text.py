@@ -34,7 +34,7 @@ def parse_genotype(text: str) -> tuple[Inputs, Inputs]:
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
         fields = {str(name): _literal(value) for name, value in zip(names, values, strict=True)}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise InvalidArchitecture(f"expected '{EXAMPLE}', got '{text[:120]}': {_line(error)}") from None
+        raise InvalidArchitecture(f"expected '{EXAMPLE}', got {text[:120]!r}: {_line(error)}") from None
     normal, reduce = (_inputs(name, fields[name], fields[f"{name}_concat"]) for name in ("normal", "reduce"))
     return normal, reduce
 

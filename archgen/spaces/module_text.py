@@ -30,7 +30,7 @@ def parse_spec(text: str) -> tuple[list[str], list[tuple[int, int]]]:
         if any(entry not in (0, 1) for row in matrix for entry in row):
             raise ValueError("the entries of the matrix must be 0 or 1")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidArchitecture(f"expected a module such as '{EXAMPLE}', got '{text[:120]}': {error!r}") from None
+        raise InvalidArchitecture(f"expected a module such as '{EXAMPLE}', got {text[:120]!r}: {error!r}") from None
     if (operations[0], operations[-1]) != ("input", "output"):
         ends = f"'{operations[0][:40]}' and '{operations[-1][:40]}'"
         raise InvalidArchitecture(f"the first and last operation must be input and output, got {ends}")
