@@ -6,7 +6,8 @@ evolutionary search, 160 to 224 in steps of 16: the predictor knows no others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ class Truth:
         self.space = space
         self.weights = load_file(folder / "accuracy_predictor.safetensors")
         table = pd.read_parquet(folder / "block_latency_note10.parquet")
-        self.latencies = dict(zip(zip(table["resolution"], table["block"], strict=True), table["mean_ms"], strict=True))
+        blocks = dict(zip(zip(table["resolution"], table["block"], strict=True), table["mean_ms"], strict=True))
+        self._latencies = {resolution: _additive(resolution, blocks) for resolution in RESOLUTIONS}
         self._known: dict[Architecture, float] = {}
 
     @property
@@ -59,7 +61,24 @@ class Truth:
 
     def note10(self, archs: Sequence[Architecture]) -> Floats:
         """Latency on a Samsung Note10, ms: the sum of the table's blocks."""
-        return np.array([self._latency(arch) for arch in archs])
+        return np.array([self.latency(arch.ops[1:-1]) for arch in archs])
+
+    def latency(self, labels: Sequence[str]) -> float:
+        """Latency, ms, of the labels of an architecture's slots: the resolution, then the 20 blocks."""
+        rest, blocks = self._latencies[int(labels[0][1:])]
+        return sum((block[label] for block, label in zip(blocks, labels[1:], strict=True)), rest)
+
+    def latency_table(self) -> Floats:
+        """The same as an array `resolution x slot x label` (labels as the space numbers them), to be summed over slots.
+
+        What a network has besides its 20 blocks is in the slot of the resolution.
+        """
+        table = np.zeros((len(RESOLUTIONS), 21, len(self.space.labels)))
+        for row, (rest, blocks) in zip(table, self._latencies.values(), strict=True):
+            row[0] = rest
+            for slot, block in enumerate(blocks, start=1):
+                row[slot, [self.space.labels.index(label) for label in block]] = list(block.values())
+        return table
 
     @staticmethod
     def knows(arch: Architecture) -> bool:
@@ -75,31 +94,38 @@ class Truth:
         size[(resolution - 112) // 16] = 1.0
         return np.concatenate([kernel.ravel(), expand.ravel(), size])
 
-    def _latency(self, arch: Architecture) -> float:
-        resolution, blocks = _split(arch)
-        side = (resolution + 1) // 2
-        first, last, mixed = WIDTHS[0], WIDTHS[7], WIDTHS[8]
-        names = [
-            f"Conv-input:{resolution}x{resolution}x3-output:{side}x{side}x{first}",
-            _block(side, first, side, first, first, 3, 1, 1, 0, 0),
-        ]
-        inputs = WIDTHS[1]
-        for stage, (stride, se, swish) in enumerate(STAGES):
-            outputs = WIDTHS[2 + stage]
-            for i, block in enumerate(blocks[4 * stage : 4 * stage + 4]):
-                if block is not None:
-                    step = stride if i == 0 else 1
-                    after = (side - 1) // step + 1
-                    middle = round(inputs * block[1])
-                    names.append(_block(side, inputs, after, outputs, middle, block[0], step, int(i > 0), se, swish))
-                    side, inputs = after, outputs
-        names += [
-            f"Conv_1-input:{side}x{side}x{inputs}-output:{side}x{side}x{last}",
-            f"AvgPool2D-input:{side}x{side}x{last}-output:1x1x{last}",
-            f"Conv_2-input:1x1x{last}-output:1x1x{mixed}",
-            f"Logits-input:1x1x{mixed}-output:1000",
-        ]
-        return sum(self.latencies[(resolution, name)] for name in names)
+
+def _additive(resolution: int, latencies: Mapping[tuple[int, str], float]) -> tuple[float, list[dict[str, float]]]:
+    """Latency of what all networks of a resolution share, and that of each label of each of the 20 blocks.
+
+    A block's shapes depend on its place alone (the first block of a stage is never skipped), so latency is a sum.
+    """
+    side = (resolution + 1) // 2
+    first, last, mixed = WIDTHS[0], WIDTHS[7], WIDTHS[8]
+    names = [
+        f"Conv-input:{resolution}x{resolution}x3-output:{side}x{side}x{first}",
+        _block(side, first, side, first, first, 3, 1, 1, 0, 0),
+    ]
+    inputs, blocks = WIDTHS[1], list[dict[str, float]]()
+    for stage, (stride, se, swish) in enumerate(STAGES):
+        outputs = WIDTHS[2 + stage]
+        for i in range(4):
+            step = stride if i == 0 else 1
+            after = (side - 1) // step + 1
+            block = {"skip": 0.0}
+            for kernel, expand in itertools.product(KERNELS, EXPANDS):
+                middle = round(inputs * expand)
+                name = _block(side, inputs, after, outputs, middle, kernel, step, int(i > 0), se, swish)
+                block[f"k{kernel}_e{expand}"] = latencies[(resolution, name)]
+            blocks.append(block)
+            side, inputs = after, outputs
+    names += [
+        f"Conv_1-input:{side}x{side}x{inputs}-output:{side}x{side}x{last}",
+        f"AvgPool2D-input:{side}x{side}x{last}-output:1x1x{last}",
+        f"Conv_2-input:1x1x{last}-output:1x1x{mixed}",
+        f"Logits-input:1x1x{mixed}-output:1000",
+    ]
+    return sum(latencies[(resolution, name)] for name in names), blocks
 
 
 def _block(
