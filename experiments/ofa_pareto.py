@@ -11,7 +11,8 @@ accuracy is asked. Searches (`ofa_searches.py`):
 - `random`: architectures within the bound, the best of 10,000 (or of 60,000 draws);
 - `guided`: a generator of the space. Each turn fits a Gaussian process to the accuracies known so far, draws guided
   samples that meet the bound (at first from noise, then by varying the best), and asks for the truth of the most
-  promising.
+  promising;
+- `mutation`: the same turns with the generator's noise alone, without what it has learnt: the control of `guided`.
 
 The generator is trained here once (kept in runs/ for the next run), conditioned on the table's latencies and on
 accuracies as predicted from 300 random labels; those 300 are the first calls of `guided`. Training it takes seven
@@ -33,12 +34,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ofa_searches import ACCURACY, LATENCY, evolution, guided, random
+from ofa_searches import ACCURACY, LATENCY, Mutation, evolution, guided, random
 from ofa_truth import Truth
 from torch import Tensor
 
 from archgen import config, load_space, plots
-from archgen.generators import Generator, load_generator
+from archgen.generators import DiscreteFlow, load_generator
 from archgen.graph import Architecture
 from archgen.predictors import Prediction, Predictor
 from archgen.predictors.counts import Count
@@ -93,14 +94,14 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for bound in map(float, args.bounds.split(",")):
         for seed in range(args.first_seed, args.first_seed + args.seeds):
-            for name in ("guided", "evolution", "random"):
+            for name in ("guided", "mutation", "evolution", "random"):
                 rows += run(name, generator, Truth(space, folder), bound, first, seed, args)
                 print(rows[-1], flush=True)
                 pd.DataFrame(rows).round(4).to_csv(args.out / "ofa_pareto.csv", index=False)
     report(pd.DataFrame(rows), args.out)
 
 
-def prepare(space: SearchSpace, truth: Truth, first: Sequence[Architecture]) -> Generator:
+def prepare(space: SearchSpace, truth: Truth, first: Sequence[Architecture]) -> DiscreteFlow:
     """The generator, trained here or read from the last run; accuracies are as predicted from those of `first`."""
     if not (FOLDER / "config.json").exists():
         accuracy = GaussianProcess(space, ACCURACY).fit(first, truth.top1(first))
@@ -108,12 +109,14 @@ def prepare(space: SearchSpace, truth: Truth, first: Sequence[Architecture]) -> 
         pool = make_pool(space, {**known, ACCURACY: accuracy, LATENCY: Table(space, truth)}, size=40_000)
         figures = pretrain_generator(space, FOLDER, pool=pool, steps=2000)
         print(f"generator: {figures}", flush=True)
-    return load_generator(FOLDER)
+    generator = load_generator(FOLDER)
+    assert isinstance(generator, DiscreteFlow)
+    return generator
 
 
 def run(
     name: str,
-    generator: Generator,
+    generator: DiscreteFlow,
     truth: Truth,
     bound: float,
     first: Sequence[Architecture],
@@ -134,14 +137,19 @@ def run(
             row = {"bound_ms": bound, "search": name, "seed": seed, "calls": len(seen), "asked": asked, "top1": value}
             rows.append(row | {"latency_ms": latency, "seconds": time.process_time() - start})
 
-    if name == "guided":
-        guided(space, generator, truth, bound, first, calls=args.calls, seed=seed, log=log)
+    if name in ("guided", "mutation"):
+        proposer = generator if name == "guided" else Mutation(generator)
+        guided(space, proposer, truth, bound, first, calls=args.calls, seed=seed, log=log)
     elif name == "evolution":
         evolution(space, truth, bound, rounds=args.rounds, seed=seed, log=log)
     else:
         random(space, truth, bound, calls=10_000, seed=seed, log=log)
     assert truth.calls == len(seen)
-    return [*rows, rows[-1] | {"calls": len(seen), "asked": asked, "seconds": time.process_time() - start}]
+    none = {"bound_ms": bound, "search": name, "seed": seed, "top1": np.nan, "latency_ms": np.nan}
+    return [
+        *rows,
+        (rows[-1] if rows else none) | {"calls": len(seen), "asked": asked, "seconds": time.process_time() - start},
+    ]
 
 
 def report(table: pd.DataFrame, out: Path) -> None:

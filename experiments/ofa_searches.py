@@ -10,7 +10,9 @@ import torch
 from ofa_truth import EXPANDS, KERNELS, RESOLUTIONS, Truth
 from torch import Tensor
 
-from archgen.generators import Generator, Guidance, Start
+from archgen.generators import DiscreteFlow, Generator, Guidance, Projector, Start
+from archgen.generators.base import chosen
+from archgen.generators.variables import draw
 from archgen.graph import Architecture, GraphBatch
 from archgen.predictors import Prediction, Predictor
 from archgen.spaces import SearchSpace
@@ -139,6 +141,38 @@ class Wish(Guidance):
         return (self.strength * self.surrogate.mean(labels) - missed).float()
 
 
+class Mutation:
+    """In the generator's place, its noise without its denoiser: the control of `guided`.
+
+    What the denoiser draws in `steps` steps from `candidates` clean graphs each is here a choice among as many mutants,
+    by the same weights: labels are drawn anew with chance `t`, and mended by the same projector.
+    """
+
+    def __init__(self, generator: DiscreteFlow) -> None:
+        self.variables, self.properties = generator.variables, generator.properties
+
+    def sample(
+        self,
+        n: int,
+        *,
+        condition: Tensor,
+        guidance: Sequence[Guidance],
+        projector: Projector,
+        start: Start | None,
+        steps: int,
+        generator: torch.Generator,
+    ) -> GraphBatch:
+        variables, each = self.variables, guidance[0].candidates * steps
+        noise = variables.noise.expand(n * each, -1, -1)
+        if start is None:
+            states = draw(noise, generator)
+        else:
+            states = variables.states(start.graph).repeat_interleave(each, 0)
+            states = variables.noised(states, torch.full((len(states),), start.t), generator)
+        mutants = projector(variables.graph(states), variables.probabilities(noise), generator=generator)
+        return mutants[chosen(guidance, mutants, each, generator=generator)]
+
+
 def slots(graphs: GraphBatch) -> Tensor:
     """Labels of the resolution and the 20 blocks, `b x 21`."""
     return graphs.ops[:, 1:-1].argmax(-1)
@@ -146,7 +180,7 @@ def slots(graphs: GraphBatch) -> Tensor:
 
 def guided(
     space: SearchSpace,
-    generator: Generator,
+    generator: Generator | Mutation,
     truth: Truth,
     bound: float,
     first: Sequence[Architecture],

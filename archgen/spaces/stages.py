@@ -95,10 +95,15 @@ def project_stage(
     blocks = [b for b, block in enumerate(stage.blocks[first:], start=first) for _ in block]
     patterns = torch.tensor([[block < depth for block in blocks] for depth in stage.depths], device=drawn.device)
     wrong = ~((drawn != skip)[:, None] == patterns).all(-1).any(-1)
-    p_skip, p = probabilities[..., skip], probabilities.clone()
+    rows = wrong.nonzero().flatten()
+    if not len(rows):
+        return drawn
+    p_skip, p = probabilities[rows, :, skip], probabilities[rows]
     p[..., skip] = 0
     log_odds = p.sum(-1).log() - p_skip.log()
     weight = (log_odds[:, None] * patterns).sum(-1).softmax(-1)  # the same factor of every depth is left out
     there = patterns[torch.multinomial(weight, 1, generator=generator).squeeze(-1)]
-    fresh = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(drawn.shape)
-    return torch.where(wrong[:, None], torch.where(there, fresh, skip), drawn)
+    fresh = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(there.shape)
+    mended = drawn.clone()
+    mended[rows] = torch.where(there, fresh, skip)
+    return mended
