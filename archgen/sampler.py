@@ -162,7 +162,8 @@ class GuidedSampler:
         reward = Reward(objectives, self.predictor, self._scale, self.strength, trade_off, confidence)
         noise = torch.Generator().manual_seed(seed)
         rng = np.random.default_rng(seed)
-        steering = Steering(self.space, chosen, reward, guidance, condition, weight, steps, vary, t)
+        different = n if unique else 1
+        steering = Steering(self.space, chosen, reward, guidance, condition, weight, steps, vary, t, different)
         kept: list[Architecture] = []
         every: set[Architecture] = set()
         total, idle = Drawing(), 0

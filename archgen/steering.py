@@ -53,15 +53,15 @@ class Steering:
     """A generator under wishes.
 
     - `classifier_free`: a conditional generator is asked for a property vector: the `condition`, and for a direction
-      the normal score of one of the best `exp(-strength)` of all architectures, another for each sample. Under bounds,
-      or with several directions, such a vector may not exist; then the vectors are those of the best architectures of a
+      the normal score of one of the best `exp(-strength)` of all architectures, another for each sample; of more where
+      more different ones are wanted than half of these. Under bounds, or with several directions, such a vector may not exist; then the vectors are those of the best architectures of a
       few pilot batches, each batch drawn under the last's, a little improved in their directions.
     - `importance`, `particles`: the reward as a black box, see `ImportanceGuidance` and `ParticleGuidance`.
     - `noised`: a predictor of noised graphs that was trained with the generator, see `NoisedGuidance`; a generator
       that draws none chooses among clean graphs by it, see `CleanGuidance`.
 
     `auto` takes `classifier_free` where the generator knows every direction's metric, with `noised` for a lone
-    direction, and `importance` where there are wishes that the property vector does not say. A generator knows a
+    direction (unless more are wanted than so sharp a pull can tell apart), and `importance` where there are wishes that the property vector does not say. A generator knows a
     metric if it was conditioned on a property of that name and of about that scale: a latency predictor of one's own
     may share a name and nothing else.
 
@@ -75,6 +75,7 @@ class Steering:
         steps: Solver steps; None for the generator's default.
         vary: Architectures to vary; none: draw from noise.
         t: Share of each that is forgotten.
+        different: How many different architectures will be asked for in all.
 
     Raises:
         UnknownName: No such method.
@@ -93,16 +94,19 @@ class Steering:
         steps: int | None = None,
         vary: Sequence[Architecture] = (),
         t: float = 0.3,
+        different: int = 1,
     ) -> None:
         self.space, self.generator, self.reward, self.steps = space, generator, reward, steps
         self.vary, self.t = (space.encode(vary) if vary else None), t
         self.asked = self._asked(condition)
         self.known = self._known()
+        best = math.exp(-reward.strength)
+        self.share = min(max(best, 2 * different / space.size), 1.0)  # of all architectures, for directions to ask for
         methods = [guidance] if isinstance(guidance, str) else list(guidance)
         if methods == ["auto"]:
             methods = list(self._automatic())
         lone = self.asked is None and len(reward.directions) == 1 and not reward.bounds
-        exaggeration = 1.0 if "noised" in methods else EXAGGERATION  # one of both is enough
+        exaggeration = 1.0 if "noised" in methods or self.share > best else EXAGGERATION  # one of these is enough
         self.weight = (exaggeration if lone else WEIGHT) if weight is None else weight
         self._wished = "classifier_free" in methods  # directions are conditions too
         self.classifier_free = self._wished or self.asked is not None
@@ -193,8 +197,9 @@ class Steering:
             return ["importance"]
         if reward.bounds:
             return ["classifier_free", "importance"]
-        lone = len(reward.directions) == 1 and self.generator.noised is not None and reward.strength > 0
-        return ["classifier_free", "noised"] if lone else ["classifier_free"]
+        lone = len(reward.directions) == 1 and self.generator.noised is not None
+        sharp = reward.strength > 0 and self.share <= math.exp(-reward.strength)
+        return ["classifier_free", "noised"] if lone and sharp else ["classifier_free"]
 
     def _member(self, method: str | Guidance) -> Guidance:
         if isinstance(method, Guidance):
@@ -242,7 +247,7 @@ class Steering:
         for wish in self.reward.directions:
             row = properties.row(wish.metric)
             if vector[row].isnan():
-                worse = 1 - math.exp(-self.reward.strength) * torch.rand(n, generator=noise, dtype=torch.double)
+                worse = 1 - self.share * torch.rand(n, generator=noise, dtype=torch.double)
                 highest = properties.scores[row, -1] if wish.sign > 0 else -properties.scores[row, 0]
                 vectors[:, row] = wish.sign * torch.special.ndtri(worse).clamp(max=highest).float()
         return vectors
