@@ -54,16 +54,17 @@ class Steering:
 
     - `classifier_free`: a conditional generator is asked for a property vector: the `condition`, and for a direction
       the normal score of one of the best `exp(-strength)` of all architectures, another for each sample; of more where
-      more different ones are wanted than half of these. Under bounds, or with several directions, such a vector may not exist; then the vectors are those of the best architectures of a
-      few pilot batches, each batch drawn under the last's, a little improved in their directions.
+      more different ones are wanted than half of these. Under bounds, or with several directions, such a vector may not
+      exist; then the vectors are those of the best architectures of a few pilot batches, each batch drawn under the
+      last's, a little improved in their directions.
     - `importance`, `particles`: the reward as a black box, see `ImportanceGuidance` and `ParticleGuidance`.
     - `noised`: a predictor of noised graphs that was trained with the generator, see `NoisedGuidance`; a generator
       that draws none chooses among clean graphs by it, see `CleanGuidance`.
 
     `auto` takes `classifier_free` where the generator knows every direction's metric, with `noised` for a lone
-    direction (unless more are wanted than so sharp a pull can tell apart), and `importance` where there are wishes that the property vector does not say. A generator knows a
-    metric if it was conditioned on a property of that name and of about that scale: a latency predictor of one's own
-    may share a name and nothing else.
+    direction (unless more are wanted than so sharp a pull can tell apart), and `importance` where there are wishes that
+    the property vector does not say. A generator knows a metric if it was conditioned on a property of that name and of
+    about that scale: a latency predictor of one's own may share a name and nothing else.
 
     Args:
         space: The space.

@@ -133,8 +133,8 @@ def report(frame: pd.DataFrame) -> None:
         row = (enough if len(enough) else pulls).iloc[0]
         part = frame[(frame["generator"] == name) & (frame["strength"] == row.name)]
         print(
-            f"{name} at strength {row.name:g}, the weakest as good as score_sde by prediction: {row['faster']:,.0f} times "
-            f"faster, mean {row['mean']:.2f} ({part['mean'].min():.2f} to {part['mean'].max():.2f}), best "
+            f"{name} at strength {row.name:g}, the weakest as good as score_sde by prediction: {row['faster']:,.0f} "
+            f"times faster, mean {row['mean']:.2f} ({part['mean'].min():.2f} to {part['mean'].max():.2f}), best "
             f"{row['best']:.2f}, {row['unique']:.0f} % distinct (score_sde: {slow['mean']:.2f}, {slow['best']:.2f}, "
             f"{slow['unique']:.0f} %)"
         )
