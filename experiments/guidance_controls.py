@@ -2,11 +2,12 @@
 
     python experiments/guidance_controls.py [--calls 64,256,1024] [--seeds 10]
 
-The predictor is the committed one of CIFAR-10 validation accuracy (600 labels). A method may ask it for so many
+The predictor is the committed one of CIFAR-10 validation accuracy (1,563 labels). A method may ask it for so many
 distinct architectures, and hands over the 32 that the predictor likes best; they are judged by their true test
 accuracy. Controls: random architectures, regularised evolution on the predictor, and the predictor over the whole list
-(15,625 calls). Methods: the conditional generator (classifier-free: calls only to choose the 32), importance sampling,
-particles, and the tilted rates of a noised predictor. Writes experiments/results/guidance_controls.csv.
+(15,625 calls). Methods: the conditional generator (classifier-free: calls only to choose the 32), the tilted rates of
+its noised predictor, both (`auto`, what the sampler does by itself), importance sampling, and particles.
+Writes experiments/results/guidance_controls.csv.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def main() -> None:
     methods = {
         "random": lambda b, s: random(space, b, s),
         "evolution": lambda b, s: evolution(space, b, s),
+        "auto": lambda b, s: guided(sampler, b, s, "auto"),
         "classifier_free": lambda b, s: guided(sampler, b, s, "classifier_free"),
         "importance": lambda b, s: guided(sampler, b, s, "importance"),
         "particles": lambda b, s: guided(sampler, b, s, "particles"),

@@ -74,7 +74,7 @@ def main() -> None:
                     wishes = [maximize(METRIC), at_most(TARGET, float(bound))]
                     measured = np.random.default_rng(seed).choice(len(ms), n // 2, replace=False).tolist()
                     sampler = fitted(base, measured, ms, archs)
-                    drawn = either(sampler, wishes, 2 * n, seed)
+                    drawn = either(sampler, wishes, n, seed)
                     new = [i for i in (index[arch] for arch in drawn) if i not in measured]
                     sampler = fitted(base, [*measured, *new[: n - len(measured)]], ms, archs)
                     within = samples(sampler, wishes, 100, seed, 0.95)
@@ -110,14 +110,14 @@ def samples(
 ) -> list[Architecture]:
     """At most `n` samples; none where so few measurements back no such confidence at this bound."""
     try:
-        return sampler.sample(n, wishes, seed=seed, confidence=confidence).archs
+        return sampler.sample(n, wishes, seed=seed, confidence=confidence, steps=8).archs
     except Infeasible:
         return []
 
 
 def either(sampler: GuidedSampler, wishes: Sequence[Objective], n: int, seed: int) -> list[Architecture]:
     """`n` different samples in turn from two confidences."""
-    likely, hopeful = (samples(sampler, wishes, n, seed, confidence) for confidence in (0.5, 0.2))
+    likely, hopeful = (samples(sampler, wishes, n * 5 // 8, seed, confidence) for confidence in (0.5, 0.2))
     mixed = [arch for pair in itertools.zip_longest(likely, hopeful) for arch in pair if arch is not None]
     return list(dict.fromkeys(mixed))[:n]
 

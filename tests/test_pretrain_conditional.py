@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from archgen import spaces
+from archgen.conditions import Conditions
 from archgen.errors import ArchgenError, UnknownMetric
 from archgen.generators import DiscreteFlow, OneStep, load_generator
-from archgen.graph import Architecture
+from archgen.graph import Architecture, GraphBatch
 from archgen.objectives import maximize
 from archgen.predictors.base import Prediction
 from archgen.pretrain import Pool, adapt, distil, make_pool, pretrain_generator, training_sample
@@ -89,6 +92,125 @@ def test_conditions_are_parts_of_real_vectors_single_wishes_and_none(pool: Pool)
     assert float((values.abs() > 3.2).float().mean()) > 0.05  # wishes go beyond what the space has
 
 
+# -- what is told of training graphs -------------------------------------------------------------------------------
+
+
+def numbered(scores: torch.Tensor) -> Pool:
+    """A pool whose `i`-th graph has the label `i`."""
+    b, c = scores.shape
+    graphs = GraphBatch(torch.eye(b)[:, None], torch.zeros(b, 1, 1), torch.ones(b, 1, dtype=torch.bool))
+    return Pool(graphs, scores, Conditions.fit({str(i): scores[:, i].numpy().astype(float) for i in range(c)}))
+
+
+def normal_pool(b: int, c: int = 3) -> Pool:
+    """Independent properties whose scores are the normal quantiles of the ranks, each in another order."""
+    ranks = torch.stack([torch.randperm(b, generator=torch.Generator().manual_seed(i)) for i in range(c)], 1)
+    return numbered(torch.special.ndtri((ranks + 0.5) / b))
+
+
+def chances(c: int) -> dict[tuple[bool, ...], tuple[float, list[float]]]:
+    """Of each set of told properties: that a graph drawn evenly has it, and one drawn by each property in it."""
+    sets = {}
+    for told in itertools.product([False, True], repeat=c):
+        k = sum(told)
+        even = 0.5 * (k == 0) + 0.5 * 0.5**c
+        others = [0.5 * (k == 1) + 0.5 * 0.25 ** (k - 1) * 0.75 ** (c - k) if told[j] else 0.0 for j in range(c)]
+        sets[told] = even / 3, [2 / 3 / c * p for p in others]
+    return sets
+
+
+def assert_shares(counts: Any, expected: Any) -> None:
+    """Pearson's chi-square test; it fails by chance once in a million times."""
+    counts, expected = np.asarray(counts, float), np.asarray(expected, float)
+    expected = expected / expected.sum() * counts.sum()
+    assert expected.min() >= 5
+    assert ((counts - expected) ** 2 / expected).sum() < stats.chi2.isf(1e-6, len(counts) - 1)
+
+
+@pytest.mark.parametrize("c", [1, 2, 3])
+def test_each_set_of_properties_is_told_with_its_chance(c: int) -> None:
+    _, condition = normal_pool(500, c).draw_conditioned(20_000, torch.Generator().manual_seed(0))
+    told = [tuple(row) for row in (~condition.isnan()).tolist()]
+    sets = chances(c)
+    assert sum(even + sum(by) for even, by in sets.values()) == pytest.approx(1.0)
+    assert_shares([told.count(some) for some in sets], [even + sum(by) for even, by in sets.values()])
+
+
+def test_what_is_told_of_a_graph_is_its_own(space: SearchSpace, pool: Pool, additive: dict[str, Any]) -> None:
+    graphs, condition = pool.draw_conditioned(1_000, torch.Generator().manual_seed(0))
+    archs: Any = space.decode(graphs)
+    for column, (metric, predictor) in enumerate(additive.items()):
+        told = ~condition[:, column].isnan().numpy()
+        assert 0.3 < told.mean() < 0.6
+        expected = pool.properties.normalise(metric, predictor.predict(archs).mean)
+        assert condition[told, column].numpy() == pytest.approx(expected[told], abs=1e-5)
+
+
+def test_graphs_of_which_nothing_is_told_are_spread_evenly_over_the_pool() -> None:
+    """So what a graph was drawn by is always told: any other draw would favour the ends."""
+    pool = normal_pool(100)
+    graphs, condition = pool.draw_conditioned(40_000, torch.Generator().manual_seed(0))
+    untold = condition.isnan().all(1)
+    counts = torch.bincount(graphs.labels[untold, 0], minlength=100)
+    assert_shares(counts, np.ones(100))
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_two_thirds_cover_the_range_of_the_score_that_is_told_evenly(column: int) -> None:
+    """Where one property is told alone, against the mixture with those drawn evenly from the pool; the next graph
+    above a place stands for it, which moves 1 in 1,500 from one of six parts to the next."""
+    pool = normal_pool(5_000)
+    _, condition = pool.draw_conditioned(30_000, torch.Generator().manual_seed(column))
+    told = ~condition.isnan()
+    alone = told[:, column] & (told.sum(1) == 1)
+    scores, all_ = condition[alone, column].numpy(), pool.scores[:, column].numpy()
+    edges = np.linspace(all_.min() - 1e-6, all_.max() + 1e-6, 7)
+    even, by = chances(3)[tuple(i == column for i in range(3))]
+    of_pool = np.histogram(all_, edges)[0] / len(all_)
+    assert of_pool[0] < 0.01  # where wishes lie there is hardly anything
+    assert_shares(np.histogram(scores, edges)[0], even * of_pool + sum(by) / 6)
+
+
+@pytest.mark.parametrize("told", [(False, False), (True, False)])
+def test_what_is_not_told_is_distributed_as_in_the_pool(told: tuple[bool, bool]) -> None:
+    """The second property is half the first and half noise, whose square is 1 on average; graphs drawn by the second
+    have more of it, and are not among those where it stays untold. Five standard errors over the pool's graphs."""
+    first, noise = torch.randn(2, 2_000, generator=torch.Generator().manual_seed(0))
+    pool = numbered(torch.stack([first, (first + noise) / 2**0.5], 1))
+    graphs, condition = pool.draw_conditioned(30_000, torch.Generator().manual_seed(1))
+    square = noise[graphs.labels[:, 0]].square()
+
+    def excess(chosen: torch.Tensor) -> float:
+        """Mean square of the noise beyond 1, in standard errors."""
+        times = torch.bincount(graphs.labels[chosen, 0], minlength=2_000).double()
+        error = (2 * (times / times.sum()).square().sum()).sqrt()
+        return float((square[chosen].mean() - 1) / error)
+
+    assert abs(excess(((~condition.isnan()) == torch.tensor(told)).all(1))) < 5
+    assert excess(~condition[:, 1].isnan()) > 5
+
+
+@pytest.mark.xfail(strict=True, reason="of graphs with equal scores always the same one is drawn by that score")
+def test_graphs_of_one_score_are_drawn_alike() -> None:
+    """Parameters have 28 values among the 15,625 cells of nasbench201: told one, any cell that has it may come."""
+    level = torch.arange(100) % 5
+    pool = numbered(torch.stack([level - 2.0, torch.randn(100, generator=torch.Generator().manual_seed(0))], 1))
+    graphs, condition = pool.draw_conditioned(20_000, torch.Generator().manual_seed(0))
+    alone = ~condition[:, 0].isnan() & condition[:, 1].isnan()
+    counts = torch.bincount(graphs.labels[alone, 0], minlength=100)
+    for value in range(1, 5):
+        assert_shares(counts[level == value], np.ones(20))
+
+
+def test_draws_repeat_with_their_seed_and_serve_any_number() -> None:
+    pool = normal_pool(50)
+    draws = [pool.draw_conditioned(64, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    torch.testing.assert_close(draws[0][1], draws[1][1], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(draws[0][0].ops, draws[1][0].ops)
+    assert not torch.equal(draws[0][0].ops, draws[2][0].ops)
+    assert pool.draw_conditioned(1, torch.Generator().manual_seed(0))[1].shape == (1, 3)
+
+
 # -- conditional generators ---------------------------------------------------------------------------------------
 
 
@@ -144,6 +266,33 @@ def test_the_same_seed_gives_the_same_conditional_generator(space: SearchSpace, 
     assert weights[0] == weights[1]
 
 
+def test_generator_and_noised_predictor_are_trained_on_what_each_needs(
+    space: SearchSpace, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one on conditions with gaps, the other on all properties, for two thirds of the steps and four times the
+    batch."""
+    told, known = [], []
+    draw, draw_conditioned = Pool.draw, Pool.draw_conditioned
+
+    def conditioned(self: Pool, n: int, generator: torch.Generator) -> Any:
+        told.append(n)
+        return draw_conditioned(self, n, generator)
+
+    def whole(self: Pool, n: int, generator: torch.Generator) -> Any:
+        known.append(n)
+        return draw(self, n, generator)
+
+    monkeypatch.setattr(Pool, "draw_conditioned", conditioned)
+    monkeypatch.setattr(Pool, "draw", whole)
+    pretrain_generator(space, tmp_path / "g", pool=pool, steps=7, batch_size=16, **TINY)
+    assert told == [16] * 7
+    assert known == [64] * 4
+    told.clear()
+    known.clear()
+    pretrain_generator(space, tmp_path / "g", pool=pool, steps=1, batch_size=16, **TINY)
+    assert (told, known) == ([16], [64])
+
+
 # -- students -----------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +308,11 @@ def test_students_learn_from_the_conditional_teacher(
     assert isinstance(student, OneStep)
     assert (student.band, student.config["cuts"], student.conditions) == (1, [0.0], 2)
     assert student.properties is not None
+    assert flow.noised is not None
+    assert student.noised is not None  # the teacher's own, to choose among clean graphs by
+    theirs, ours = flow.noised.state_dict(), student.noised.state_dict()
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
     card = (tmp_path / "s" / "README.md").read_text()
     assert "4,000 samples of the conditional generator, drawn in 2 steps with weight 2" in card
     sampler = GuidedSampler(space, student, additive)
@@ -181,12 +335,12 @@ def test_in_a_space_with_constraints_students_learn_from_mended_samples(tmp_path
     original = flow.sample
 
     def spied(n: int, **options: Any) -> Any:
-        seen.append(options["projector"])
+        seen.append((options["projector"], options["weight"]))
         return original(n, **options)
 
     flow.sample = spied  # type: ignore[method-assign]
     distil(space, flow, pool, tmp_path / "s", samples=60, teacher_steps=2, steps=2, batch_size=16, components=4)
-    assert seen == [space.project]
+    assert seen == [(space.project, 2.0)]
 
 
 class Edges:

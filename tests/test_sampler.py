@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from archgen.predictors.base import Floats, Prediction
 from archgen.predictors.counts import Count
 from archgen.sampler import GuidedSampler
 from archgen.spaces import CellSpace, SearchSpace
+from archgen.steering import Steering
 
 FAILS = 1e-6
 """Probability with which a statistical test here fails although the code is right; seeds are fixed besides."""
@@ -321,6 +323,22 @@ def test_architectures_differ_unless_repetition_is_wanted(tiny: GuidedSampler) -
     repeated = tiny.sample(60, steps=4, unique=False)
     assert len(repeated) == 60
     assert len(set(repeated.archs)) <= 27
+
+
+@pytest.mark.parametrize(("unique", "different"), [(True, 7), (False, 1)])
+def test_steering_is_told_how_many_different_ones_are_wanted(
+    tiny: GuidedSampler, monkeypatch: pytest.MonkeyPatch, unique: bool, different: int
+) -> None:
+    told = []
+
+    class Spied(Steering):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            told.append(inspect.signature(Steering).bind(*arguments, **options).arguments["different"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("archgen.sampler.Steering", Spied)
+    tiny.sample(7, steps=2, unique=unique)
+    assert told == [different]
 
 
 def test_fewer_come_back_with_a_warning_when_fewer_exist(tiny: GuidedSampler) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 from torch import Tensor
 
+from archgen import spaces
 from archgen.generators import DiscreteFlow, ParticleGuidance
 from archgen.generators.base import Start
 from archgen.generators.discrete_flow import DISTORTIONS
@@ -19,6 +20,7 @@ from archgen.generators.variables import draw
 from archgen.graph import GraphBatch
 from archgen.spaces import SearchSpace
 
+NAN = torch.nan
 STATES = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 1), st.integers(0, 1)), min_size=4, max_size=4
 )
@@ -162,7 +164,7 @@ def test_steps_repair_what_a_factorised_denoiser_can_not_say_at_once(
     space: SearchSpace, five: tuple[GraphBatch, Tensor], seeded: Any
 ) -> None:
     flow = PerfectJoint(space, *five, joint=False)
-    shares = [hits(flow, flow.sample(1_000, steps=k, generator=seeded())).sum() / 1_000 for k in (1, 8, 64)]
+    shares = [hits(flow, flow.sample(1_000, steps=k, generator=seeded())).sum() / 1_000 for k in (1, 2, 16)]
     assert shares[0] < 0.1
     assert shares[0] < shares[1] < shares[2]
     assert shares[2] > 0.9
@@ -217,6 +219,18 @@ def test_time_distortions_rise_from_zero_to_one(distortion: str) -> None:
     assert bool((grid.diff() > 0).all())
 
 
+def test_the_default_distortion_slows_down_to_a_last_step_of_a_cubed_one(exact: Any, seeded: Any) -> None:
+    """With 16 steps less than 1 / 4,000 of the noise is left for the last; `polydec` leaves 1 / 256."""
+    s = torch.linspace(0, 1, 17)
+    torch.testing.assert_close(DISTORTIONS["cubic"](s), 3 * s - 3 * s**2 + s**3)
+    left = {name: 1 - float(rise(s)[-2]) for name, rise in DISTORTIONS.items()}
+    assert left["cubic"] == pytest.approx(1 / 4096, rel=1e-3)
+    assert left["polydec"] == pytest.approx(1 / 256, rel=1e-3)
+    plain, cubic = (exact.Flow(**options).sample(50, generator=seeded()) for options in ({}, {"distortion": "cubic"}))
+    assert exact.Flow().config["distortion"] == "cubic"
+    assert torch.equal(plain.ops, cubic.ops)
+
+
 # -- the loss ---------------------------------------------------------------------------------------------------
 
 
@@ -245,8 +259,8 @@ def test_the_loss_of_a_perfect_denoiser_is_the_conditional_entropy(exact: Any, s
     assert abs(np.mean(losses) - expected_loss(exact)) < 5 * np.std(losses, ddof=1) / 50**0.5
 
 
-def test_conditions_are_left_open_in_half_of_the_entries_and_in_all_of_some_graphs(exact: Any, seeded: Any) -> None:
-    """Open: 0.2 + 0.8 * 0.5; both of two: 0.2 + 0.8 * 0.25. With 20,000 graphs off by 0.02 with probability 1e-8."""
+def test_the_loss_tells_the_network_the_condition_as_it_is_given(exact: Any, seeded: Any) -> None:
+    """What is left open is for the training data to say."""
     seen = []
 
     class Spy(exact.Flow):  # type: ignore[misc,name-defined]
@@ -255,14 +269,13 @@ def test_conditions_are_left_open_in_half_of_the_entries_and_in_all_of_some_grap
             return super().posterior(states, t)  # type: ignore[no-any-return]
 
     flow = Spy(conditions=2)
-    clean = flow.variables.graph(torch.tensor([exact.states[0]]).expand(20_000, -1))
-    condition = torch.rand(20_000, 2, generator=seeded(1))
+    clean = flow.variables.graph(torch.tensor(exact.states))
+    condition = torch.rand(24, 2, generator=seeded(1)).masked_fill(torch.rand(24, 2, generator=seeded(2)) < 0.3, NAN)
     flow.loss(clean, condition, generator=seeded())
-    (given,) = seen
-    open_ = given.isnan()
-    assert torch.equal(given[~open_], condition[~open_])
-    assert open_.float().mean(0).tolist() == pytest.approx([0.6, 0.6], abs=0.02)
-    assert float(open_.all(1).float().mean()) == pytest.approx(0.4, abs=0.02)
+    flow.loss(clean, generator=seeded())
+    given, none = seen
+    torch.testing.assert_close(given, condition, rtol=0, atol=0, equal_nan=True)
+    assert none is None
 
 
 def test_fixed_variables_cost_nothing(seeded: Any) -> None:
@@ -290,6 +303,77 @@ def test_the_denoiser_gives_log_probabilities_within_the_domain(space: SearchSpa
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, states.shape[1]))
     assert bool(log_p[:, ~domain].isneginf().all())
     assert bool(log_p[:, domain].isfinite().all())
+
+
+@pytest.fixture(scope="module")
+def modules() -> tuple[DiscreteFlow, Tensor, Tensor]:
+    """A conditional flow of nasbench101, noised graphs and their times."""
+    space = spaces.load("nasbench101")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = DiscreteFlow(space.node_domain, space.edge_domain, width=16, layers=1, heads=2, conditions=1).eval()
+    t, generator = torch.linspace(0.0, 1.0, 40), torch.Generator().manual_seed(0)
+    states = flow.variables.states(space.encode(space.sample(40, np.random.default_rng(0))))
+    return flow, flow.variables.noised(states, t, generator), t
+
+
+def test_an_edge_that_is_there_was_there_for_certain_and_an_absent_one_is_open(
+    modules: tuple[DiscreteFlow, Tensor, Tensor],
+) -> None:
+    """Noise only removes edges."""
+    flow, states, t = modules
+    f = len(flow.variables.nodes)
+    with torch.no_grad():
+        log_p = flow.posterior(states, t)
+    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(states.shape))
+    there = states[:, f:] == 1
+    assert 0.05 < float(there.float().mean()) < 0.5
+    certain = torch.tensor([-torch.inf, 0.0]).expand(int(there.sum()), 2)
+    assert torch.equal(log_p[:, f:, :2][there], certain)
+    assert bool(log_p[:, f:, :2][~there].isfinite().all())
+    assert bool((log_p[:, f:, :2][~there] < 0).all())
+    domain = flow.variables.domain[:f]
+    assert bool(log_p[:, :f][:, domain].isfinite().all())
+    assert bool((log_p[:, :f][:, domain] < 0).all())
+
+
+@pytest.mark.parametrize("weight", [-1.0, 0.5, 1.5, 4.0])
+def test_classifier_free_mixing_keeps_what_is_certain(
+    modules: tuple[DiscreteFlow, Tensor, Tensor], weight: float
+) -> None:
+    """Minus infinity twice, with weights of either sign, would be NaN; the rest is the power of the two, normalised."""
+    flow, states, t = modules
+    f, condition = len(flow.variables.nodes), torch.full((len(states), 1), 2.0)
+    with torch.no_grad():
+        mixed = flow._weighted(states, t, condition, weight)
+        conditional, free = flow.posterior(states, t, condition).exp(), flow.posterior(states, t).exp()
+    assert not bool(mixed.isnan().any())
+    there = states[:, f:] == 1
+    assert torch.equal(mixed[:, f:, :2][there], torch.tensor([-torch.inf, 0.0]).expand(int(there.sum()), 2))
+    power = torch.where(free > 0, conditional**weight * free.clamp(min=1e-30) ** (1 - weight), 0.0).nan_to_num()
+    torch.testing.assert_close(mixed.exp(), power / power.sum(-1, keepdim=True), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(mixed.exp(), conditional, atol=1e-4)
+
+
+def test_a_loss_with_certain_edges_is_finite_and_has_gradients(modules: tuple[DiscreteFlow, Tensor, Tensor]) -> None:
+    flow, states, _ = modules
+    flow.zero_grad()
+    flow.loss(flow.variables.graph(states), generator=torch.Generator().manual_seed(0)).backward()
+    gradients = [p.grad for p in flow.parameters() if p.grad is not None]
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert any(bool(gradient.any()) for gradient in gradients)
+
+
+def test_conditional_samples_of_a_space_with_free_edges_are_drawn_at_any_weight(
+    modules: tuple[DiscreteFlow, Tensor, Tensor],
+) -> None:
+    flow, states, _ = modules
+    for weight in (0.0, 1.0, 3.0):
+        batch = flow.sample(
+            20, condition=torch.ones(20, 1), weight=weight, steps=3, generator=torch.Generator().manual_seed(0)
+        )
+        drawn = flow.variables.states(batch)
+        assert bool(flow.variables.domain[torch.arange(states.shape[1]), drawn].all())
 
 
 def test_the_condition_reaches_the_network_and_openness_is_no_value(space: SearchSpace) -> None:

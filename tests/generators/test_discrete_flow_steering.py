@@ -214,7 +214,7 @@ def test_labels_follow_the_constrained_distribution_with_few_steps_too(exact: An
 
 
 def test_nearly_decided_edges_are_settled_in_the_last_step_under_a_projector(exact: Any, seeded: Any) -> None:
-    """After two steps an absent first edge is there with probability 0.04, an absent second one with 0.27."""
+    """After two steps an absent first edge is there with probability 0.02, an absent second one with 0.16."""
     flow, asked = exact.Flow(), []
 
     def seen(drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
@@ -227,9 +227,9 @@ def test_nearly_decided_edges_are_settled_in_the_last_step_under_a_projector(exa
     assert set(last.edges[:, 0, 1].tolist()) == {0.0, 1.0}
     assert torch.equal(drawn.edges[:, 0, 1], last.edges[:, 0, 1])
     second = last.edges[:, 1, 2]
-    assert bool(((second == 1) | ((second - 0.27).abs() < 0.01)).all())
+    assert bool(((second == 1) | ((second - 0.158).abs() < 0.001)).all())
     open_ = second < 1
-    assert 0.15 < float(drawn.edges[open_, 1, 2].mean()) < 0.4
+    assert 0.03 < float(drawn.edges[open_, 1, 2].mean()) < 0.3
     asked.clear()
     flow.sample(500, steps=2, generator=seeded())
     assert asked == []  # and without a projector all are drawn

@@ -177,6 +177,11 @@ def test_wishes_add_up(exact: Any) -> None:
     assert log_weight(exact, *wishes) == pytest.approx(sum(log_weight(exact, wish) for wish in wishes), rel=1e-6)
 
 
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="stacks the log-weights of no tilt")
+def test_no_wish_is_nothing(exact: Any) -> None:
+    assert log_weight(exact) == 0.0
+
+
 def test_an_unreachable_bound_stays_finite_and_the_way_back_is_uphill(exact: Any) -> None:
     """What surely misses a bound keeps a weight of 1e-6; any chance above that counts more."""
     values = [log_weight(exact, Tilt("b", 1, bound=b)) for b in (0.5, 0.8, 1.1, 1.4, 4.0, 12.0)]

@@ -88,7 +88,7 @@ def test_mean_and_spread_are_those_of_the_closed_form(
 def test_probabilities_of_bounds_are_those_of_the_closed_form(
     exact: Any, flow: Any, seeded: Any, trained: NoisedPredictor, t: float
 ) -> None:
-    """300 steps of training leave 0.02 to 0.06; a half is what ignoring the graph would."""
+    """300 steps of training leave 0.02 to 0.06."""
     times = torch.full((1_000,), t)
     graphs, _ = clean(exact, flow, 1_000, seeded(5))
     noised = flow.noise(graphs, times, generator=seeded(6))

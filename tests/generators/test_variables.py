@@ -163,6 +163,27 @@ def test_noise_removes_edges_and_adds_none(exact: Any) -> None:
     assert bool((noised[:, 2:] < clean[:, 2:]).any())
 
 
+def test_only_edges_that_are_there_are_certain(exact: Any) -> None:
+    """Whatever is certain is so in every clean graph that it can have come from; labels can have been any."""
+    variables = FreeVariables(exact.nodes, exact.edges)
+    states = torch.tensor([[1, 2, 1, 0], [0, 0, 0, 1]])
+    assert variables.certain(states).tolist() == [[False, False, True, False], [False, False, False, True]]
+    clean = uniform(variables, 2_000)
+    noised = variables.noised(clean, torch.rand(2_000), torch.Generator().manual_seed(1))
+    certain = variables.certain(noised)
+    assert torch.equal(clean[certain], noised[certain])
+    assert bool((clean[:, 2:] != noised[:, 2:])[~certain[:, 2:]].any())
+
+
+def test_certain_log_probabilities_are_zero_for_the_state_and_none_for_others(exact: Any) -> None:
+    variables = FreeVariables(exact.nodes, exact.edges)
+    states = torch.tensor(exact.states)
+    log_p = variables.log_one_hot(states)
+    assert log_p.shape == (24, 4, 3)
+    assert not bool(log_p.gather(-1, states[..., None]).any())
+    assert int(log_p.isneginf().sum()) == 24 * 4 * 2
+
+
 # -- draws ------------------------------------------------------------------------------------------------------
 
 

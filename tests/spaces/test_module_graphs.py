@@ -13,6 +13,7 @@ from archgen.graph import canonical_form
 from archgen.spaces.module_graphs import (
     compact,
     distinct_modules,
+    in_order,
     live_vertices,
     module_hash,
     pairs_of,
@@ -79,6 +80,21 @@ def test_compact_moves_live_vertices_to_the_front_in_their_order() -> None:
     assert labels.tolist() == [[8, 9, 0], [0, 0, 0]]
     assert graphs[0].nonzero().tolist() == [[0, 1], [1, 2], [1, 4], [2, 4]]
     assert graphs[1].nonzero().tolist() == [[0, 4]]
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_in_order_are_the_graphs_that_compact_leaves_as_they_are(n: int) -> None:
+    graphs = matrices(n, *every_graph(n))
+    compacted, _ = compact(graphs, torch.zeros(len(graphs), n - 2, dtype=torch.long))
+    same = (compacted == graphs).flatten(1).all(1)
+    assert torch.equal(in_order(graphs), same)
+    assert 0 < int(same.sum()) <= len(graphs)
+
+
+def test_dead_edges_and_gaps_between_live_vertices_are_not_in_order() -> None:
+    chain = [(0, 1), (1, 2), (2, 4)]  # vertex 3 is free
+    graphs = matrices(5, chain, [*chain, (1, 3)], [*chain, (3, 4)], [(0, 2), (2, 4)], [(0, 1), (1, 3), (3, 4)], [])
+    assert in_order(graphs).tolist() == [True, False, False, False, False, True]
 
 
 def test_raw_modules_that_prune_to_the_same_one_share_it() -> None:

@@ -1,47 +1,70 @@
-"""Draws of a module's edges given that it is valid."""
+"""Draws of a module's edges given that it is one that the space encodes."""
 
 import itertools
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from archgen.spaces.module_graphs import pairs_of, prune, within
+from archgen.spaces.module_graphs import compact, pairs_of, prune, within
 from archgen.spaces.module_projection import complete, draw_valid_edges
 
 
-def test_draws_have_the_distribution_given_that_the_module_is_valid() -> None:
-    """Every raw graph of four slots; fails by chance once in 10^4 (McDiarmid's bound)."""
+def encoded(graphs: Tensor, max_edges: int) -> Tensor:
+    """Which are valid and as `ModuleSpace.encode` writes them, by definition: compacting leaves them alone."""
+    compacted, _ = compact(graphs, torch.zeros(len(graphs), graphs.shape[-1] - 2, dtype=torch.long))
+    return within(graphs, max_edges) & (compacted == graphs).flatten(1).all(1)
+
+
+def test_draws_have_the_distribution_given_that_the_module_is_one_that_is_encoded() -> None:
+    """Every raw graph of four slots; fails by chance once in 10^4 (McDiarmid's bound). A fifth of the raw graphs is
+    encoded, so rejection gives up once in a million."""
     n = 40_000
     p = torch.tensor([[0, 0.5, 0.3, 0.2], [0, 0, 0.6, 0.4], [0, 0, 0, 0.7], [0, 0, 0, 0]])
     noise = torch.Generator().manual_seed(0)
     edges = torch.rand(n, 4, 4, generator=noise) < p
     drawn = draw_valid_edges(edges, p.expand(n, 4, 4), 4, generator=noise)
-    kept = within(edges, 4)
-    assert 0.3 < kept.float().mean() < 0.9
+    kept = encoded(edges, 4)
+    assert 0.1 < kept.float().mean() < 0.9
+    assert int((within(edges, 4) & ~kept).sum()) > 0.1 * n  # valid, and drawn again all the same
     assert torch.equal(drawn[kept], edges[kept])
 
     pairs = pairs_of(4)
     every = torch.zeros(2**6, 4, 4, dtype=torch.bool)
     for number, (e, (i, j)) in itertools.product(range(2**6), enumerate(pairs)):
         every[number, i, j] = bool(number >> e & 1)
-    valid = within(every, 4)
+    allowed = encoded(every, 4)
     rows, columns = torch.tensor(pairs).T
-    weight = torch.where(every, p, 1 - p)[:, rows, columns].prod(1) * valid
+    weight = torch.where(every, p, 1 - p)[:, rows, columns].prod(1) * allowed
     number = (drawn[:, rows, columns].long() << torch.arange(6)).sum(1)
     frequency = torch.bincount(number, minlength=2**6) / n
-    assert not bool(frequency[~valid].any())
+    assert not bool(frequency[~allowed].any())
     assert (frequency - weight / weight.sum()).abs().sum() / 2 < 0.025
 
 
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.999, 1.0])
-def test_draws_end_valid_where_rejection_never_does(p: float) -> None:
+def test_draws_end_valid_and_pruned_where_rejection_never_does(p: float) -> None:
     noise = torch.Generator().manual_seed(0)
     probabilities = p * torch.ones(64, 7, 7).triu(1)
     drawn = draw_valid_edges(torch.rand(64, 7, 7, generator=noise) < probabilities, probabilities, 9, generator=noise)
     assert bool(within(drawn, 9).all())
+    assert torch.equal(drawn, prune(drawn))
     if p in (0.0, 1.0):  # the shortest path, and as many edges as there may be
-        assert set(prune(drawn).sum((1, 2)).tolist()) == {1 if p == 0.0 else 9}
+        assert set(drawn.sum((1, 2)).tolist()) == {1 if p == 0.0 else 9}
+
+
+def test_valid_graphs_that_are_not_encoded_lose_their_dead_edges_and_gaps() -> None:
+    """A dead edge, and a path that leaves out the first slot; the only edges that may be there make the chain."""
+    edges = torch.zeros(2, 4, 4, dtype=torch.bool)
+    edges[0, [0, 1, 0], [1, 3, 2]] = True
+    edges[1, [0, 2], [2, 3]] = True
+    p = torch.full((2, 4, 4), 0.01).triu(1)
+    p[:, 0, 1], p[:, 1, 3] = 0.99, 0.99
+    assert bool(within(edges, 6).all())
+    drawn = draw_valid_edges(edges, p, 6, generator=torch.Generator().manual_seed(0))
+    assert bool(encoded(drawn, 6).all())
+    assert [graph.nonzero().tolist() for graph in drawn] == [[[0, 1], [1, 3]]] * 2
 
 
 def test_a_draw_repeats_with_its_seed_and_stays_above_the_diagonal() -> None:
@@ -55,7 +78,7 @@ def test_a_draw_repeats_with_its_seed_and_stays_above_the_diagonal() -> None:
     assert not bool(edges.any())  # what is given is not changed
 
 
-def test_a_valid_draw_takes_no_randomness_and_is_returned_as_it_is() -> None:
+def test_an_encoded_draw_takes_no_randomness_and_is_returned_as_it_is() -> None:
     edges = torch.zeros(3, 4, 4, dtype=torch.bool)
     edges[:, 0, 3] = True
     noise = torch.Generator().manual_seed(3)

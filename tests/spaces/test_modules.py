@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch
 from archgen.spaces import ModuleSpace
+from archgen.spaces.module_graphs import in_order, prune, within
 
 C3, C1, MP = "conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3"
 NETWORK = {"stacks": 3, "cells": 3, "channels": 128, "classes": 10, "in_channels": 3, "image_size": 32}
@@ -208,17 +209,38 @@ def test_sampling_is_that_of_uniform_raw_modules() -> None:
     assert sum((drawn.count(text) - e) ** 2 / e for text, e in expected.items()) < 37  # 4 degrees of freedom
 
 
-def test_projection_keeps_the_labels_and_every_graph_that_is_valid(modules: ModuleSpace) -> None:
+def test_projection_keeps_the_labels_and_every_graph_that_encode_gives(
+    modules: ModuleSpace, rng: np.random.Generator
+) -> None:
+    """Raw modules, and encoded ones among them."""
     noise = torch.Generator().manual_seed(0)
     p = torch.full((64, 7, 7), 0.4).triu(1)
-    batch = raw_batch(modules, torch.rand(64, 7, 7, generator=noise) < p)
-    before = modules.decode(batch)
-    assert 8 < before.count(None) < 56
-    projected = modules.project(batch, GraphBatch(batch.ops, p, batch.node_mask), generator=noise)
+    raw = raw_batch(modules, torch.rand(64, 7, 7, generator=noise) < p)
+    encoded = modules.encode(modules.sample(64, rng))
+    batch = GraphBatch.cat([raw, encoded])
+    assert 8 < modules.decode(raw).count(None) < 56
+    projected = modules.project(batch, GraphBatch(batch.ops, p.repeat(2, 1, 1), batch.node_mask), generator=noise)
     after = modules.decode(projected)
     assert None not in after
-    assert all(new == old for new, old in zip(after, before, strict=True) if old is not None)
     assert torch.equal(projected.ops, batch.ops)
+    assert torch.equal(projected.edges[64:], encoded.edges)
+    pruned = prune(projected.edges > 0.5)
+    assert torch.equal(pruned, projected.edges > 0.5)  # no dead edge is left
+
+
+def test_projection_gives_graphs_as_encode_does_where_they_are_near_one(modules: ModuleSpace) -> None:
+    """One stray edge is taken out again where the probabilities say that it does not belong."""
+    archs = [arch for arch in modules.sample(200, np.random.default_rng(0)) if len(arch.ops) < 7]
+    clean = modules.encode(archs)
+    drawn = GraphBatch(clean.ops, clean.edges.clone(), clean.node_mask)
+    drawn.edges[:, 0, 5] = 1.0  # to the last slot before the output, which is dead
+    likely = GraphBatch(clean.ops, (0.02 + 0.96 * clean.edges).triu(1), clean.node_mask)
+    projected = modules.project(drawn, likely, generator=torch.Generator().manual_seed(0))
+    after = modules.decode(projected)
+    assert len(archs) > 20
+    edges = projected.edges > 0.5
+    assert bool((within(edges, 9) & in_order(edges)).all())
+    assert np.mean([new == old for new, old in zip(after, archs, strict=True)]) > 0.5
 
 
 # -- changing -----------------------------------------------------------------------------------------------------
