@@ -75,12 +75,20 @@ class Pool:
         ranked, order = self._ranked
         low, high = ranked[0, column], ranked[-1, column]
         aim = low + (high - low) * torch.rand(n, generator=generator)
-        near = torch.searchsorted(ranked.T.contiguous(), aim.expand(c, n).contiguous())[column, torch.arange(n)]
+        every = torch.arange(n)
+        columns = ranked.T.contiguous()
+
+        def place(values: Tensor, right: bool = False) -> Tensor:
+            return torch.searchsorted(columns, values.expand(c, n).contiguous(), right=right)[column, every]
+
+        value = ranked[place(aim).clamp(max=b - 1), column]
+        first, last = place(value), place(value, right=True)  # many graphs may have the same parameters
+        near = first + ((last - first) * torch.rand(n, generator=generator)).long()
         picked = torch.where(even, torch.randint(b, (n,), generator=generator), order[near.clamp(max=b - 1), column])
         scores = self.scores[picked]
         share = torch.where(even, 0.5, 0.25) * (torch.rand(n, generator=generator) < 0.5)
         told = torch.rand(n, c, generator=generator) < share[:, None]
-        told[torch.arange(n), column] |= ~even
+        told[every, column] |= ~even
         return self.graphs[picked], scores.masked_fill(~told, torch.nan)
 
     @cached_property

@@ -129,6 +129,8 @@ class CleanGuidance(Guidance):
 
 def expected_log_weight(predictor: NoisedPredictor, tilts: Sequence[Tilt]) -> LogWeight:
     """The sum over `tilts` of the log-weights of `NoisedGuidance`, from a trained predictor."""
+    if not tilts:
+        return lambda graph, t: torch.zeros(len(graph))
     columns = [predictor.metrics.index(tilt.metric) for tilt in tilts]
     weights = torch.stack([_log_weights(tilt, predictor.levels) for tilt in tilts])  # m l
 

@@ -122,9 +122,10 @@ class SearchSpace(ABC):
     def project(self, drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
         """Graphs that decode: those of `drawn` that do, and near ones in place of the others.
 
-        A generator draws each label and edge on its own, given probabilities of their states. Where the space
-        has constraints among them, a family replaces a draw that breaks one by a draw from the same probabilities
-        given that all constraints hold.
+        A family may also replace a graph that decodes, but that `encode` would give in another form; graphs as `encode`
+        gives them stay. A generator draws each label and edge on its own, given probabilities of their states. Where
+        the space has constraints among them, a family replaces a draw that breaks one by a draw from the same
+        probabilities given that all constraints hold.
 
         Args:
             drawn: `b` clean graphs, one-hot, inside the domains.

@@ -227,7 +227,7 @@ class ModuleSpace(SearchSpace):
         return [archs[i] for i in which]
 
     def project(self, drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
-        """Graphs as `encode` gives them; see `archgen.spaces.module_projection`. Labels stay: all are allowed."""
+        """Valid graphs, mostly as `encode` gives them; see `archgen.spaces.module_projection`. Labels stay."""
         edges = drawn.edges > 0.5
         valid = draw_valid_edges(edges, probabilities.edges, self.max_edges, generator=generator)
         return GraphBatch(drawn.ops, valid.to(drawn.edges.dtype), drawn.node_mask)
