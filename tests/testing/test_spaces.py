@@ -59,7 +59,7 @@ SPACES: dict[str, tuple[str, Callable[..., Any], str]] = {
     "project redraws": (
         "project",
         lambda s, drawn, p, **o: s.encode(s.sample(len(drawn), np.random.default_rng(0))),
-        "project changed a graph that decodes",
+        "project changed a graph that encode gave",
     ),
     "decode gives up": ("decode", lambda s, batch: [None] * len(batch), "decode"),
     "build misses classes": ("build", lambda s, a, **n: s.build(a, **{**n, "classes": 4}), "logits"),
