@@ -136,7 +136,8 @@ class GuidedSampler:
             condition: Value of each property that the samples should have; for generators trained with conditions.
             generator: Another generator: its name, if this sampler came from checkpoints, or itself.
             guidance: How wishes steer: `auto`, or names out of `archgen.steering.METHODS`, or `Guidance` of your own.
-            weight: Of classifier-free guidance, see `Generator.sample`; by default 3 for a lone direction, else 1.5.
+            weight: Of classifier-free guidance, see `Generator.sample`; by default 1.5, for a lone direction 2, or 1
+                where something else sharpens it (see `Steering`).
             steps: Solver steps; the generator's own default if None.
             seed: Same seed, same architectures.
             unique: Whether to reject duplicates. When there are too few distinct ones, fewer come back, with a
