@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from archgen import artifacts
@@ -26,31 +25,36 @@ _CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 _HEADER = {"space": str, "arch": str, "graph": dict, "network": dict, "normalisation": dict, "classes": list}
 
 
-def to_onnx(network: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
-    """Write a network in evaluation mode as one ONNX file: `image` in, `logits` out, any number of images at once.
+def to_onnx(network: nn.Module, example: Tensor | tuple[int, ...], path: Path) -> None:
+    """Write a network in evaluation mode as one ONNX file, `logits` out, any number of inputs at once.
+
+    The input is called `image`, or `tokens` where it is of integers.
 
     Source paths and stack traces, which the exporter writes into the file, are taken out: what is shipped tells
     nothing of the machine it was made on, and two exports of one network are equal to the byte.
 
     Args:
-        network: Maps images `b x c x h x w` to logits `b x classes`; its mode is as before afterwards.
-        shape: `(channels, height, width)` of an image.
+        network: Maps images `b x c x h x w`, or tokens `b x n`, to logits `b x classes`; its mode is as before
+            afterwards.
+        example: A batch of what the network reads (`SearchSpace.example_input`), or the shape `(channels, height,
+            width)` of an image.
         path: Where to; replaced atomically.
 
     Raises:
         ArchgenError: The network has an operation that ONNX can not express.
         OSError: The file can not be written; what was there before stays.
     """
-    # Two images, because the exporter takes a batch of one for a constant.
-    example = torch.zeros(2, *shape, device=next((p.device for p in network.parameters()), None))
+    one = example[:1] if isinstance(example, Tensor) else torch.zeros(1, *example)
+    # Two of them, because the exporter takes a batch of one for a constant.
+    batch = torch.cat([one, one]).to(next((p.device for p in network.parameters()), one.device))
     with evaluating(network), _quiet():
         try:
             program = torch.onnx.export(
                 network,
-                (example,),
+                (batch,),
                 dynamo=True,
                 verbose=False,
-                input_names=["image"],
+                input_names=[_input_name(batch)],
                 output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
@@ -62,6 +66,18 @@ def to_onnx(network: nn.Module, shape: tuple[int, int, int], path: Path) -> None
     _strip(model)
     content = model.SerializeToString(deterministic=True)
     artifacts.write_atomic(path, lambda beside: _write_bytes(beside, content))
+
+
+def random_inputs(example: Tensor, seed: int = 0) -> Tensor:
+    """Random inputs of an example's shape and type for `check_onnx`: normal values, or the tokens 0 and 1."""
+    rng = torch.Generator().manual_seed(seed)
+    if example.is_floating_point():
+        return torch.randn(example.shape, generator=rng)
+    return torch.randint(2, example.shape, generator=rng)
+
+
+def _input_name(batch: Tensor) -> str:
+    return "image" if batch.is_floating_point() else "tokens"
 
 
 def open_onnx(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -82,13 +98,13 @@ def open_onnx(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
         raise InvalidCheckpoint(f"{path} can not be opened as an ONNX network ({reason}); export it again") from None
 
 
-def check_onnx(network: nn.Module, path: Path, images: Float[Tensor, "b c h w"], tolerance: float = 1e-4) -> float:
+def check_onnx(network: nn.Module, path: Path, inputs: Tensor, tolerance: float = 1e-4) -> float:
     """Compare an exported file with its network, onnxruntime against PyTorch on the CPU.
 
     Args:
         network: What was exported.
         path: The ONNX file.
-        images: Images as the network wants them, normalised.
+        inputs: Images as the network wants them, normalised, `b x c x h x w`; or tokens `b x n`.
         tolerance: Largest absolute difference of a logit that is accepted.
 
     Returns:
@@ -98,10 +114,11 @@ def check_onnx(network: nn.Module, path: Path, images: Float[Tensor, "b c h w"],
         InvalidCheckpoint: The file is missing or is not ONNX.
         ArchgenError: The difference is above the tolerance or not finite.
     """
-    (logits,) = open_onnx(path).run(None, {"image": images.detach().cpu().numpy().astype(np.float32)})
+    inputs = inputs.float() if inputs.is_floating_point() else inputs
+    (logits,) = open_onnx(path).run(None, {_input_name(inputs): inputs.detach().cpu().numpy()})
     with evaluating(network), torch.no_grad():
-        device = next((p.device for p in network.parameters()), images.device)
-        expected = network(images.float().to(device)).cpu().numpy()
+        device = next((p.device for p in network.parameters()), inputs.device)
+        expected = network(inputs.to(device)).cpu().numpy()
     difference = float(np.abs(logits - expected).max())
     if not difference <= tolerance:
         raise ArchgenError(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from archgen import ArchgenError, GuidedSampler, Objective, maximize
-from archgen.export import check_onnx, to_onnx
+from archgen.export import check_onnx, random_inputs, to_onnx
 from archgen.objectives import parse_bound
 from archgen.plots import cell_plot, save_png
 
@@ -48,10 +48,9 @@ def generate(args: argparse.Namespace) -> None:
     space, best = sampler.space, samples.archs[int(table.index[0])]
     torch.manual_seed(args.seed)
     network = space.build(space.simplify(best)).eval()
-    defaults = space.network_defaults
-    shape = (defaults["in_channels"], defaults["image_size"], defaults["image_size"])
-    to_onnx(network, shape, args.out / "best_untrained.onnx")
-    difference = check_onnx(network, args.out / "best_untrained.onnx", torch.randn(2, *shape))
+    inputs = random_inputs(space.example_input(2), args.seed)
+    to_onnx(network, inputs, args.out / "best_untrained.onnx")
+    difference = check_onnx(network, args.out / "best_untrained.onnx", inputs)
     save_png(cell_plot(space.computation(best), title=space.format(best)), args.out / "best.png")
     print(f"best, untrained, as ONNX in {args.out} (largest difference to PyTorch {difference:.1g})")
 

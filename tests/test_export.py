@@ -14,7 +14,7 @@ from torch import nn
 
 from archgen import spaces
 from archgen.errors import ArchgenError, InvalidCheckpoint
-from archgen.export import check_onnx, evaluating, load_network, open_onnx, save_network, to_onnx
+from archgen.export import check_onnx, evaluating, load_network, open_onnx, random_inputs, save_network, to_onnx
 
 SPACE = spaces.load("nasbench201")
 ARCH = SPACE.parse("|nor_conv_3x3~0|+|skip_connect~0|avg_pool_3x3~1|+|none~0|nor_conv_1x1~1|skip_connect~2|")
@@ -73,6 +73,17 @@ def test_the_file_computes_what_the_network_computes_for_any_number_of_images(ex
     network, path, _ = exported
     for b in (1, 2, 7):
         assert check_onnx(network, path, torch.randn(b, *SHAPE)) <= 1e-5
+
+
+def test_a_network_that_reads_tokens_is_exported_with_its_own_input(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 2))
+    inputs = random_inputs(torch.zeros(3, 4, dtype=torch.long))
+    assert set(inputs.flatten().tolist()) == {0, 1}
+    to_onnx(network, inputs, tmp_path / "tokens.onnx")
+    (tokens,) = open_onnx(tmp_path / "tokens.onnx").get_inputs()
+    assert (tokens.name, tokens.type, tokens.shape) == ("tokens", "tensor(int64)", ["batch", 4])
+    assert check_onnx(network, tmp_path / "tokens.onnx", inputs) <= 1e-6
 
 
 def test_inputs_and_outputs_are_named_and_the_batch_is_free(exported):

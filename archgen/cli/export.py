@@ -25,21 +25,20 @@ def export(
     import torch
 
     from archgen import spaces
-    from archgen.export import check_onnx, load_network, to_onnx
+    from archgen.export import check_onnx, load_network, random_inputs, to_onnx
 
     writable(out)
     if source is not None and arch is None and space is None:
         network, facts = load_network(source / "best.json" if source.is_dir() else source)
-        arguments = facts["network"]
+        loaded, arguments = spaces.load(facts["space"]), facts["network"]
     elif source is None and arch is not None and space is not None:
         loaded = spaces.load(space)
-        arguments = loaded.network_defaults
+        arguments = {}
         torch.manual_seed(seed)
         network = loaded.build(loaded.simplify(loaded.parse(arch)))
     else:
         raise InvalidObjective("expected a run folder or best.json, or else both --space and --arch")
-    shape = (arguments["in_channels"], arguments["image_size"], arguments["image_size"])
-    to_onnx(network.eval(), shape, out)
-    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(seed))
-    difference = check_onnx(network, out, images)
-    show(f"{out}: input image {('batch', *shape)}, largest difference to PyTorch {difference:.2g}")
+    inputs = random_inputs(loaded.example_input(4, **arguments), seed)
+    to_onnx(network.eval(), inputs, out)
+    difference = check_onnx(network, out, inputs)
+    show(f"{out}: input {('batch', *inputs.shape[1:])}, largest difference to PyTorch {difference:.2g}")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -108,10 +109,15 @@ def process() -> Callable[..., subprocess.Popen[str]]:
 
     def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONUNBUFFERED", "COLUMNS")}
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options},
-        )
+        # a shell's background job ignores Ctrl-C and would hand that down; what is handled here is not inherited
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                [sys.executable, *arguments],
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options},
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return process
 

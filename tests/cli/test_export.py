@@ -20,7 +20,7 @@ ARCH = "|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|none~1|avg_pool
 def test_a_finished_run_is_exported_again(finished: tuple[CompletedProcess[str], Path], succeeds: Run) -> None:
     _, folder = finished
     outcome = succeeds("export", folder, "--out", "again.onnx")
-    assert outcome.stdout.startswith("again.onnx: input image ('batch', 1, 8, 8), largest difference to PyTorch ")
+    assert outcome.stdout.startswith("again.onnx: input ('batch', 1, 8, 8), largest difference to PyTorch ")
     assert Path("again.onnx").read_bytes() == (folder / "best.onnx").read_bytes()
     network, _ = load_network(folder / "best.json")
     assert check_onnx(network, Path("again.onnx"), torch.randn(3, 1, 8, 8)) <= 1e-4
@@ -35,6 +35,12 @@ def test_an_architecture_is_exported_untrained(
     succeeds("export", "--space", "nasbench201", "--arch", ARCH, "--out", "network.onnx")
     (image,) = open_onnx(Path("network.onnx")).get_inputs()
     assert image.shape[1:] == [3, 8, 8]
+
+
+def test_a_network_of_another_kind_of_input_is_exported(succeeds: Run) -> None:
+    arch = '{"l": 2, "o": ["l", "sa"], "h": [128, 128], "n": [2, 2], "f": [[512], [512]], "p": ["dft", "sdp"]}'
+    outcome = succeeds("export", "--space", "flexibert", "--arch", arch, "--out", "tokens.onnx")
+    assert outcome.stdout.startswith("tokens.onnx: input ('batch', 512), largest difference to PyTorch ")
 
 
 @pytest.mark.parametrize(
