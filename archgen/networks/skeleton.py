@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from archgen.errors import InvalidSpace, UnknownName
 from archgen.networks.count import trace_network
+from archgen.networks.workload import WORKLOAD, trace_workload
 from archgen.registry import Registry
 
 SKELETONS: Registry[Skeleton] = Registry("skeleton of a chain")
@@ -18,6 +21,9 @@ SKELETONS: Registry[Skeleton] = Registry("skeleton of a chain")
 
 Costs = dict[Hashable, tuple[dict[str, float], Tensor]]
 """Counts of a segment and an example of its output (on the meta device), by key and shapes of the inputs."""
+Workloads = dict[Hashable, tuple[NDArray[np.float64], Tensor]]
+"""The same for workloads."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def count_segments(segments: Sequence[Segment], example: Tensor, costs: Costs) -
         x = example if positions[0] < 0 else outputs[positions[0]]
         place = (segment.key, x.shape, x.dtype)
         if place not in costs:
-            costs[place] = _trace(segment, x)
+            costs[place] = _trace(segment, x, trace_network)
         counts, output = costs[place]
         for metric, value in counts.items():
             total[metric] += value
@@ -141,11 +147,26 @@ def count_segments(segments: Sequence[Segment], example: Tensor, costs: Costs) -
     return total
 
 
-def _trace(segment: Segment, x: Tensor) -> tuple[dict[str, float], Tensor]:
-    """Counts and output on the meta device; a module that can not run there runs on zeros instead."""
+def sum_workload(segments: Sequence[Segment], example: Tensor, workloads: Workloads) -> NDArray[np.float64]:
+    """`WORKLOAD` of the network of `segments`; arguments as in `count_segments`."""
+    total = np.zeros(len(WORKLOAD))
+    outputs: list[Tensor] = []
+    for segment, positions in zip(segments, sources(segments), strict=True):
+        x = example if positions[0] < 0 else outputs[positions[0]]
+        place = (segment.key, x.shape, x.dtype)
+        if place not in workloads:
+            workloads[place] = _trace(segment, x, trace_workload)
+        workload, output = workloads[place]
+        total += workload
+        outputs.append(output)
+    return total
+
+
+def _trace(segment: Segment, x: Tensor, trace: Callable[[nn.Module, Tensor], tuple[T, Tensor]]) -> tuple[T, Tensor]:
+    """Figures and output on the meta device; a module that can not run there runs on zeros instead."""
     try:
         with torch.device("meta"):
-            return trace_network(segment.make(), x)
+            return trace(segment.make(), x)
     except Exception:  # users' own modules may do anything: what is wrong with them shows again on the CPU
-        counts, output = trace_network(segment.make(), torch.zeros(x.shape, dtype=x.dtype))
-        return counts, output.to("meta")
+        figures, output = trace(segment.make(), torch.zeros(x.shape, dtype=x.dtype))
+        return figures, output.to("meta")

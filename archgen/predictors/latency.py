@@ -1,15 +1,15 @@
-"""Latency from a few dozen measurements: ridge regressions on operation counts and on a look-up table."""
+"""Latency of a device from a few measurements of it: regressions on what networks ask of a device, and on others."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
@@ -17,25 +17,25 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.objectives import Objective
 from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
+from archgen.predictors.grouped_regression import GroupedFit, fit_groups
+from archgen.predictors.latency_features import LatencyFeatures
 from archgen.spaces import SearchSpace
 
 LEAST = 5
-"""Fewest measured architectures that a fit accepts; 20 to 40 are where it begins to be useful."""
-_LAMBDAS = np.logspace(-3, 4, 29)
+"""Fewest measured architectures that a fit accepts; 10 to 40 are where it begins to be useful."""
 _GAUSSIAN_90 = 1.645  # standard deviations that hold 90 % of a Gaussian
 
 Scale = Literal["log", "ms"]
-Features = Literal["counts", "all"]
-MEMBERS: tuple[tuple[Scale, Features], ...] = (("log", "counts"), ("log", "all"), ("ms", "counts"), ("ms", "all"))
-"""What is combined. A look-up table alone was tried as a member and made it worse with 40 measurements."""
+SCALES: tuple[Scale, ...] = ("ms", "log")
+PRIOR_ODDS = 5.0
+"""Log odds, before any measurement, that latencies of layers add up rather than multiply."""
 
 
 @dataclass(frozen=True)
-class _Ridge:
+class _Line:
     """A fitted member: `intercept + features @ coefficients`, in log ms or in ms and then no lower than `floor`."""
 
     scale: Scale
-    features: Features
     intercept: float
     coefficients: Floats
     floor: float
@@ -46,19 +46,21 @@ class _Ridge:
 
 @PREDICTORS.register("latency")
 class LatencyPredictor(Predictor):
-    r"""Latency of an architecture on one device, learnt from 20 to 1000 measurements on it.
+    r"""Latency of an architecture on one device, learnt from 5 to 1000 measurements on it.
 
-    Four ridge regressions: over operation *counts* (of those that matter to the function, all and distinct ones;
-    sums; longest path; whether anything is connected; labels of what was built) or over the counts and a *look-up
-    table* (one-hot of the choice of each variable); each in log latency, and in latency itself with weights
-    :math:`1 / y^2`, which is exact where a device runs one operation after another. Each picks its strength by its
-    leave-one-out error, in closed form
+    A regression (`fit_groups`) over three groups of linear features (`LatencyFeatures`): the workload of the layers or
+    the counts of operations, the labels, and a look-up table of the choices. With `sources`, predictors of other
+    devices, what these would say are features too: each source one, and their mean another group. Each group's share is
+    found by the marginal likelihood, so that a dozen measurements fit the few numbers of the workload and a thousand
+    the table, and sources that mislead are left aside (what holds on phones may be wrong about a GPU).
 
-    .. math:: e_i = (y_i - \hat y_i) / (1 - H_{ii}),
+    Two members: latency itself with noise in proportion to it, which is exact where a device runs one layer after
+    another, and log latency. Their log latencies are averaged with weights in proportion to the density that each gives
+    the measured latencies, each left out in turn (pseudo Bayesian model averaging, Geisser and Eddy, JASA 1979), the
+    first being 150 times as likely beforehand. What error the average leaves out of sample, multiplicative, gives the
+    standard deviation and, by rank as in the jackknife, the intervals; no shape is assumed.
 
-    and the members' log latencies are averaged with weights :math:`1 / \mathrm{MSE}^2` of these errors. What error
-    the average leaves out of sample, multiplicative, gives the standard deviation and, by rank as in the jackknife,
-    the intervals; no shape is assumed.
+    Everything is linear in the features, so the fitted predictor needs no source any more and predicts fast.
 
     Args:
         space: The space.
@@ -66,21 +68,40 @@ class LatencyPredictor(Predictor):
         simplify: Whether the measured networks are those of `space.simplify(arch)`, as `archgen design` builds
             them. False for published tables, whose devices run operations that nothing depends on: the label counts
             and the table then tell of the architecture as it was written too.
+        sources: Fitted predictors of other devices, of the same space and `simplify`.
+
+    Raises:
+        ArchgenError: A source of another space or kind, or one that is not fitted.
 
     Example:
         >>> predictor = LatencyPredictor(space, "latency_ms").fit(archs, measured)  # doctest: +SKIP
         >>> mean, std = predictor.predict(others)  # doctest: +SKIP
     """
 
-    def __init__(self, space: SearchSpace, metric: str = "latency_ms", simplify: bool = True) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        metric: str = "latency_ms",
+        simplify: bool = True,
+        sources: Sequence[LatencyPredictor] = (),
+    ) -> None:
         super().__init__(space, metric)
-        self.simplify = simplify
-        self._members: list[_Ridge] = []
+        self.simplify, self.sources = simplify, tuple(sources)
+        for source in self.sources:
+            if (source.space.name, source.simplify) != (space.name, simplify) or not source._members:
+                raise ArchgenError(
+                    f"a source of {metric} must be fitted, for space {space.name} and with simplify={simplify}; "
+                    f"got {source.metric} of {source.space.name} with simplify={source.simplify}"
+                )
+        self._features: LatencyFeatures = (
+            self.sources[0]._features if self.sources else LatencyFeatures(space, simplify)
+        )
+        self._members: list[_Line] = []
         self._weights: Floats = np.empty(0)
         self._residuals: Floats = np.empty(0)
 
     def fit(self, archs: Sequence[Architecture], y: Floats) -> LatencyPredictor:
-        """Learn from `b` architectures and their latencies, ms.
+        """Learn from `b` architectures and their latencies, ms; cost grows as `b^3`.
 
         Raises:
             ArchgenError: Fewer than 5 values, another number of architectures, or a value that is not above 0.
@@ -93,15 +114,41 @@ class LatencyPredictor(Predictor):
             raise ArchgenError(
                 f"{self.metric} must be above 0 ms, got {int((y <= 0).sum())} values that are not; measure them again"
             )
-        design = self._design(archs)
-        fits = [_fit(design[features], y, scale, features) for scale, features in MEMBERS]
-        left_out = np.stack([log_latency for _, log_latency in fits])
-        errors = np.mean((np.log(y) - left_out) ** 2, axis=1)
-        trust = 1 / np.maximum(errors, 1e-16) ** 2  # an exact member takes all, and is not divided by
-        self._members = [member for member, _ in fits]
-        self._weights = trust / trust.sum()
-        self._residuals = np.log(y) - self._weights @ left_out
+        features = self._features(archs)
+        fits = [self._fit(features, y, scale) for scale in SCALES]
+        self._members = [line for line, _ in fits]
+        density = np.array([fit.left_out_density.sum() for _, fit in fits])
+        density += (PRIOR_ODDS, -np.log(y).sum())
+        self._weights = softmax(density)
+        left_out = [_to_log(fit.left_out, line.scale, line.floor) for line, fit in fits]
+        self._residuals = np.log(y) - self._weights @ np.stack(left_out)
         return self
+
+    def _fit(self, features: Floats, y: Floats, scale: Scale) -> tuple[_Line, GroupedFit]:
+        """One member, and its regression."""
+        middle, spread = self._features.usual
+        inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
+        groups = self._features.split((features - middle) * inverse)
+        slopes = np.empty((len(spread), 0))  # of the sources, by standardised feature
+        if self.sources:
+            slopes = np.stack([source._slopes(scale) for source in self.sources], 1) * spread[:, None]
+            slopes = slopes / np.sqrt(np.mean((self._features.standardised @ slopes) ** 2, axis=0))
+            mean = slopes.mean(1, keepdims=True)
+            mean = mean / np.sqrt(np.mean((self._features.standardised @ mean) ** 2))
+            slopes = np.hstack([slopes, mean])
+            seen = np.hstack(groups) @ slopes
+            groups = [*groups, seen[:, :-1], seen[:, -1:]]
+        # Relative errors count; below a tenth of the median a latency is as good as none and shall not rule the fit.
+        noise = None if scale == "log" else np.maximum(y, 0.1 * np.median(y))
+        fit = fit_groups(groups, np.log(y) if scale == "log" else y, noise)
+        own, other = np.split(fit.coefficients, [len(spread)])
+        coefficients = (own + slopes @ other) * inverse
+        return _Line(scale, fit.intercept - float(middle @ coefficients), coefficients, float(y.min() / 2)), fit
+
+    def _slopes(self, scale: Scale) -> Floats:
+        """Coefficients of the member of a scale."""
+        (slopes,) = (member.coefficients for member in self._members if member.scale == scale)
+        return slopes
 
     def predict(self, archs: Sequence[Architecture]) -> Prediction:
         """Latency, ms, and its standard deviation, ms: the mean times the standard deviation in log latency."""
@@ -164,7 +211,9 @@ class LatencyPredictor(Predictor):
             )
         order = np.random.default_rng(seed).permutation(len(y))
         test, train = order[:n_test], order[n_test:]
-        fitted = LatencyPredictor(self.space, self.metric, self.simplify).fit([archs[i] for i in train], y[train])
+        fitted = LatencyPredictor(self.space, self.metric, self.simplify, self.sources).fit(
+            [archs[i] for i in train], y[train]
+        )
         held_out = [archs[i] for i in test]
         mean, (low, high) = fitted.predict(held_out).mean, fitted.interval(held_out)
         ranked = np.ptp(mean) > 0 and np.ptp(y[test]) > 0
@@ -182,7 +231,7 @@ class LatencyPredictor(Predictor):
         for i, member in enumerate(self._members):
             tensors[f"{i}.coefficients"] = member.coefficients
             tensors[f"{i}.line"] = np.array([member.intercept, member.floor])
-        config = {"simplify": self.simplify, "members": [[m.scale, m.features] for m in self._members]}
+        config = {"simplify": self.simplify, "members": [member.scale for member in self._members]}
         return config, {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
 
     @classmethod
@@ -191,13 +240,12 @@ class LatencyPredictor(Predictor):
     ) -> LatencyPredictor:
         predictor = cls(space, metric, config["simplify"])
         arrays = {name: np.asarray(value.numpy(), dtype=float) for name, value in tensors.items()}
-        first = space.from_choices(dict.fromkeys(space.variables, 0))
-        width = {name: columns.shape[1] for name, columns in predictor._design([first]).items()}
-        for i, (scale, features) in enumerate(config["members"]):
-            if (scale, features) not in MEMBERS or arrays[f"{i}.coefficients"].shape != (width[features],):
-                raise ValueError(f"member {i} ({scale}, {features}) does not fit space '{space.name}'")
+        width = sum(predictor._features.widths)
+        for i, scale in enumerate(config["members"]):
+            if scale not in SCALES or arrays[f"{i}.coefficients"].shape != (width,):
+                raise ValueError(f"member {i} ({scale}) does not fit space '{space.name}'")
             intercept, floor = map(float, arrays[f"{i}.line"])
-            predictor._members.append(_Ridge(scale, features, intercept, arrays[f"{i}.coefficients"], floor))
+            predictor._members.append(_Line(scale, intercept, arrays[f"{i}.coefficients"], floor))
         predictor._weights, predictor._residuals = arrays["weights"], arrays["residuals"]
         if len(predictor._weights) != len(predictor._members):
             raise ValueError(f"expected {len(predictor._members)} weights, got {len(predictor._weights)}")
@@ -208,10 +256,8 @@ class LatencyPredictor(Predictor):
     def _log_latency(self, archs: Sequence[Architecture]) -> Floats:
         if not self._members:
             raise ArchgenError(f"the predictor of {self.metric} is not fitted; call fit, or load a checkpoint")
-        if not archs:
-            return np.empty(0)
-        design = self._design(archs)
-        combined: Floats = self._weights @ np.stack([m.log_latency(design[m.features]) for m in self._members])
+        features = self._features(archs)
+        combined: Floats = self._weights @ np.stack([member.log_latency(features) for member in self._members])
         return combined
 
     def _quantile(self, errors: Floats, level: float) -> float:
@@ -222,76 +268,6 @@ class LatencyPredictor(Predictor):
             raise ArchgenError(f"the predictor of {self.metric} is not fitted; call fit, or load a checkpoint")
         rank = min(math.ceil(level * (len(errors) + 1)), len(errors))
         return float(np.sort(errors)[rank - 1])
-
-    def _design(self, archs: Sequence[Architecture]) -> dict[str, Floats]:
-        """Features `b x p` of each kind."""
-        simple = [self.space.simplify(arch) for arch in archs]
-        built = simple if self.simplify else archs
-        counts = np.array([self._counts(a, b) for a, b in zip(simple, built, strict=True)], dtype=float)
-        tables = [
-            np.array([self._table(arch) for arch in kind]) for kind in ([simple] if self.simplify else [simple, archs])
-        ]
-        return {"counts": counts, "all": np.hstack([counts, *tables])}
-
-    def _counts(self, simple: Architecture, built: Architecture) -> list[int]:
-        graph = self.space.computation(simple)
-        reads: list[list[int]] = [[] for _ in graph.ops]
-        depth = [0] * len(graph.ops)
-        for i, j in sorted(graph.edges):  # by source, so a node's depth is final before it is used
-            reads[j].append(i)
-            depth[j] = max(depth[j], depth[i] + 1)
-        # A runtime computes an equal expression once: one pooling of a value, one sum, one ReLU, however often used.
-        values = {tuple(sources) for sources in reads if sources}
-        distinct = Counter(op for op, _ in {(op, tuple(read)) for op, read in zip(graph.ops, reads, strict=True)})
-        counts = Counter(graph.ops)
-        labels = self.space.computing_labels
-        return [
-            *(counts[label] for label in labels),
-            *(distinct[label] for label in labels),
-            len(graph.edges) - len(graph.ops),  # sums: every edge into a node beyond its first is an addition
-            len(values),
-            sum(len(value) - 1 for value in values),
-            depth[-1],
-            int(bool(graph.edges)),
-            *(built.ops.count(label) for label in self.space.labels),
-        ]
-
-    def _table(self, arch: Architecture) -> list[float]:
-        choices = self.space.to_choices(arch)
-        return [
-            float(choices[name] == value)
-            for name, values in self.space.variables.items()
-            for value in range(len(values))
-        ]
-
-
-def _fit(features: Floats, y: Floats, scale: Scale, kind: Features) -> tuple[_Ridge, Floats]:
-    """Weighted ridge regression with a free intercept, and the leave-one-out log latencies of the best strength."""
-    n = len(y)
-    target = np.log(y) if scale == "log" else y
-    # Relative errors count; below a tenth of the median a latency is as good as none and shall not rule the fit.
-    weight = np.ones(n) if scale == "log" else np.maximum(y, 0.1 * np.median(y)) ** -2.0
-    weight = weight / weight.sum()
-    root = np.sqrt(weight)
-    middle, spread = weight @ features, features.std(axis=0)
-    used = spread > 1e-9
-    spread = np.where(used, spread, 1.0)
-    centre = float(weight @ target)
-    U, S, Vt = np.linalg.svd(np.sqrt(n) * root[:, None] * (features - middle) / spread * used, full_matrices=False)
-    projected = U.T @ (root * (target - centre))
-
-    best, best_error, left_out = _LAMBDAS[0], np.inf, target
-    for strength in _LAMBDAS:
-        shrink = S**2 / (S**2 + strength)
-        leverage = weight + U**2 @ shrink
-        residual = (target - centre - U @ (shrink * projected) / root) / np.maximum(1 - leverage, 1e-6)
-        error = float(weight @ residual**2)
-        if error < best_error:
-            best, best_error, left_out = strength, error, target - residual
-    slopes = Vt.T @ (S / (S**2 + best) * projected) * np.sqrt(n) / spread * used
-    floor = float(y.min() / 2)
-    member = _Ridge(scale, kind, centre - float(middle @ slopes), slopes, floor)
-    return member, _to_log(left_out, scale, floor)
 
 
 def _to_log(value: Floats, scale: Scale, floor: float) -> Floats:

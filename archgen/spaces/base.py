@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Bool
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from archgen import config
@@ -159,6 +160,14 @@ class SearchSpace(ABC):
         arguments = {**self.network_defaults, **network}
         size = arguments["image_size"]
         return torch.zeros(batch, arguments["in_channels"], size, size)
+
+    def workload(self, arch: Architecture) -> NDArray[np.float64] | None:
+        """What the architecture asks of a device, `archgen.networks.workload.WORKLOAD`; None where nothing adds up.
+
+        A family whose networks are sums of layers of many shapes gives it; where every cell repeats the same shapes,
+        counting operations says as much.
+        """
+        return None
 
     def enumerate(self) -> list[Architecture]:
         """Every architecture once, in lexicographic order of the variables.

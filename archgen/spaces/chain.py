@@ -15,11 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch, canonical_form
-from archgen.networks.skeleton import SKELETONS, Costs, Segment, SegmentNetwork, count_segments, sources
+from archgen.networks.skeleton import (
+    SKELETONS,
+    Costs,
+    Segment,
+    SegmentNetwork,
+    Workloads,
+    count_segments,
+    sources,
+    sum_workload,
+)
 from archgen.spaces import chain_moves
 from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.chain_text import TEXT_FORMS
@@ -88,6 +98,7 @@ class ChainSpace(SearchSpace):
         self._set_domains()
         self.network_defaults, self.extras = dict(network), dict(extras or {})
         self._costs: Costs = {}
+        self._workloads: Workloads = {}
         self.skeleton = SKELETONS[skeleton]
         self._check_skeleton(skeleton)
         self.text = TEXT_FORMS[text](self)
@@ -326,6 +337,12 @@ class ChainSpace(SearchSpace):
     def example_input(self, batch: int = 1, **network: int) -> Tensor:
         """Zeros of the shape and type that the skeleton's networks read."""
         return self.skeleton.example(batch, **self._network(network))
+
+    def workload(self, arch: Architecture) -> NDArray[np.float64]:
+        """Sum of the workloads of the segments, each distinct one traced once."""
+        with torch.device("meta"):
+            example = self.skeleton.example(1, **self.network_defaults)
+        return sum_workload(self.segments(arch), example, self._workloads)
 
     def count(self, arch: Architecture, **network: int) -> dict[str, float]:
         """Exact `params`, `macs` (multiply-adds of convolutions and linear layers) and `flops` as published."""

@@ -13,7 +13,7 @@ from archgen.config import data_dir
 from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.objectives import at_least, at_most
 from archgen.predictors.base import load_predictor, save_predictor
-from archgen.predictors.latency import LatencyPredictor, _fit
+from archgen.predictors.latency import LatencyPredictor
 
 SPACE = spaces.load("nasbench201")
 COST = {"none": 0.0, "skip_connect": 0.05, "nor_conv_1x1": 0.4, "nor_conv_3x3": 1.1, "avg_pool_3x3": 0.3}
@@ -104,26 +104,6 @@ def test_the_chance_to_meet_a_bound_falls_with_latency(noisy):
     assert (np.diff(chance[order]) <= 1e-9).all()
 
 
-@pytest.mark.parametrize("scale", ["log", "ms"])
-def test_leave_one_out_in_closed_form_equals_leaving_one_out(scale, monkeypatch):
-    # With one strength and features of unit spread, each left-out value is predicted by a refit without it.
-    monkeypatch.setattr("archgen.predictors.latency._LAMBDAS", np.array([0.7]))
-    rng = np.random.default_rng(0)
-    features, y = rng.standard_normal((25, 4)), rng.uniform(1, 3, 25)
-    features /= features.std(axis=0)
-    _, left_out = _fit(features, y, scale, "all")
-    target = np.log(y) if scale == "log" else y
-    weight = np.ones(25) if scale == "log" else y**-2.0
-    weight *= 25 / weight.sum()
-    for i in range(25):
-        keep = np.arange(25) != i
-        design, w = np.column_stack([np.ones(24), features[keep]]), weight[keep][:, None]
-        penalty = np.diag([0.0, 0.7, 0.7, 0.7, 0.7])
-        solution = np.linalg.solve(design.T @ (w * design) + penalty, design.T @ (w[:, 0] * target[keep]))
-        refit = solution[0] + features[i] @ solution[1:]
-        assert left_out[i] == pytest.approx(refit if scale == "log" else np.log(refit), abs=1e-9)
-
-
 def test_a_fit_does_not_depend_on_the_order_of_measurements():
     archs = draw(40, 1)
     y = additive(archs) * np.random.default_rng(0).uniform(0.9, 1.1, 40)
@@ -181,8 +161,8 @@ def test_a_checkpoint_predicts_the_same_to_the_bit(tmp_path, noisy):
     [
         lambda config, tensors: tensors.pop("1.coefficients"),
         lambda config, tensors: tensors.update({"0.coefficients": torch.zeros(3)}),
-        lambda config, tensors: tensors.update({"weights": torch.ones(2)}),
-        lambda config, tensors: config.update(members=[["log", "counts"], ["cm", "all"]]),
+        lambda config, tensors: tensors.update({"weights": torch.ones(3)}),
+        lambda config, tensors: config.update(members=["ms", "cm"]),
         lambda config, tensors: config.pop("simplify"),
     ],
     ids=["missing", "shape", "weights", "member", "config"],
@@ -260,3 +240,46 @@ def test_published_latencies_are_ranked_from_few_measurements(device, n, least):
     assert spearmanr(predictor.predict(archs[n:]).mean, y[n:]).statistic > least
     # 40 measurements: coverage varies with a standard deviation of 5 % from one draw of them to the next.
     assert np.mean((low <= y[n:]) & (y[n:] <= high)) > 0.65
+
+
+def test_a_device_like_others_is_learnt_from_fewer_measurements_with_them():
+    rng = np.random.default_rng(4)
+
+    def device(factor, archs):
+        cost = {op: value * factor.get(op, 1.0) for op, value in COST.items()}
+        built = [SPACE.simplify(arch) for arch in archs]
+        return np.array([0.7 + sum(cost.get(op, 0.0) for op in arch.ops) for arch in built])
+
+    known = draw(200, 5)
+    sources = []
+    for _ in range(4):
+        factor = {op: float(np.exp(0.5 * rng.standard_normal())) for op in COST}
+        sources.append(LatencyPredictor(SPACE, "latency_ms@source").fit(known, device(factor, known)))
+    factor = {op: float(np.exp(0.5 * rng.standard_normal())) for op in COST}
+    archs, others = draw(6, 1), draw(500, 2)
+    y, truth = (device(factor, a) * np.exp(0.03 * rng.standard_normal(len(a))) for a in (archs, others))
+    error = [
+        np.abs(LatencyPredictor(SPACE, sources=given).fit(archs, y).predict(others).mean / truth - 1).mean()
+        for given in ((), sources)
+    ]
+    assert error[1] < 0.8 * error[0]
+
+
+def test_sources_that_mislead_hardly_hurt():
+    rng = np.random.default_rng(4)
+    known, archs, others = draw(200, 5), draw(20, 1), draw(500, 2)
+    noise = [LatencyPredictor(SPACE).fit(known, np.exp(rng.standard_normal(200))) for _ in range(3)]
+    error = [
+        np.abs(
+            LatencyPredictor(SPACE, sources=given).fit(archs, additive(archs)).predict(others).mean / additive(others)
+            - 1
+        ).mean()
+        for given in ((), noise)
+    ]
+    assert error[1] < 1.2 * error[0] + 0.005
+
+
+def test_a_source_of_another_kind_is_refused(noisy):
+    for source in (LatencyPredictor(SPACE), noisy[0]):
+        with pytest.raises(ArchgenError, match="a source of latency_ms@new must be fitted"):
+            LatencyPredictor(SPACE, "latency_ms@new", simplify=False, sources=[source])

@@ -1,0 +1,88 @@
+"""What a network asks of a device, as numbers that add up over its layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Floats = NDArray[np.float64]
+
+KINDS = ("pointwise", "grouped", "depthwise", "large_depthwise", "spatial", "linear", "other")
+"""Kinds of layers that a device runs at different speeds."""
+WORKLOAD = (
+    *(f"{kind}_{what}" for kind in KINDS for what in ("layers", "macs", "root_macs")),
+    "parameters",
+    "elements",
+    "root_elements",
+    "steps",
+)
+"""Of each kind the number of layers, their multiply-adds and the sum of the roots of these (small layers do not fill a
+device); parameters; elements that layers read and write, and the sum of their roots; and modules that run at all."""
+
+
+def trace_workload(network: nn.Module, example: Tensor) -> tuple[Floats, Tensor]:
+    """The workload of a network for one input, and its output.
+
+    Args:
+        network: On the device of `example`, the `meta` device being enough.
+        example: What it reads.
+
+    Returns:
+        `WORKLOAD`, and the network's output.
+    """
+    total = np.zeros(len(WORKLOAD))
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        kind = _kind(module)
+        total[-1] += 1
+        if kind is None:
+            return
+        place = 3 * KINDS.index(kind)
+        macs = float(_macs(module, inputs[0], output))
+        elements = float(inputs[0].numel() + output.numel())
+        total[place : place + 3] += 1.0, macs, math.sqrt(macs)
+        total[-4:-1] += sum(p.numel() for p in module.parameters()), elements, math.sqrt(elements)
+
+    modules = [m for m in network.modules() if hasattr(m, "extra_macs") or not list(m.children())]
+    handles = [module.register_forward_hook(hook) for module in modules if not isinstance(module, nn.Identity)]
+    was_training = [(module, module.training) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            output: Tensor = network.eval()(example)
+    finally:
+        for module, mode in was_training:
+            module.training = mode
+        for handle in handles:
+            handle.remove()
+    return total, output
+
+
+def _kind(module: nn.Module) -> str | None:
+    """The kind of a layer that multiplies; None of one that does not."""
+    if hasattr(module, "extra_macs"):
+        return "other"
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+        return None
+    kernel = max(module.kernel_size)
+    if module.groups == module.in_channels > 1:
+        return "depthwise" if kernel <= 3 else "large_depthwise"
+    if kernel > 1:
+        return "spatial"
+    return "pointwise" if module.groups == 1 else "grouped"
+
+
+def _macs(module: nn.Module, x: Tensor, out: Tensor) -> int:
+    if hasattr(module, "extra_macs"):
+        extra: int = module.extra_macs(x, out)  # type: ignore[operator]
+        return extra
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
+    assert isinstance(module, nn.Linear)
+    return out.numel() * module.in_features
