@@ -72,9 +72,10 @@ def main() -> None:
     truth = pd.read_parquet(tables / "nasbench201" / "accuracy.parquet").set_index("arch")[TRUTH]
     rows = []
 
-    def judge(method: str, calls: int, seed: int, archs: list[Architecture], seconds: float) -> None:
-        values = truth[[space.format(arch) for arch in archs]].to_numpy()
-        row = {"method": method, "calls": calls, "seed": seed, "mean": values.mean(), "best": values.max()}
+    def judge(method: str, budget: Budget, seed: int, seconds: float) -> None:
+        values = truth[[space.format(arch) for arch in budget.best()]].to_numpy()
+        row = {"budget": budget.calls, "method": method, "asked": len(budget.values), "seed": seed}
+        row |= {"mean": values.mean(), "best": values.max()}
         rows.append(row | {"seconds": seconds})
         print(rows[-1], flush=True)
 
@@ -93,16 +94,15 @@ def main() -> None:
                 budget = Budget(sampler, calls)
                 start = time.process_time()
                 method(budget, seed)
-                judge(name, len(budget.values), seed, budget.best(), time.process_time() - start)
+                judge(name, budget, seed, time.process_time() - start)
     everything = Budget(sampler, space.size)
     start = time.process_time()
     everything(space.enumerate())
-    judge("list", space.size, 0, everything.best(), time.process_time() - start)
+    judge("list", everything, 0, time.process_time() - start)
     table = pd.DataFrame(rows)
     table.to_csv(Path(__file__).parent / "results" / "guidance_controls.csv", index=False)
-    print(
-        table.groupby(["calls", "method"], sort=False)[["mean", "best", "seconds"]].agg(["mean", "min", "max"]).round(2)
-    )
+    shown = table.groupby(["budget", "method"], sort=False)[["asked", "mean", "best", "seconds"]]
+    print(shown.agg(["mean", "min", "max"]).round(2).to_string())
     print(f"{platform.machine()}, one thread, torch {torch.__version__}; mean of the space {truth.mean():.2f}")
 
 
