@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+_SAME_SHAPE = {nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.Hardswish, nn.Hardsigmoid, nn.GELU, nn.SiLU}
 
 
 def count_network(network: nn.Module, example: Tensor | tuple[int, ...]) -> dict[str, float]:
@@ -40,19 +44,51 @@ def trace_network(network: nn.Module, example: Tensor) -> tuple[dict[str, float]
         macs += multiply_adds
         flops += multiply_adds + others
 
-    handles = [module.register_forward_hook(hook) for module in network.modules() if _counted(module)]
     device = next((p.device for p in network.parameters()), example.device)
+    output = run_shapes(network, example.to(device), hook, _counted)
+    params = float(sum(p.numel() for p in network.parameters()))
+    return {"params": params, "flops": float(flops), "macs": float(macs)}, output
+
+
+def run_shapes(
+    network: nn.Module,
+    example: Tensor,
+    hook: Callable[[nn.Module, tuple[Any, ...], Any], None],
+    hooked: Callable[[nn.Module], bool],
+) -> Tensor:
+    """Run a network in evaluation mode for its shapes alone, with a forward hook on some of its modules.
+
+    Layers that keep their input's shape do not compute: on the meta device most of the time went into them.
+
+    Args:
+        network: Left as it was.
+        example: What it reads, on its device.
+        hook: A forward hook.
+        hooked: Which modules get it.
+
+    Returns:
+        A tensor of the shape, type and device of the network's output; its values mean nothing.
+    """
+    handles = [module.register_forward_hook(hook) for module in network.modules() if hooked(module)]
     was_training = [(module, module.training) for module in network.modules()]
+    passing = [module for module in network.modules() if type(module) in _SAME_SHAPE]
     try:
+        for module in passing:
+            module.forward = _same
         with torch.no_grad():
-            output: Tensor = network.eval()(example.to(device))
+            output: Tensor = network.eval()(example)
     finally:
+        for module in passing:
+            del module.forward
         for module, mode in was_training:
             module.training = mode
         for handle in handles:
             handle.remove()
-    params = float(sum(p.numel() for p in network.parameters()))
-    return {"params": params, "flops": float(flops), "macs": float(macs)}, output
+    return output
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def _counted(module: nn.Module) -> bool:

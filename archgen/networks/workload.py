@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from archgen.networks.count import run_shapes
 
 Floats = NDArray[np.float64]
 
@@ -48,18 +49,12 @@ def trace_workload(network: nn.Module, example: Tensor) -> tuple[Floats, Tensor]
         total[place : place + 3] += 1.0, macs, math.sqrt(macs)
         total[-4:-1] += sum(p.numel() for p in module.parameters()), elements, math.sqrt(elements)
 
-    modules = [m for m in network.modules() if hasattr(m, "extra_macs") or not list(m.children())]
-    handles = [module.register_forward_hook(hook) for module in modules if not isinstance(module, nn.Identity)]
-    was_training = [(module, module.training) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            output: Tensor = network.eval()(example)
-    finally:
-        for module, mode in was_training:
-            module.training = mode
-        for handle in handles:
-            handle.remove()
-    return total, output
+    return total, run_shapes(network, example, hook, _runs)
+
+
+def _runs(module: nn.Module) -> bool:
+    leaf = hasattr(module, "extra_macs") or not list(module.children())
+    return leaf and not isinstance(module, nn.Identity)
 
 
 def _kind(module: nn.Module) -> str | None:
