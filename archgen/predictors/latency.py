@@ -23,6 +23,8 @@ from archgen.spaces import SearchSpace
 
 LEAST = 5
 """Fewest measured architectures that a fit accepts; 10 to 40 are where it begins to be useful."""
+_ROUNDING = 1e-4
+"""Half width of the narrowest interval, in log latency: even an exact law is only known to a table's digits."""
 _GAUSSIAN_90 = 1.645  # standard deviations that hold 90 % of a Gaussian
 
 Scale = Literal["log", "ms"]
@@ -174,7 +176,7 @@ class LatencyPredictor(Predictor):
             ArchgenError: `level` is not between 0 and 1.
         """
         log_latency = self._log_latency(archs)
-        factor = self._quantile(np.abs(self._residuals), level)
+        factor = max(self._quantile(np.abs(self._residuals), level), _ROUNDING)
         return np.exp(log_latency - factor), np.exp(log_latency + factor)
 
     def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:

@@ -76,6 +76,13 @@ def test_intervals_of_ninety_percent_hold_about_ninety_percent(noisy):
     assert np.mean(truth >= lower) == pytest.approx(0.9, abs=0.09)
 
 
+def test_intervals_of_a_law_without_noise_hold_despite_rounding():
+    archs, others = draw(100, 1), draw(500, 2)
+    predictor = LatencyPredictor(SPACE).fit(archs, additive(archs).round(5))
+    low, high = predictor.interval(others)
+    assert np.mean((low <= additive(others)) & (additive(others) <= high)) > 0.95
+
+
 def test_the_standard_deviation_is_that_of_the_noise(noisy):
     predictor, others, _ = noisy
     mean, std = predictor.predict(others)
