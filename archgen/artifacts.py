@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from archgen.errors import InvalidCheckpoint
+from archgen.errors import InvalidCheckpoint, RunConflict
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -138,6 +138,16 @@ def load_checkpoint(folder: Path, kind: str) -> Checkpoint:
     if header["kind"] != kind:
         raise InvalidCheckpoint(f"{folder} holds a {header['kind']}, expected a {kind}; give another folder")
     return Checkpoint(kind, header["name"], header["config"], read_tensors(folder / WEIGHTS))
+
+
+def free_folder(folder: Path, kind: str) -> None:
+    """Raise `RunConflict` unless the folder is new, empty or a checkpoint of the kind, which may be replaced."""
+    if folder.is_file():
+        raise RunConflict(f"{folder} is a file, expected a folder for the checkpoint; give another --out")
+    if folder.exists() and any(folder.iterdir()):
+        header = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
+        if not isinstance(header, dict) or header.get("kind") != kind:
+            raise RunConflict(f"{folder} holds something that is not a {kind}'s checkpoint; give another --out")
 
 
 def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

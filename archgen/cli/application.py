@@ -13,3 +13,7 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train what the checkpoints hold.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(train_app, name="train")
+latency_app = typer.Typer(help="Latency on real devices.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(latency_app, name="latency")
+predictor_app = typer.Typer(help="Predictors from labels.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(predictor_app, name="predictor")

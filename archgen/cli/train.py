@@ -10,7 +10,7 @@ import typer
 from archgen.cli.application import train_app
 from archgen.cli.options import Seed, SpaceName
 from archgen.cli.terminal import Terminal, say, show
-from archgen.errors import InvalidCheckpoint, InvalidObjective, RunConflict
+from archgen.errors import InvalidCheckpoint, InvalidObjective
 
 if TYPE_CHECKING:
     from archgen.generators import Generator
@@ -37,6 +37,7 @@ def train_generator_command(
 ) -> None:
     """Train a generator on samples of its space, conditioned on what the predictors of the checkpoints say of them."""
     from archgen import config, spaces
+    from archgen.artifacts import free_folder
     from archgen.evaluators import read_architectures
     from archgen.generators import GENERATORS
     from archgen.pretrain import adapt, distil, make_pool, pretrain_generator
@@ -52,7 +53,7 @@ def train_generator_command(
         raise InvalidObjective("--from and --examples go together: a trained generator, and what to adapt it to")
     if start is not None and out is None:
         raise InvalidObjective("--from needs --out: without it the adapted generator would replace a trained one")
-    _check_free(folder, "generator")
+    free_folder(folder, "generator")
     terminal = Terminal()
     if start is not None and examples is not None:
         figures = adapt(
@@ -91,18 +92,6 @@ def train_generator_command(
             progress=lambda items: track(terminal, "training", steps, items),
         )
     show(f"{folder}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-
-
-def _check_free(folder: Path, kind: str) -> None:
-    """Raise `RunConflict` unless the folder is new, empty or a checkpoint of the kind, which may be replaced."""
-    from archgen.artifacts import CONFIG, read_json
-
-    if folder.is_file():
-        raise RunConflict(f"{folder} is a file, expected a folder for the checkpoint; give another --out")
-    if folder.exists() and any(folder.iterdir()):
-        header = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
-        if not isinstance(header, dict) or header.get("kind") != kind:
-            raise RunConflict(f"{folder} holds something that is not a {kind}'s checkpoint; give another --out")
 
 
 def _trained_on(space: SearchSpace, folder: Path) -> Generator:
@@ -146,6 +135,7 @@ def train_predictor_command(
     import numpy as np
 
     from archgen import config, spaces
+    from archgen.artifacts import free_folder
     from archgen.evaluators import TabularEvaluator
     from archgen.predictors import PREDICTORS
     from archgen.pretrain_predictor import checkpoint_name, pretrain_predictor
@@ -153,7 +143,7 @@ def train_predictor_command(
     loaded, name = spaces.load(space), column or metric
     PREDICTORS[predictor]
     folder = out or config.checkpoints_dir() / "predictors" / checkpoint_name(loaded, metric)
-    _check_free(folder, "predictor")
+    free_folder(folder, "predictor")
     evaluator = TabularEvaluator(loaded, table, needed=[name], partial=True)
     archs = evaluator.architectures
     y = np.array([m.values[name] for m in evaluator.evaluate(archs, seed=0)])

@@ -3,6 +3,15 @@
 from archgen.evaluators.annotated import Annotated
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.evaluators.supernet import SupernetEvaluator
-from archgen.evaluators.tabular import TabularEvaluator, read_architectures
+from archgen.evaluators.tabular import Labels, TabularEvaluator, read_architectures, read_labels
 
-__all__ = ["Annotated", "Evaluator", "Measurement", "SupernetEvaluator", "TabularEvaluator", "read_architectures"]
+__all__ = [
+    "Annotated",
+    "Evaluator",
+    "Labels",
+    "Measurement",
+    "SupernetEvaluator",
+    "TabularEvaluator",
+    "read_architectures",
+    "read_labels",
+]

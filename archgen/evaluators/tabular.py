@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,17 @@ def read_architectures(space: SearchSpace, path: Path) -> list[Architecture]:
         InvalidTable: As `TabularEvaluator` for the column.
     """
     return list(_parse(space, path, _read(path)))
+
+
+class Labels(NamedTuple):
+    """What a table says of architectures."""
+
+    archs: list[Architecture]
+    """`b` distinct architectures, in the order in which they are first listed."""
+    values: dict[str, NDArray[np.float64]]
+    """Of each column the values, `b`; an architecture that is listed more than once has the mean."""
+    averaged: int
+    """How many rows were folded into earlier ones of the same architecture."""
 
 
 class TabularEvaluator(Evaluator):
@@ -131,8 +142,42 @@ class TabularEvaluator(Evaluator):
         return costs
 
 
+def read_labels(space: SearchSpace, path: Path, columns: Sequence[str]) -> Labels:
+    """Columns of a table with a column `arch`, `.parquet` or `.csv`, as what predictors are fitted to.
+
+    Raises:
+        InvalidTable: As `TabularEvaluator`, but an architecture may be listed more than once.
+        UnknownMetric: A column is not there.
+    """
+    frame = _read(path)
+    archs = _architectures(space, path, frame)
+    rows: dict[Architecture, list[int]] = {}
+    for i, arch in enumerate(archs):
+        rows.setdefault(arch, []).append(i)
+    values = {}
+    for name in columns:
+        if name not in frame.columns or name == "arch":
+            raise UnknownMetric(name, [str(column) for column in frame.columns if column != "arch"])
+        if not pd.api.types.is_numeric_dtype(frame[name].dtype):
+            raise InvalidTable(f"{path}: column '{name}' does not hold numbers; mend it or name another")
+        column = _floats(frame[name])
+        _refuse(path, ~np.isfinite(column), f"NaN or an infinite value in '{name}'")
+        values[name] = np.array([column[places].mean() for places in rows.values()])
+    return Labels(list(rows), values, len(archs) - len(rows))
+
+
 def _parse(space: SearchSpace, path: Path, frame: pd.DataFrame) -> dict[Architecture, int]:
     """The row of each architecture, from 0."""
+    archs = _architectures(space, path, frame)
+    rows: dict[Architecture, int] = {}
+    twice = np.array([rows.setdefault(arch, i) != i for i, arch in enumerate(archs)])
+    first = frame["arch"].iloc[int(twice.argmax())]
+    _refuse(path, twice, "an architecture that is listed before", f"'{first}'; keep one row of each")
+    return rows
+
+
+def _architectures(space: SearchSpace, path: Path, frame: pd.DataFrame) -> list[Architecture]:
+    """The architecture of each row."""
     if "arch" not in frame.columns:
         known = ", ".join(map(str, frame.columns))[:200]
         raise InvalidTable(f"{path} has no column 'arch' (it has {known}); add one with the architectures' strings")
@@ -151,11 +196,7 @@ def _parse(space: SearchSpace, path: Path, frame: pd.DataFrame) -> dict[Architec
             reasons.append(str(error))
     broken = np.array([arch is None for arch in archs])
     _refuse(path, broken, f"an architecture that is none of {space.name}", *reasons[:1])
-    rows: dict[Architecture, int] = {}
-    twice = np.array([rows.setdefault(arch, i) != i for i, arch in enumerate(archs) if arch is not None])
-    first = texts[int(twice.argmax())]
-    _refuse(path, twice, "an architecture that is listed before", f"'{first}'; keep one row of each")
-    return rows
+    return [arch for arch in archs if arch is not None]
 
 
 def _refuse(path: Path, bad: NDArray[np.bool_], what: str, advice: str = "mend or remove them") -> None:

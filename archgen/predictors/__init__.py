@@ -3,6 +3,7 @@
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
 from archgen.predictors.latency import LatencyPredictor
+from archgen.predictors.suggest import suggest
 
 __all__ = [
     "PREDICTORS",
@@ -12,4 +13,5 @@ __all__ = [
     "Predictor",
     "load_predictor",
     "save_predictor",
+    "suggest",
 ]

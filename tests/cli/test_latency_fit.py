@@ -1,0 +1,103 @@
+"""`archgen latency fit`, `evaluate` and `suggest` on tables of a known law."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from archgen import spaces
+from archgen.predictors import LatencyPredictor, load_predictor
+
+Run = Callable[..., CompletedProcess[str]]
+Refused = Callable[..., str]
+SPACE = spaces.load("nasbench201")
+
+
+@pytest.fixture
+def table(workplace: Path) -> Path:
+    archs = SPACE.sample(120, np.random.default_rng(0))
+    flops = np.array([SPACE.count(arch)["flops"] for arch in archs])
+    noise = np.exp(0.02 * np.random.default_rng(1).standard_normal((2, 120)))
+    frame = pd.DataFrame({"arch": [SPACE.format(arch) for arch in archs]})
+    frame["phone"], frame["tablet"] = (0.5 + flops / 1e8) * noise[0], (0.4 + flops / 1.2e8) * noise[1]
+    frame.to_parquet("devices.parquet")
+    return workplace / "devices.parquet"
+
+
+def test_evaluate_prints_the_figures_of_the_unseen_rows(table: Path, succeeds: Run) -> None:
+    arguments = ["latency", "evaluate", "--space", "nasbench201", "--table", table, "--target", "phone", "-n", 20]
+    alone = json.loads(succeeds(*arguments, "--json").stdout)
+    helped = json.loads(succeeds(*arguments, "--sources", "tablet", "--json").stdout)
+    assert {"spearman_rho", "median_relative_error", "coverage_90"} <= alone.keys()
+    assert alone["unseen"] == helped["unseen"] == 100
+    assert helped["spearman_rho"] > 0.97
+    assert helped["median_relative_error"] < alone["median_relative_error"] + 0.5
+    assert "spearman_rho 0.9" in succeeds(*arguments, "--sources", "tablet").stdout
+
+
+def test_fit_writes_a_checkpoint_that_predicts(table: Path, succeeds: Run) -> None:
+    outcome = succeeds(
+        "latency", "fit", "--space", "nasbench201", "--table", table, "--target", "phone", "--out", "mine"
+    )
+    assert outcome.stdout.startswith("mine: latency_ms@phone from 120 measurements, left-out error ")
+    predictor = load_predictor(Path("mine"), SPACE)
+    assert isinstance(predictor, LatencyPredictor)
+    frame = pd.read_parquet(table)
+    mean = predictor.predict([SPACE.parse(text) for text in frame["arch"]]).mean
+    assert np.median(np.abs(mean / frame["phone"] - 1)) < 0.05
+
+
+def test_suggestions_go_into_a_table(succeeds: Run) -> None:
+    first = succeeds("latency", "suggest", "--space", "nasbench201", "-n", 5, "--out", "next.csv")
+    texts = pd.read_csv("next.csv")["arch"].tolist()
+    assert first.stdout.splitlines() == texts
+    again = succeeds("latency", "suggest", "--space", "nasbench201", "-n", 5, "--measured", "next.csv")
+    assert not set(again.stdout.splitlines()) & set(texts)
+
+
+def test_repeated_rows_are_averaged_and_that_is_said(table: Path, succeeds: Run) -> None:
+    frame = pd.read_parquet(table)
+    pd.concat([frame, frame[:3]]).to_parquet(table)
+    outcome = succeeds("latency", "evaluate", "--space", "nasbench201", "--table", table, "--target", "phone", "-n", 20)
+    assert "3 rows of" in outcome.stderr
+    assert "averaged" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "more", "message"),
+    [
+        (lambda f: f.assign(phone=2.0), [], "has the same value, 2, everywhere"),
+        (lambda f: f[:15], [], "the table has 15 architectures; give n from 1 to 13"),
+        (lambda f: f.assign(phone=f["phone"].where(f.index != 4)), [], "1 row has NaN or an infinite value in 'phone'"),
+        (lambda f: f.assign(phone=-f["phone"]), [], "120 latencies that are not above 0 ms"),
+        (lambda f: f.assign(phone="slow"), [], "column 'phone' does not hold numbers"),
+        (lambda f: f, ["--sources", "tablte"], "unknown metric 'tablte': did you mean 'tablet'?"),
+        (lambda f: f, ["--sources", "phone"], "phone is the target, so it can not be a source too"),
+        (lambda f: f, ["--target", "pone"], "did you mean 'phone'?"),
+        (lambda f: f.assign(arch="resnet"), [], "120 rows have an architecture that is none of nasbench201"),
+    ],
+)
+def test_bad_tables_are_refused_in_one_line(
+    table: Path,
+    refused: Refused,
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+    more: list[str],
+    message: str,
+) -> None:
+    spoil(pd.read_parquet(table)).to_parquet(table)
+    arguments = ["latency", "evaluate", "--space", "nasbench201", "--table", table, "--target", "phone", "-n", 20]
+    assert message in refused(*arguments, *more)
+
+
+def test_a_folder_of_something_else_is_left_alone(table: Path, refused: Refused) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    arguments = ["latency", "fit", "--space", "nasbench201", "--table", table, "--target", "phone", "--out", "mine"]
+    assert "holds something that is not a predictor's checkpoint" in refused(*arguments)
+    assert "unknown way to suggest 'size'" in refused("latency", "suggest", "--space", "nasbench201", "--by", "size")

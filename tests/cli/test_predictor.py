@@ -1,0 +1,73 @@
+"""`archgen predictor evaluate` and `fit` on a table of a known law."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from archgen import spaces
+from archgen.predictors import load_predictor
+from archgen.surrogates import GaussianProcess
+
+Run = Callable[..., CompletedProcess[str]]
+Refused = Callable[..., str]
+SPACE = spaces.load("nasbench201")
+
+
+@pytest.fixture
+def table(workplace: Path) -> Path:
+    archs = SPACE.sample(90, np.random.default_rng(0))
+    convolutions = np.array([sum("conv" in op for op in SPACE.simplify(arch).ops) for arch in archs])
+    frame = pd.DataFrame({"arch": [SPACE.format(arch) for arch in archs]})
+    frame["accuracy"] = 60 + 5 * convolutions + np.random.default_rng(1).uniform(0, 1, 90)
+    frame.to_csv("accuracy.csv", index=False)
+    return workplace / "accuracy.csv"
+
+
+def test_evaluate_prints_the_figures_of_the_unseen_rows(table: Path, succeeds: Run) -> None:
+    arguments = ["predictor", "evaluate", "--space", "nasbench201", "--table", table, "--target", "accuracy", "-n", 40]
+    figures = json.loads(succeeds(*arguments, "--seed", 1, "--json").stdout)
+    assert {"kendall_tau", "spearman_rho", "mae", "coverage"} <= figures.keys()
+    assert figures["unseen"] == 50
+    assert figures["kendall_tau"] > 0.7
+    assert 50 < figures["coverage"] <= 100
+    assert succeeds(*arguments, "--seed", 1).stdout.startswith(f"kendall_tau {figures['kendall_tau']:.4g}, ")
+
+
+def test_fit_writes_a_checkpoint_that_predicts(table: Path, succeeds: Run) -> None:
+    arguments = ["predictor", "fit", "--space", "nasbench201", "--table", table, "--target", "accuracy"]
+    facts = json.loads(succeeds(*arguments, "-n", 30, "--out", "mine", "--json").stdout)
+    assert facts == {"out": "mine", "target": "accuracy", "model": "gp", "n": 30}
+    predictor = load_predictor(Path("mine"), SPACE)
+    assert isinstance(predictor, GaussianProcess)
+    assert len(predictor.training_data[0]) == 30
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ({}, ["--model", "gpp"], "unknown predictor 'gpp': did you mean 'gp'?"),
+        ({}, ["--target", "acuracy"], "did you mean 'accuracy'?"),
+        ({}, ["-n", "89"], "the table has 90 architectures; give n from 1 to 88"),
+        ({"accuracy": 3.0}, [], "the same value, 3, everywhere"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    table: Path, refused: Refused, change: dict[str, float], more: list[str], message: str
+) -> None:
+    pd.read_csv(table).assign(**change).to_csv(table, index=False)
+    arguments = ["predictor", "evaluate", "--space", "nasbench201", "--table", table, "--target", "accuracy", "-n", 40]
+    assert message in refused(*arguments, *more)
+
+
+def test_a_fit_of_nothing_is_refused(table: Path, refused: Refused) -> None:
+    arguments = ["predictor", "fit", "--space", "nasbench201", "--table", table, "--target", "accuracy", "--out", "m"]
+    assert "has 90 architectures, 91 were asked for" in refused(*arguments, "-n", 91)
+    pd.read_csv(table).assign(accuracy=1.0).to_csv(table, index=False)
+    assert "the same value, 1, in every row" in refused(*arguments)
