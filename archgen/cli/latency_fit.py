@@ -56,7 +56,12 @@ def fit_command(
     table: Table,
     target: Target,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
-    metric: Annotated[str | None, typer.Option(help="Name of the latency; latency_ms@TARGET by default.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the latency; by default latency_ms@TARGET, or the column's own where it is a latency_ms."
+        ),
+    ] = None,
     sources: Sources = None,
     simplified: Simplified = False,
     seed: Seed = 0,
@@ -69,7 +74,7 @@ def fit_command(
     loaded = spaces.load(space)
     free_folder(out, "predictor")
     labels = _read(loaded, table, target, sources)
-    name = metric or f"latency_ms@{target}"
+    name = metric or (target if target.startswith("latency_ms") else f"latency_ms@{target}")
     predictor = _predictor(loaded, labels, target, simplified, seed, name)
     predictor.fit(labels.archs, labels.values[target])
     error = 100 * predictor.sigma_log

@@ -53,6 +53,13 @@ def test_fit_writes_a_checkpoint_that_predicts(table: Path, succeeds: Run) -> No
     assert np.median(np.abs(mean / frame["phone"] - 1)) < 0.05
 
 
+def test_a_column_that_is_called_latency_keeps_its_name(table: Path, succeeds: Run) -> None:
+    pd.read_parquet(table).rename(columns={"phone": "latency_ms"}).to_parquet(table)
+    arguments = ["latency", "fit", "--space", "nasbench201", "--table", table, "--target", "latency_ms"]
+    assert succeeds(*arguments, "--out", "a").stdout.startswith("a: latency_ms from 120 measurements")
+    assert succeeds(*arguments, "--out", "b", "--metric", "latency_ms@desk").stdout.startswith("b: latency_ms@desk ")
+
+
 def test_suggestions_go_into_a_table(succeeds: Run) -> None:
     first = succeeds("latency", "suggest", "--space", "nasbench201", "-n", 5, "--out", "next.csv")
     texts = pd.read_csv("next.csv")["arch"].tolist()
