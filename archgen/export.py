@@ -80,8 +80,13 @@ def _input_name(batch: Tensor) -> str:
     return "image" if batch.is_floating_point() else "tokens"
 
 
-def open_onnx(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open an ONNX file on the CPU, sequential, with a fixed number of threads.
+def open_onnx(path: Path, threads: int = 1, provider: str = "CPUExecutionProvider") -> onnxruntime.InferenceSession:
+    """Open an ONNX file, sequential, with a fixed number of threads.
+
+    Args:
+        path: The file.
+        threads: Threads of one operation.
+        provider: What computes, the CPU by default; onnxruntime itself falls back to the CPU where it can not load it.
 
     Raises:
         InvalidCheckpoint: The file is missing or is not ONNX.
@@ -92,7 +97,7 @@ def open_onnx(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # onnxruntime has one class an error, without a common base
         reason = " ".join(str(error).split())[:160]
         raise InvalidCheckpoint(f"{path} can not be opened as an ONNX network ({reason}); export it again") from None

@@ -1,22 +1,22 @@
 """Latency of random architectures on this machine, for the `latency_ms` checkpoint: a table with one row a network.
 
-python experiments/measure_latency.py --space nasbench201 -n 60 --out latency.parquet
+    python experiments/measure_latency.py --space nasbench201 -n 60 --out latency.parquet
+
+The same as `archgen latency measure`, and the device in a JSON file of the table's name besides, as
+`experiments/train_predictors.py --here` reads it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import torch
 
 from archgen import spaces
-from archgen.artifacts import write_atomic, write_json
-from archgen.hardware import OnnxLatency
+from archgen.artifacts import write_json
+from archgen.hardware import MeasurementFile, OnnxLatency, draw_distinct, measure_missing
 
 
 def main() -> None:
@@ -29,18 +29,12 @@ def main() -> None:
     args = parser.parse_args()
 
     space = spaces.load(args.space)
-    size, channels = space.network_defaults["image_size"], space.network_defaults["in_channels"]
-    drawn = space.sample(20 * args.n, np.random.default_rng(args.seed))
-    distinct = {space.canonical(a): space.simplify(a) for a in drawn if space.computation(a).edges}
-    archs = list(distinct.values())[: args.n]
-    torch.manual_seed(args.seed)
-    device = OnnxLatency((channels, size, size), threads=args.threads)
-    measured = device.measure([space.build(a).eval() for a in archs], seed=args.seed)
-    rows = [{"arch": space.format(a), **asdict(m)} for a, m in zip(archs, measured, strict=True)]
-    table = pd.DataFrame(rows)
-    write_atomic(args.out, lambda path: table.to_parquet(path, index=False))
-    write_json(args.out.with_suffix(".json"), {"device": device.device.to_json(), "drift": device.drift})
-    print(json.dumps({"out": str(args.out), "rows": len(table), "drift": device.drift}))
+    archs = draw_distinct(space, args.n, np.random.default_rng(args.seed))
+    file = MeasurementFile(args.out, space.name)
+    meter = OnnxLatency(space.example_input(1), threads=args.threads)
+    done = measure_missing(meter, space, archs, file, seed=args.seed)
+    write_json(args.out.with_suffix(".json"), {"device": meter.device.to_json(), "drift": done.drift})
+    print(json.dumps({"out": str(args.out), "rows": len(file), "drift": done.drift}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,34 @@
-"""Measuring latency on a real runtime."""
+"""Measuring latency on real runtimes, one file a runtime."""
 
+from archgen.hardware.base import PROCESSORS, RUNTIMES, DeviceLost, LatencyMeter
+from archgen.hardware.measurements import MeasuredDevice, MeasurementFile
 from archgen.hardware.onnx_latency import OnnxLatency
+from archgen.hardware.ranking import Rank, faster, ranks, tied_groups
 from archgen.hardware.record import DeviceRecord, LatencyMeasurement
+from archgen.hardware.survey import Survey, draw_distinct, measure_missing
 from archgen.hardware.timing import Timing, interleaved
+from archgen.hardware.torch_compile_latency import TorchCompileLatency
+from archgen.hardware.torch_latency import TorchLatency
 
-__all__ = ["DeviceRecord", "LatencyMeasurement", "OnnxLatency", "Timing", "interleaved"]
+__all__ = [
+    "PROCESSORS",
+    "RUNTIMES",
+    "DeviceLost",
+    "DeviceRecord",
+    "LatencyMeasurement",
+    "LatencyMeter",
+    "MeasuredDevice",
+    "MeasurementFile",
+    "OnnxLatency",
+    "Rank",
+    "Survey",
+    "Timing",
+    "TorchCompileLatency",
+    "TorchLatency",
+    "draw_distinct",
+    "faster",
+    "interleaved",
+    "measure_missing",
+    "ranks",
+    "tied_groups",
+]

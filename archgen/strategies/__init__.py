@@ -4,5 +4,6 @@ from archgen.strategies.base import STRATEGIES, SearchStrategy
 from archgen.strategies.evolution import Evolution
 from archgen.strategies.generative import Generative
 from archgen.strategies.random import Random
+from archgen.strategies.robot import Robot
 
-__all__ = ["STRATEGIES", "Evolution", "Generative", "Random", "SearchStrategy"]
+__all__ = ["STRATEGIES", "Evolution", "Generative", "Random", "Robot", "SearchStrategy"]

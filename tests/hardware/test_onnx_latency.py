@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gc
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from archgen.errors import ArchgenError
-from archgen.hardware import OnnxLatency, onnx_latency
-from archgen.hardware.timing import Timing
-from archgen.progress import Bar, Progress
+from archgen.export import open_onnx, to_onnx
+from archgen.hardware import DeviceLost, OnnxLatency, onnx_latency
+from archgen.hardware.onnx_latency import bound
 
 SHAPE = (1, 8, 8)
 
@@ -23,98 +24,106 @@ def network(width):
     return nn.Sequential(*layers)
 
 
+class Branching(nn.Module):
+    """A network that ONNX can not express."""
+
+    def forward(self, x):
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
 @pytest.fixture(scope="module")
 def measured():
-    """One measurement of a small and a very much larger network, with what the meter said of it."""
+    """A small network, one that can not be exported and a very much larger one, with the meter."""
     meter = OnnxLatency(SHAPE, rounds=7, block_ms=0.5)
-    return meter, meter.measure([network(4), network(1500)], seed=0, keys=["small", "large"])
+    return meter, meter.attempt([network(4), Branching(), network(1500)], seed=0)
 
 
 def test_a_network_of_thousandfold_work_is_slower(measured):
-    small, large = measured[1]
+    small, _, large = measured[1]
     assert 0 < small.low_ms <= small.latency_ms <= small.high_ms
     assert small.latency_ms < large.latency_ms
     assert small.runs >= large.runs >= 7
 
 
+def test_a_network_that_onnx_can_not_express_is_refused_in_one_line(measured):
+    error = measured[1][1]
+    assert isinstance(error, ArchgenError)
+    assert str(error).startswith("onnxruntime refuses the network: the network can not be written as ONNX")
+    assert "\n" not in str(error)
+
+
 def test_the_record_tells_the_runtime_and_the_setting(measured):
     device = measured[0].device
-    assert (device.runtime, device.provider) == ("onnxruntime", "CPUExecutionProvider")
+    assert (device.runtime, device.version) == ("onnxruntime", onnxruntime.__version__)
+    assert (device.provider, device.gpu) == ("CPUExecutionProvider", "none")
     assert (device.threads, device.batch, device.shape) == (1, 1, SHAPE)
 
 
-def test_a_known_key_is_not_exported_again(measured, monkeypatch):
-    meter = measured[0]
-    monkeypatch.setattr(onnx_latency, "to_onnx", lambda *_: pytest.fail("exported again"))
-    (again,) = meter.measure([network(4)], seed=1, keys=["small"])
-    assert again.latency_ms > 0
-    assert gc.isenabled()
+def test_a_network_that_reads_tokens_is_measured():
+    reader = nn.Sequential(nn.Embedding(2, 4), nn.Flatten(), nn.Linear(5 * 4, 2))
+    meter = OnnxLatency(torch.zeros(1, 5, dtype=torch.int64), batch=3, rounds=5, block_ms=0.05)
+    (reading,) = meter.measure([reader], seed=0)
+    assert reading.latency_ms > 0
+    assert meter.device.shape == (5,)
 
 
-def test_progress_moves_with_exports_and_rounds(measured, monkeypatch):
-    meter, seen = measured[0], []
-
-    class Watched(Progress):
-        def bar(self, what, total):
-            seen.append((what, total))
-            return super().bar(what, total)
-
-    monkeypatch.setattr(Bar, "update", lambda self, steps=1, **shown: seen.append("step"))
-    meter.measure([network(4)], seed=0, keys=["small"], progress=Watched())
-    assert seen[:3] == [("export", 1), "step", ("measure", 7)]
-    assert seen.count("step") in (1 + 7, 1 + 14)
-
-
-@pytest.mark.parametrize(
-    ("spreads", "drift", "unsteady", "calls"),
-    [([0.1], 0.1, False, 1), ([0.9, 0.2], 0.2, False, 2), ([0.9, 0.5], 0.5, True, 2), ([0.4, 0.6], 0.4, True, 2)],
-)
-def test_an_unsteady_machine_is_measured_once_more_and_then_flagged(
-    measured, monkeypatch, spreads, drift, unsteady, calls
-):
-    meter, given = measured[0], iter(spreads)
-    count = 0
-
-    def fake(candidates, reference, **_):
-        nonlocal count
-        count += 1
-        spread = next(given)
-        reference_ms = np.array([1 - spread / 2, 1 - spread / 2, 1.0, 1 + spread / 2, 1 + spread / 2])
-        return Timing(np.ones((5, len(candidates))), reference_ms, (1,) * len(candidates))
-
-    monkeypatch.setattr(onnx_latency, "interleaved", fake)
-    meter.measure([network(4)], seed=0, keys=["small"])
-    assert meter.drift == pytest.approx(drift)
-    assert (meter.unsteady, count) == (unsteady, calls)
-
-
-def test_a_given_reference_is_timed_instead_of_the_first_network(monkeypatch):
-    exported = []
+def test_the_session_gets_the_batch_the_threads_and_the_provider(monkeypatch):
+    exported, opened, fed = [], [], []
     monkeypatch.setattr(onnx_latency, "to_onnx", lambda network, *_: exported.append(network))
 
     class Session:
+        def get_inputs(self):
+            return [SimpleNamespace(name="image")]
+
         def run(self, names, feed):
-            assert feed["image"].shape == (2, *SHAPE)
-            return names
+            fed.append(feed["image"].shape)
 
-    monkeypatch.setattr(onnx_latency, "open_onnx", lambda path, threads: Session())
-    reference, candidate = network(2), network(3)
-    meter = OnnxLatency(SHAPE, threads=3, batch=2, rounds=5, block_ms=0.05, reference=reference)
-    meter.measure([candidate], seed=0)
-    meter.measure([candidate], seed=0)
-    assert exported == [candidate, reference, candidate], "the reference is exported once"
+    def opening(path, threads, provider):
+        opened.append((threads, provider))
+        return Session()
 
-
-def test_no_network_is_no_measurement():
-    assert OnnxLatency(SHAPE).measure([], seed=0) == []
-
-
-@pytest.mark.parametrize("setting", [{"threads": 0}, {"batch": 0}, {"rounds": 4}, {"block_ms": 0.0}], ids=str)
-def test_a_setting_out_of_range_is_refused(setting):
-    with pytest.raises(ArchgenError, match=next(iter(setting))):
-        OnnxLatency(SHAPE, **setting)
+    monkeypatch.setattr(onnx_latency, "open_onnx", opening)
+    candidate = network(3)
+    OnnxLatency(SHAPE, threads=3, batch=2, rounds=5, block_ms=0.01).measure([candidate], seed=0)
+    assert exported == [candidate]
+    assert opened == [(3, "CPUExecutionProvider")]
+    assert set(fed) == {(2, *SHAPE)}
 
 
-def test_keys_must_be_as_many_as_networks():
-    with pytest.raises(ArchgenError, match="a key for each of the 1 networks, got 2"):
-        OnnxLatency(SHAPE).measure([network(2)], seed=0, keys=["a", "b"])
+def test_an_onnxruntime_without_cuda_is_named(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(
+        ArchgenError, match=r"no CUDAExecutionProvider \(it has CPUExecutionProvider\): install"
+    ) as caught:
+        OnnxLatency(SHAPE, processor="cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_provider_that_does_not_start_is_not_measured_on_the_cpu_instead(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(onnx_latency.PROVIDERS.values()))
+    monkeypatch.setattr(onnx_latency, "to_onnx", lambda *_: None)
+    fallen_back = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnx_latency, "open_onnx", lambda *_: fallen_back)
+    with pytest.raises(DeviceLost, match="could not start CUDAExecutionProvider"):
+        OnnxLatency(SHAPE, processor="cuda").attempt([network(2), network(3)], seed=0)
+
+
+def test_a_bound_run_gives_the_output_of_a_plain_one(tmp_path):
+    to_onnx(network(4), SHAPE, tmp_path / "network.onnx")
+    session = open_onnx(tmp_path / "network.onnx")
+    image = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    given = []
+    plain = session.run(None, {"image": image.numpy()})[0]
+
+    class Watched:
+        """The session, whose binding is kept to look at."""
+
+        def __getattr__(self, name):
+            return getattr(session, name)
+
+        def io_binding(self):
+            given.append(session.io_binding())
+            return given[0]
+
+    bound(Watched(), image, "cpu")()
+    assert np.array_equal(given[0].copy_outputs_to_cpu()[0], plain)

@@ -10,7 +10,8 @@ import pytest
 
 from archgen.errors import InvalidCheckpoint
 from archgen.hardware import DeviceRecord, LatencyMeasurement
-from archgen.hardware.record import cpu_name
+from archgen.hardware import record as record_module
+from archgen.hardware.record import cpu_name, gpu_name
 
 
 @pytest.fixture
@@ -33,7 +34,10 @@ def test_a_record_describes_the_machine_and_names_no_host(record):
 
 @pytest.mark.parametrize(
     "change",
-    [{"threads": "2"}, {"threads": True}, {"cpu": None}, {"shape": [3, 32]}, {"shape": 3}, {"foreign": 1}],
+    [
+        *({"threads": "2"}, {"threads": True}, {"cpu": None}, {"gpu": 1}, {"foreign": 1}),
+        *({"shape": [3, 32]}, {"shape": 3}, {"shape": [32.0]}, {"shape": []}),
+    ],
     ids=str,
 )
 def test_a_foreign_record_is_refused_in_one_line(record, change):
@@ -49,8 +53,35 @@ def test_a_record_without_a_field_is_refused(record):
         DeviceRecord.from_json(value)
 
 
-def test_two_settings_are_two_records(record):
-    assert replace(record, threads=1) != record
+def test_two_settings_are_two_records_with_two_names(record):
+    other = replace(record, threads=1)
+    assert other != record
+    assert other.id != record.id
+    assert replace(other, threads=2).id == record.id
+    assert record.id.isalnum()
+
+
+def test_a_record_of_tokens_survives_json_and_so_does_its_name(record):
+    tokens = replace(record, shape=(512,), gpu="A GPU")
+    again = DeviceRecord.from_json(json.loads(json.dumps(tokens.to_json())))
+    assert (again, again.id) == (tokens, tokens.id)
+
+
+def test_a_record_from_before_graphics_processors_is_of_a_cpu(record):
+    value = record.to_json()
+    assert value.pop("gpu") == "none"
+    assert DeviceRecord.from_json(value) == record
+
+
+def test_the_graphics_processor_is_read_from_pytorch_or_the_driver_or_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_module.torch.cuda, "is_available", lambda: False)
+    assert gpu_name(tmp_path) == "unknown"
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t Example GPU\nIRQ: 12\n")
+    assert gpu_name(tmp_path) == "Example GPU"
+    monkeypatch.setattr(record_module.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(record_module.torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    assert gpu_name(tmp_path) == "GPU 0"
 
 
 def test_the_processor_is_read_from_the_system_or_unknown(tmp_path, monkeypatch):
