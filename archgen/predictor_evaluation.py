@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
-from archgen.objectives import at_least, at_most
-from archgen.predictors import LatencyPredictor, Predictor
+from archgen.predictors import LatencyPredictor, Predictor, judge
 from archgen.spaces import SearchSpace
 
 KNOWN = 800
@@ -32,8 +30,7 @@ def evaluate_predictor(
         seed: Draws the rows.
 
     Returns:
-        `kendall_tau`, `spearman_rho`, `mae` (in the metric's unit), `median_relative_error` (percent), `coverage_90`
-        (percent of the values inside the two-sided 90 % interval), `n`, `unseen`, and `seconds` of fit and prediction.
+        The figures of `judge`; `n`, `unseen`, and `seconds` of fit and judgement.
 
     Raises:
         ArchgenError: Too few rows, or all values are equal, so that nothing can be ranked.
@@ -47,23 +44,11 @@ def evaluate_predictor(
     used, rest = order[:n], order[n:]
     if np.ptp(y[rest]) == 0 or (n > 1 and np.ptp(y[used]) == 0):
         raise ArchgenError(f"{predictor.metric} has the same value, {y[used][0]:g}, everywhere; nothing can be ranked")
-    others, truth = [archs[i] for i in rest], y[rest]
+    others = [archs[i] for i in rest]
     start = time.perf_counter()
-    mean = predictor.fit([archs[i] for i in used], y[used]).predict(others).mean
+    figures = judge(predictor.fit([archs[i] for i in used], y[used]), others, y[rest])
     seconds = time.perf_counter() - start
-    low = predictor.limit(others, at_least(predictor.metric, 0.0), 0.95)
-    high = predictor.limit(others, at_most(predictor.metric, 0.0), 0.95)
-    ranked = np.ptp(mean) > 0
-    return {
-        "kendall_tau": float(kendalltau(mean, truth).statistic) if ranked else 0.0,
-        "spearman_rho": float(spearmanr(mean, truth).statistic) if ranked else 0.0,
-        "mae": float(np.abs(mean - truth).mean()),
-        "median_relative_error": 100 * float(np.median(np.abs(mean - truth) / np.maximum(np.abs(truth), 1e-12))),
-        "coverage_90": 100 * float(np.mean((low <= truth) & (truth <= high))),
-        "n": float(n),
-        "unseen": float(len(rest)),
-        "seconds": seconds,
-    }
+    return {**figures, "n": float(n), "unseen": float(len(rest)), "seconds": seconds}
 
 
 def fit_sources(
@@ -83,6 +68,6 @@ def fit_sources(
         simplify: As in `LatencyPredictor`.
         seed: Draws the rows.
     """
-    rows = np.random.default_rng(seed).permutation(len(archs))[:KNOWN]
+    rows = np.random.default_rng(seed).choice(len(archs), min(KNOWN, len(archs)), replace=False)
     known = [archs[i] for i in rows]
     return [LatencyPredictor(space, f"latency_ms@{d}", simplify).fit(known, y[rows]) for d, y in latencies.items()]

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 
 import archgen.surrogates  # noqa: F401  its members are predictors too
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.graph import Architecture
-from archgen.objectives import Objective
-from archgen.predictors import PREDICTORS, Predictor, save_predictor
+from archgen.predictors import PREDICTORS, Predictor, judge, save_predictor
 from archgen.spaces import SearchSpace
 
 LABELS = 600
@@ -90,17 +88,14 @@ def pretrain_predictor(
     predictor = make_predictor(kind, space, metric, built_simplified=small)
     predictor.fit([archs[i] for i in seen], y[seen])
     seconds = time.perf_counter() - start
-    others, truth = [archs[i] for i in unseen], y[unseen]
-    mean = predictor.predict(others).mean
-    low = predictor.limit(others, Objective(metric, "at_least", 0.0), 0.95)
-    high = predictor.limit(others, Objective(metric, "at_most", 0.0), 0.95)
+    judged = judge(predictor, [archs[i] for i in unseen], y[unseen])
     figures = {
         "labels": float(n),
         "unseen": float(len(unseen)),
-        "tau": float(kendalltau(mean, truth).statistic),
-        "rho": float(spearmanr(mean, truth).statistic),
-        "error": float(100 * np.median(np.abs(mean - truth) / np.maximum(np.abs(truth), 1e-12))),
-        "coverage90": float(100 * np.mean((low <= truth) & (truth <= high))),
+        "tau": judged["kendall_tau"],
+        "rho": judged["spearman_rho"],
+        "error": judged["median_relative_error"],
+        "coverage90": judged["coverage_90"],
         "seconds": seconds,
     }
     errors = f"median absolute error {figures['error']:.1f} %; {figures['coverage90']:.0f} % inside the 90 % interval"

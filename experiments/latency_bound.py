@@ -37,8 +37,8 @@ from archgen import GuidedSampler, at_most, config, maximize
 from archgen.errors import Infeasible
 from archgen.graph import Architecture
 from archgen.objectives import Objective
+from archgen.predictor_evaluation import fit_sources
 from archgen.predictors import LatencyPredictor
-from archgen.spaces import SearchSpace
 
 DEVICES = ("pixel2", "raspi4", "eyeriss", "gold_6226", "titan_rtx_1")
 SOURCES = (  # of the published task N0, which HELP and NASFLAT share
@@ -75,7 +75,8 @@ def main() -> None:
     latency = pd.read_parquet(tables / "nasbench201" / "latency_ms.parquet").set_index("arch").loc[names]
     accuracy = pd.read_parquet(tables / "nasbench201" / "accuracy.parquet").set_index("arch").loc[names]
     truth = accuracy["cifar100_test_acc"].to_numpy()
-    sources = [source(base.space, archs, latency, device) for device in SOURCES]
+    known = {device: latency[device].to_numpy(float) for device in SOURCES}
+    sources = fit_sources(space, archs, known, simplify=False, seed=0)
     rows = []
     for device in args.devices.split(","):
         ms = latency[device].to_numpy(float)
@@ -109,12 +110,6 @@ def main() -> None:
     shown |= {"is_optimum": "mean", "refused": "mean"}
     print(table.groupby(["device", "bound_ms", "measurements"]).agg(shown).round(2).to_string())
     print(f"{platform.machine()}, one thread, torch {torch.__version__}")
-
-
-def source(space: SearchSpace, archs: Sequence[Architecture], latency: pd.DataFrame, device: str) -> LatencyPredictor:
-    rows = np.random.default_rng(0).choice(len(archs), 800, replace=False)
-    predictor = LatencyPredictor(space, f"latency_ms@{device}", simplify=False)
-    return predictor.fit([archs[i] for i in rows], latency[device].to_numpy(float)[rows])
 
 
 def fitted(

@@ -6,7 +6,9 @@ NAS-Bench-201 (N0) and FBNet (F0 to F5), with the source and target devices of H
 N random measurements are used; of each source device 800. Spearman's rank correlation, the median relative error and
 the share of true values inside the 90 % interval are taken over all architectures that were not measured. `scratch` is
 the predictor without sources. `--check` runs the same with each source device of N0 and F0 as the target (the others
-being its sources): choices are made on these. Writes experiments/results/latency_few_shot.csv.
+being its sources). The workload as features, and sources beside it, were first tried on the target devices (4 draws of
+other rows); how they are scaled and weighed was then chosen on the source devices.
+Writes experiments/results/latency_few_shot.csv.
 """
 
 from __future__ import annotations
@@ -24,10 +26,9 @@ from scipy.stats import spearmanr
 
 from archgen import config, spaces
 from archgen.graph import Architecture
+from archgen.predictor_evaluation import fit_sources
 from archgen.predictors import LatencyPredictor
 from archgen.threads import single_threaded
-
-KNOWN = 800
 
 
 class Tables:
@@ -41,9 +42,8 @@ class Tables:
 
     def source(self, device: str) -> LatencyPredictor:
         if device not in self._sources:
-            rows = np.random.default_rng(0).choice(len(self.archs), KNOWN, replace=False)
-            predictor = LatencyPredictor(self.space, f"latency_ms@{device}", simplify=False)
-            self._sources[device] = predictor.fit([self.archs[i] for i in rows], self.table[device].to_numpy()[rows])
+            known = {device: self.table[device].to_numpy(float)}
+            (self._sources[device],) = fit_sources(self.space, self.archs, known, simplify=False, seed=0)
         return self._sources[device]
 
     def judge(self, device: str, sources: list[str], n: int, seed: int) -> dict[str, float]:

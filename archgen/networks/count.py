@@ -34,7 +34,7 @@ def count_network(network: nn.Module, example: Tensor | tuple[int, ...]) -> dict
 
 
 def trace_network(network: nn.Module, example: Tensor) -> tuple[dict[str, float], Tensor]:
-    """`count_network`, and the network's output on `example`, which is moved to the network's device."""
+    """`count_network`, and a tensor of the shape of the network's output on `example` (see `run_shapes`)."""
     flops = macs = 0
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -44,18 +44,15 @@ def trace_network(network: nn.Module, example: Tensor) -> tuple[dict[str, float]
         flops += multiply_adds + others
 
     device = next((p.device for p in network.parameters()), example.device)
-    output = run_shapes(network, example.to(device), hook, _counted)
+    output = run_shapes(network, example.to(device), hook)
     params = float(sum(p.numel() for p in network.parameters()))
     return {"params": params, "flops": float(flops), "macs": float(macs)}, output
 
 
-def run_shapes(
-    network: nn.Module,
-    example: Tensor,
-    hook: Callable[[nn.Module, tuple[Any, ...], Any], None],
-    hooked: Callable[[nn.Module], bool],
-) -> Tensor:
-    """Run a network in evaluation mode for its shapes alone, with a forward hook on some of its modules.
+def run_shapes(network: nn.Module, example: Tensor, hook: Callable[[nn.Module, tuple[Any, ...], Any], None]) -> Tensor:
+    """Run a network in evaluation mode for its shapes alone, with a forward hook on what is counted.
+
+    Counted are modules without children, and those that have `extra_macs`.
 
     Layers that keep their input's shape do not compute: on the meta device most of the time went into them.
 
@@ -63,12 +60,11 @@ def run_shapes(
         network: Left as it was.
         example: What it reads, on its device.
         hook: A forward hook.
-        hooked: Which modules get it.
 
     Returns:
         A tensor of the shape, type and device of the network's output; its values mean nothing.
     """
-    handles = [module.register_forward_hook(hook) for module in network.modules() if hooked(module)]
+    handles = [module.register_forward_hook(hook) for module in network.modules() if _counted(module)]
     was_training = [(module, module.training) for module in network.modules()]
     passing = [module for module in network.modules() if type(module) in _SAME_SHAPE]
     try:
@@ -94,15 +90,18 @@ def _counted(module: nn.Module) -> bool:
     return hasattr(module, "extra_macs") or not list(module.children())
 
 
-def _operations(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
-    """Multiply-adds, and the other operations that the convention of `flops` counts."""
+def multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:
+    """Multiply-adds of a module that read `x` and gave `out`; 0 where it does none."""
     if hasattr(module, "extra_macs"):
         extra: int = module.extra_macs(x, out)  # type: ignore[operator]
-        return extra, 0
+        return extra
     if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size), 0
-    if isinstance(module, nn.Linear):
-        return out.numel() * module.in_features, 0
+        return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
+    return out.numel() * module.in_features if isinstance(module, nn.Linear) else 0
+
+
+def _operations(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
+    """Multiply-adds, and the other operations that the convention of `flops` counts."""
     if isinstance(module, nn.BatchNorm2d):
         return 0, 2 * out.numel()
     if isinstance(module, nn.ReLU):
@@ -112,4 +111,4 @@ def _operations(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
         return 0, out.numel() * (math.prod(kernel) if isinstance(kernel, tuple) else kernel**2)
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return 0, out.numel() * (x.shape[-2] + 1) * (x.shape[-1] + 1)
-    return 0, 0
+    return multiply_adds(module, x, out), 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -134,32 +134,36 @@ def count_segments(segments: Sequence[Segment], example: Tensor, costs: Costs) -
         `params`, `flops` and `macs` as `count_network` gives them.
     """
     total = {"params": 0.0, "flops": 0.0, "macs": 0.0}
-    outputs: list[Tensor] = []
-    for segment, positions in zip(segments, sources(segments), strict=True):
-        x = example if positions[0] < 0 else outputs[positions[0]]
-        place = (segment.key, x.shape, x.dtype)
-        if place not in costs:
-            costs[place] = _trace(segment, x, trace_network)
-        counts, output = costs[place]
+    for counts in _each(segments, example, costs, trace_network):
         for metric, value in counts.items():
             total[metric] += value
-        outputs.append(output)
     return total
 
 
 def sum_workload(segments: Sequence[Segment], example: Tensor, workloads: Workloads) -> NDArray[np.float64]:
-    """`WORKLOAD` of the network of `segments`; arguments as in `count_segments`."""
+    """What `WORKLOAD` names, of the network of `segments`; arguments as in `count_segments`."""
     total = np.zeros(len(WORKLOAD))
+    for workload in _each(segments, example, workloads, trace_workload):
+        total += workload
+    return total
+
+
+def _each(
+    segments: Sequence[Segment],
+    example: Tensor,
+    known: dict[Hashable, tuple[T, Tensor]],
+    trace: Callable[[nn.Module, Tensor], tuple[T, Tensor]],
+) -> Iterator[T]:
+    """Figures of each segment, traced where they are not known yet."""
     outputs: list[Tensor] = []
     for segment, positions in zip(segments, sources(segments), strict=True):
         x = example if positions[0] < 0 else outputs[positions[0]]
         place = (segment.key, x.shape, x.dtype)
-        if place not in workloads:
-            workloads[place] = _trace(segment, x, trace_workload)
-        workload, output = workloads[place]
-        total += workload
+        if place not in known:
+            known[place] = _trace(segment, x, trace)
+        figures, output = known[place]
+        yield figures
         outputs.append(output)
-    return total
 
 
 def _trace(segment: Segment, x: Tensor, trace: Callable[[nn.Module, Tensor], tuple[T, Tensor]]) -> tuple[T, Tensor]:

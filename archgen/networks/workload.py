@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from archgen.networks.count import run_shapes
+from archgen.networks.count import multiply_adds, run_shapes
 
 Floats = NDArray[np.float64]
 
@@ -34,27 +34,24 @@ def trace_workload(network: nn.Module, example: Tensor) -> tuple[Floats, Tensor]
         example: What it reads.
 
     Returns:
-        `WORKLOAD`, and the network's output.
+        The numbers that `WORKLOAD` names, in plain counts, and a tensor of the shape of the network's output.
     """
     total = np.zeros(len(WORKLOAD))
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, nn.Identity):
+            return
         kind = _kind(module)
         total[-1] += 1
         if kind is None:
             return
         place = 3 * KINDS.index(kind)
-        macs = float(_macs(module, inputs[0], output))
+        macs = float(multiply_adds(module, inputs[0], output))
         elements = float(inputs[0].numel() + output.numel())
         total[place : place + 3] += 1.0, macs, math.sqrt(macs)
         total[-4:-1] += sum(p.numel() for p in module.parameters()), elements, math.sqrt(elements)
 
-    return total, run_shapes(network, example, hook, _runs)
-
-
-def _runs(module: nn.Module) -> bool:
-    leaf = hasattr(module, "extra_macs") or not list(module.children())
-    return leaf and not isinstance(module, nn.Identity)
+    return total, run_shapes(network, example, hook)
 
 
 def _kind(module: nn.Module) -> str | None:
@@ -71,13 +68,3 @@ def _kind(module: nn.Module) -> str | None:
     if kernel > 1:
         return "spatial"
     return "pointwise" if module.groups == 1 else "grouped"
-
-
-def _macs(module: nn.Module, x: Tensor, out: Tensor) -> int:
-    if hasattr(module, "extra_macs"):
-        extra: int = module.extra_macs(x, out)  # type: ignore[operator]
-        return extra
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return out.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
-    assert isinstance(module, nn.Linear)
-    return out.numel() * module.in_features

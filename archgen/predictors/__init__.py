@@ -2,6 +2,7 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
+from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
 from archgen.predictors.suggest import suggest
 
@@ -11,6 +12,7 @@ __all__ = [
     "LatencyPredictor",
     "Prediction",
     "Predictor",
+    "judge",
     "load_predictor",
     "save_predictor",
     "suggest",

@@ -68,17 +68,18 @@ def fit_groups(groups: Sequence[Floats], y: Floats, relative_noise: Floats | Non
     root = np.ones(n) if relative_noise is None else relative_noise / np.exp(np.log(relative_noise).mean())
     z = (y - middle) / spread / root  # noise is equal from here on
     columns = [group / np.sqrt(max(group.shape[1], 1)) / root[:, None] for group in groups]
-    inside = _Inside([*columns, 1 / root[:, None]], z)  # the intercept's prior has the variance of the values
+    # the intercept is the last group; its prior has the variance of the values
+    likelihood = _MarginalLikelihood([*columns, 1 / root[:, None]], z)
     modes = np.array([*np.full(len(groups), -np.log(max(len(groups), 1))), _NOISE])
 
     def loss(log_scales: Floats) -> tuple[float, Floats]:
         off = (log_scales - modes) / _BROAD
-        value, slope = inside.loss(np.exp(log_scales))
+        value, slope = likelihood.loss(np.exp(log_scales))
         return value + 0.5 * float(off @ off), slope * np.exp(log_scales) + off / _BROAD
 
     found = minimize(loss, modes, jac=True, method="L-BFGS-B", bounds=[_RANGE] * len(modes))
     scales = np.exp(found.x)
-    alpha, diagonal = inside.solve(scales)
+    alpha, diagonal = likelihood.solve(scales)
     left_out = middle + spread * root * (z - alpha / diagonal)
     density = 0.5 * (np.log(diagonal / (2 * np.pi)) - alpha**2 / diagonal) - np.log(spread * root)
     slopes = [s * (c.T @ alpha) / np.sqrt(max(c.shape[1], 1)) for s, c in zip(scales[:-1], columns, strict=True)]
@@ -86,8 +87,8 @@ def fit_groups(groups: Sequence[Floats], y: Floats, relative_noise: Floats | Non
     return GroupedFit(intercept, spread * np.concatenate(slopes), left_out, scales[:-1], float(scales[-1]), density)
 
 
-class _Inside:
-    """The regression inside the span of its features, where they are fewer than the values.
+class _MarginalLikelihood:
+    """Marginal likelihood of the variances, inside the span of the features where they are fewer than the values.
 
     Args:
         columns: Features of each group, the last being the intercept's, `n x p_g`.
@@ -103,8 +104,8 @@ class _Inside:
             self.basis, together = np.linalg.qr(together)
         parts = np.split(together, np.cumsum([c.shape[1] for c in columns])[:-1], axis=1)
         self.target = self.basis.T @ z
-        self.outside = n - len(self.target)
-        self.squares = max(float(z @ z - self.target @ self.target), 0.0)
+        self.spare = n - len(self.target)
+        self.spare_squares = max(float(z @ z - self.target @ self.target), 0.0)
         grams = [part @ part.T for part in parts]
         self.fixed = grams[-1] + _JITTER * np.eye(len(self.target))
         self.grams = np.stack([*grams[:-1], np.eye(len(self.target))])
@@ -116,9 +117,9 @@ class _Inside:
         alpha = inverse @ self.target
         noise = scales[-1] + _JITTER
         value = 0.5 * self.target @ alpha + np.log(np.diag(factor[0])).sum()
-        value += 0.5 * (self.squares / noise + self.outside * np.log(noise))
+        value += 0.5 * (self.spare_squares / noise + self.spare * np.log(noise))
         slope = 0.5 * np.tensordot(self.grams, inverse - np.outer(alpha, alpha), ([1, 2], [0, 1]))
-        slope[-1] += 0.5 * (self.outside / noise - self.squares / noise**2)
+        slope[-1] += 0.5 * (self.spare / noise - self.spare_squares / noise**2)
         return float(value), slope
 
     def solve(self, scales: Floats) -> tuple[Floats, Floats]:
@@ -128,7 +129,7 @@ class _Inside:
         noise = scales[-1] + _JITTER
         alpha = turned @ self.target
         diagonal = (turned * self.basis).sum(1)
-        if self.outside:
+        if self.spare:
             alpha = alpha + (self.z - self.basis @ self.target) / noise
             diagonal = diagonal + (1 - (self.basis**2).sum(1)) / noise
         return alpha, diagonal

@@ -37,7 +37,7 @@ class LatencyFeatures:
         self.space, self.simplify = space, simplify
         self._known: dict[Architecture, Floats] = {}
         first = space.from_choices(dict.fromkeys(space.variables, 0))
-        self._whole = space.workload(first) is None
+        self._repeats = space.workload(first) is None
         self.widths = [group.shape[1] for group in self._groups([first])]
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
@@ -74,8 +74,8 @@ class LatencyFeatures:
         simple = [self.space.simplify(arch) for arch in archs]
         built = simple if self.simplify else archs
         labels = np.array([[arch.ops.count(label) for label in self.space.labels] for arch in built], dtype=float)
-        tables = [self._table(kind) for kind in ([simple] if self.simplify or not self._whole else [simple, built])]
-        if not self._whole:
+        tables = [self._table(kind) for kind in ([simple] if self.simplify or not self._repeats else [simple, built])]
+        if not self._repeats:
             return [np.array([self.space.workload(arch) for arch in built]), labels, *tables]
         counts = np.array([self._counts(arch) for arch in simple], dtype=float)
         return [np.hstack([counts, labels]), np.hstack(tables)]

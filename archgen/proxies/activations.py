@@ -63,7 +63,7 @@ class Nwot(Proxy):
 
 @PROXIES.register("swap")
 class Swap(Proxy):
-    r"""SWAP-Score (arXiv 2403.04161, section 3): the number of different sample-wise activation patterns.
+    r"""SWAP-Score (arXiv 2403.04161): the number of different sample-wise activation patterns.
 
     The pattern of a ReLU is for which of the `b` images it fires; :math:`\Psi` counts the distinct ones over all
     ReLUs of the network, so it is at most :math:`2^b` and tells networks apart only if that is far above what they

@@ -1,4 +1,4 @@
-"""AZ-NAS (Assembling Zero-Cost Proxies for NAS, arXiv 2403.19232, section 3): four proxies and their sum.
+"""AZ-NAS (Assembling Zero-Cost Proxies for NAS, arXiv 2403.19232): four proxies and their sum.
 
 Features are the outputs of the stem and of each block (`archgen.proxies.features`), for standard normal images. As in
 the published code convolutional networks get normal weights of Kaiming's scale (fan in) first, and networks with layer
@@ -104,7 +104,7 @@ class Complexity(Count):
 
 
 def az_nas(table: pd.DataFrame, columns: Sequence[str] = AZ_NAS) -> pd.Series:
-    r"""Non-linear rank aggregation (arXiv 2403.19232, section 3): :math:`\sum_k \log(\mathrm{rank}_k / m)`.
+    r"""Non-linear rank aggregation (arXiv 2403.19232): :math:`\sum_k \log(\mathrm{rank}_k / m)`.
 
     Ranks are among the `m` architectures of the table, the best has `m`; equal values share their mean rank, NaN is
     below all else. The logarithm punishes a low rank in any one proxy.

@@ -57,7 +57,7 @@ class Jacov(Jacobian):
 
 @PROXIES.register("epe_nas")
 class EpeNas(Jacobian):
-    r"""EPE-NAS (arXiv 2102.08099, section 3): how alike the gradients of images of one class are.
+    r"""EPE-NAS (arXiv 2102.08099): how alike the gradients of images of one class are.
 
     For each class in the batch :math:`e_c = \sum \log(|C_c| + k)` over the correlations of its rows. Up to 100 classes
     the score is :math:`\sum_c |e_c|`; beyond, :math:`e_c` is divided by the class's number of images and the score is

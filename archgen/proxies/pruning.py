@@ -40,7 +40,7 @@ class LossGradient(Proxy):
 
 @PROXIES.register("snip")
 class Snip(LossGradient):
-    r"""SNIP (arXiv 1810.02340; 2101.08134, equation 1): :math:`\sum_w |w \, \partial L / \partial w|`.
+    r"""SNIP (arXiv 1810.02340; as a proxy 2101.08134): :math:`\sum_w |w \, \partial L / \partial w|`.
 
     That is the gradient for a mask of ones over the weights, the connection sensitivity, without its division by the
     total, which would make all networks equal.
@@ -64,7 +64,7 @@ class Plain(LossGradient):
 
 @PROXIES.register("grad_norm")
 class GradNorm(LossGradient):
-    """Sum over layers of the Euclidean norm of the gradient of `L` (arXiv 2101.08134, section 3.2)."""
+    """Sum over layers of the Euclidean norm of the gradient of `L` (arXiv 2101.08134)."""
 
     def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:
         norm: Tensor = gradient.norm()
@@ -81,7 +81,7 @@ class L2Norm(Proxy):
 
 @PROXIES.register("grasp")
 class Grasp(Proxy):
-    r"""GraSP (arXiv 2002.07376; 2101.08134, equation 1): :math:`-\sum_w w \, (H g)_w`, larger is better.
+    r"""GraSP (arXiv 2002.07376; as a proxy 2101.08134): :math:`-\sum_w w \, (H g)_w`, larger is better.
 
     `g` is the gradient of `L` and `H` its Hessian, both for these weights alone. A sum of second-order terms of both
     signs whose size spans orders of magnitude: the noisiest of the family, and values from two draws of weights and
@@ -102,7 +102,7 @@ class Grasp(Proxy):
 
 @PROXIES.register("fisher")
 class Fisher(Proxy):
-    r"""Fisher pruning (arXiv 1801.05787; 2101.08134, section 3.2): what `L` is expected to rise by without a channel.
+    r"""Fisher pruning (arXiv 1801.05787; as a proxy 2101.08134): what `L` is expected to rise by without a channel.
 
     :math:`\Delta_c = \frac{1}{2 b} \sum_i (\sum_p a_{icp} \, \partial L / \partial a_{icp})^2` for channel `c` of a
     layer's output `a`, image `i` and position `p`; each weight of the layer counts for its output channel, as in
@@ -130,7 +130,7 @@ class Fisher(Proxy):
 
 @PROXIES.register("synflow")
 class Synflow(Proxy):
-    r"""SynFlow (arXiv 2006.05467; 2101.08134, equation 1): :math:`\log \sum_w |w \, \partial R / \partial w|`.
+    r"""SynFlow (arXiv 2006.05467; as a proxy 2101.08134): :math:`\log \sum_w |w \, \partial R / \partial w|`.
 
     `R` is the sum of the logits for an image of ones, all parameters replaced by their magnitude, in double
     precision; no data is read. As in arXiv 2101.08134, batch normalisation is passed through; so is layer

@@ -12,7 +12,7 @@ from archgen.proxies.features import before_pooling
 
 @PROXIES.register("zen")
 class Zen(Proxy):
-    r"""Zen-score (algorithm 1): the expected change of the features under noise, with batch normalisation undone.
+    r"""Zen-score: the expected change of the features under noise, with batch normalisation undone.
 
     :math:`\log E \|f(x) - f(x + \alpha \epsilon)\| + \sum_l \log \bar\sigma_l`, where `f` is the map before global
     pooling, weights, `x` and :math:`\epsilon` are standard normal, and :math:`\bar\sigma_l` is the root of the mean

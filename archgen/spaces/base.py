@@ -162,7 +162,9 @@ class SearchSpace(ABC):
         return torch.zeros(batch, arguments["in_channels"], size, size)
 
     def workload(self, arch: Architecture) -> NDArray[np.float64] | None:
-        """What the architecture asks of a device, `archgen.networks.workload.WORKLOAD`; None where nothing adds up.
+        """What the architecture asks of a device for one input: the `w` numbers that `WORKLOAD` names, or None.
+
+        `WORKLOAD` is that of `archgen.networks.workload`: layers, multiply-adds, parameters and elements, plain counts.
 
         A family whose networks are sums of layers of many shapes gives it; where every cell repeats the same shapes,
         counting operations says as much.

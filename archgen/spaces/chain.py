@@ -339,7 +339,7 @@ class ChainSpace(SearchSpace):
         return self.skeleton.example(batch, **self._network(network))
 
     def workload(self, arch: Architecture) -> NDArray[np.float64]:
-        """Sum of the workloads of the segments, each distinct one traced once."""
+        """Sum of the workloads of the segments, `w` as in `SearchSpace.workload`; each distinct one is traced once."""
         with torch.device("meta"):
             example = self.skeleton.example(1, **self.network_defaults)
         return sum_workload(self.segments(arch), example, self._workloads)

@@ -44,10 +44,10 @@ class Robot(SearchStrategy):
 
     The robust metric of an architecture is :math:`M(A; w) = \sum_i w_i M_i(A)` with :math:`w \in [-1, 1]^d`.
 
-    1. Exploration (algorithm 1): a Gaussian process (Matern 5/2) over weights proposes by its upper confidence bound;
+    1. Exploration: a Gaussian process (Matern 5/2) over weights proposes by its upper confidence bound;
        what is observed of a weight vector is the objective of the one candidate that it ranks first, as in a game of
        partial monitoring. A vector that ranks a known candidate first is observed for free and uses up an iteration.
-    2. Exploitation (algorithm 2): evaluations that are left of the `iterations`, and all later ones, go down the
+    2. Exploitation: evaluations that are left of the `iterations`, and all later ones, go down the
        ranking by the weights that found the best candidate.
 
     Against the paper: proxies enter by their ranks, scaled to [0, 1], which no outlier distorts, and NaN ranks below
