@@ -16,7 +16,6 @@ from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import GammaPrior, LogNormalPrior
 from jaxtyping import Float
-from scipy.stats import norm, rankdata
 from torch import Tensor
 
 from archgen.encoders.paths import PathEncoder
@@ -24,6 +23,7 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.objectives import Objective
 from archgen.predictors.base import PREDICTORS, Floats, Prediction
+from archgen.predictors.normal_scores import NormalScores
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
 
@@ -32,9 +32,9 @@ from archgen.surrogates.base import Surrogate
 class GaussianProcess(Surrogate):
     """`SingleTaskGP` (BoTorch) with a Matern-5/2 kernel a block of path features.
 
-    Targets are replaced by the normal scores of their ranks (Blom: `Phi^-1((r - 3/8) / (n + 1/4))`), which keeps a
-    few broken architectures with 10 % accuracy from ruling the length scales; `predict` maps mean and spread back
-    through the empirical quantiles of the training values, so it never leaves their range.
+    Targets are replaced by the normal scores of their ranks (`NormalScores`), which keeps a few broken architectures
+    with 10 % accuracy from ruling the length scales; `predict` maps mean and spread back through the empirical
+    quantiles of the training values, so it never leaves their range.
 
     Args:
         space: A space that `PathEncoder` takes.
@@ -47,6 +47,7 @@ class GaussianProcess(Surrogate):
         self._model: SingleTaskGP | None = None
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
+        self._normal = NormalScores(self._y)
         self._factor: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -86,14 +87,13 @@ class GaussianProcess(Surrogate):
 
     def _set_data(self, archs: Sequence[Architecture], y: Floats) -> None:
         self._archs, self._y, self._factor = list(archs), y, None
-        scores = norm.ppf((rankdata(y) - 0.375) / (len(y) + 0.25))
-        self._scores = scores
+        self._normal = NormalScores(y)
         likelihood = GaussianLikelihood(
             noise_prior=LogNormalPrior(-3.0, 1.0), noise_constraint=GreaterThan(1e-4, initial_value=0.05)
         )
         self._model = SingleTaskGP(
             self.features(archs),
-            torch.from_numpy(scores)[:, None],
+            torch.from_numpy(self._normal.scores)[:, None],
             likelihood=likelihood,
             covar_module=self._kernel(),
             outcome_transform=None,
@@ -114,39 +114,18 @@ class GaussianProcess(Surrogate):
 
     def normalise(self, values: Sequence[float]) -> list[float]:
         """Normal scores of values; linear with the mean slope beyond the training range, so better stays better."""
-        ys, scores = self._quantiles()
-        slope = (scores[-1] - scores[0]) / (ys[-1] - ys[0]) if len(ys) > 1 else 1.0
-        v = np.asarray(values, dtype=float)
-        beyond = slope * (np.maximum(v - ys[-1], 0.0) + np.minimum(v - ys[0], 0.0))
-        return [float(x) for x in np.interp(v, ys, scores) + beyond]
+        return [float(x) for x in self._normal.normalise(values)]
 
     def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
         """In the normalised scale, where the error is Gaussian."""
-        assert objective.bound is not None
-        mean, std = self.predict_normalised(archs)
-        (bound,) = self.normalise([objective.bound])
-        log_p: Floats = norm.logcdf(objective.sign * (mean - bound) / std)
-        return log_p
+        return self._normal.log_probability(*self.predict_normalised(archs), objective)
 
     def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
         """The quantile in the normalised scale, where the error is Gaussian, as a value of the metric."""
-        if not 0 < confidence < 1:
-            raise ArchgenError(f"a confidence must be between 0 and 1, got {confidence}")
-        mean, std = self.predict_normalised(archs)
-        ys, scores = self._quantiles()
-        value: Floats = np.interp(mean - objective.sign * norm.ppf(confidence) * std, scores, ys)
-        return value
-
-    def _quantiles(self) -> tuple[Floats, Floats]:
-        """Distinct training values, ascending, and the normal score of each."""
-        ys, index = np.unique(self._y, return_index=True)
-        return ys, self._scores[index]
+        return self._normal.limit(*self.predict_normalised(archs), objective, confidence)
 
     def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        mean, std = self.predict_normalised(archs)
-        ys, scores = self._quantiles()
-        low, middle, high = (np.interp(mean + z * std, scores, ys) for z in (-1.0, 0.0, 1.0))
-        return Prediction(middle, np.maximum((high - low) / 2, 1e-9))
+        return self._normal.prediction(*self.predict_normalised(archs))
 
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value, as normal scores."""
