@@ -2,6 +2,7 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
+from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
 from archgen.predictors.suggest import suggest
@@ -9,6 +10,7 @@ from archgen.predictors.suggest import suggest
 __all__ = [
     "PREDICTORS",
     "Count",
+    "GradientBoosting",
     "LatencyPredictor",
     "Prediction",
     "Predictor",
