@@ -2,7 +2,7 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
-from archgen.predictors.free_labels import FreeLabels, load_free_labels, save_free_labels
+from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrained_free_labels, save_free_labels
 from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
@@ -19,6 +19,7 @@ __all__ = [
     "judge",
     "load_free_labels",
     "load_predictor",
+    "pretrained_free_labels",
     "save_free_labels",
     "save_predictor",
     "suggest",

@@ -61,6 +61,8 @@ class GradientBoosting(NormalScorePredictor):
         (40,)
     """
 
+    takes_free_labels = True
+
     def __init__(
         self,
         space: SearchSpace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ from archgen.surrogates.base import Surrogate
 
 CHUNK = 4096
 """Architectures that are predicted at a time."""
+FITTED = 512
+"""Most labels that the hyperparameters are fitted to."""
+MODEL = "model."
 
 
 @PREDICTORS.register("gp")
@@ -47,9 +50,12 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         free_labels: Predicts zero-cost proxies, which become features; a part of the checkpoint.
     """
 
+    takes_free_labels = True
+
     def __init__(self, space: SearchSpace, metric: str, free_labels: FreeLabels | None = None) -> None:
         super().__init__(space, metric)
-        self.encoder, self.neighbourhoods = PathEncoder(space), WeisfeilerLehmanEncoder(space)
+        self.encoder = PathEncoder(space) if free_labels is None else free_labels.encoder  # each remembers its rows
+        self.neighbourhoods = WeisfeilerLehmanEncoder(space)
         self.free_labels = free_labels
         self._model: SingleTaskGP | None = None
         self._archs: list[Architecture] = []
@@ -84,19 +90,24 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         return torch.cat([torch.full((d,), scales[name] ** -0.5).double() for name, d in self.blocks.items()])
 
     def fit(self, archs: Sequence[Architecture], y: Floats) -> GaussianProcess:
-        """Fit the hyperparameters by marginal likelihood; exact inference, so cost grows as `b^3`.
+        """Fit the hyperparameters by marginal likelihood, on at most 512 of the labels; inference is exact, on all.
+
+        A score of hyperparameters is known well from 512 labels, and the likelihood's cost grows as `b^3`.
 
         Raises:
             ArchgenError: No values, or a value is not finite.
         """
         self.check_fit(archs, np.asarray(y, dtype=float))
-        self._set_data(archs, np.array(y, dtype=float))
+        self._archs, self._y = list(archs), np.array(y, dtype=float)
+        self._normal = NormalScores(self._y)
+        x, scores = self.features(archs), torch.from_numpy(self.normal.scores)
+        rows = np.sort(np.random.default_rng(0).permutation(len(y))[:FITTED])
+        model = self._make(x[rows], scores[rows])
         try:
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(self.model.likelihood, self.model))
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:  # all restarts failed: the priors' modes are a usable model
-            self._set_data(self._archs, self._y)
-        self.model.eval()
-        self._factor = None
+            model = self._make(x[rows], scores[rows])
+        self._set_model(x, scores, dict(model.named_parameters()))
         return self
 
     @property
@@ -104,18 +115,20 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         """The architectures that it was fitted to, and their values."""
         return list(self._archs), [float(y) for y in self._y]
 
-    def _set_data(self, archs: Sequence[Architecture], y: Floats) -> None:
-        self._archs, self._y, self._factor = list(archs), y, None
-        self._normal = NormalScores(y)
+    def _set_model(self, x: Tensor, scores: Tensor, hyperparameters: Mapping[str, Tensor]) -> None:
+        """Condition a model of the given hyperparameters on all data."""
+        self._model, self._factor = self._make(x, scores), None
+        with torch.no_grad():
+            for name, parameter in self._model.named_parameters():
+                parameter.copy_(hyperparameters[name])
+        self._model.eval()
+
+    def _make(self, x: Tensor, scores: Tensor) -> SingleTaskGP:
         likelihood = GaussianLikelihood(
             noise_prior=LogNormalPrior(-3.0, 1.0), noise_constraint=GreaterThan(1e-4, initial_value=0.05)
         )
-        self._model = SingleTaskGP(
-            self.features(archs),
-            torch.from_numpy(self.normal.scores)[:, None],
-            likelihood=likelihood,
-            covar_module=self._kernel(),
-            outcome_transform=None,
+        return SingleTaskGP(
+            x, scores[:, None], likelihood=likelihood, covar_module=self._kernel(), outcome_transform=None
         )
 
     def _kernel(self) -> Kernel:
@@ -170,7 +183,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config: dict[str, Any] = {"architectures": [self.space.format(a) for a in self._archs]}
-        tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
+        tensors = {f"{MODEL}{name}": p.detach() for name, p in self.model.named_parameters()}
         tensors["y"] = torch.from_numpy(self._y)
         return join_free_labels(self.free_labels, config, tensors)
 
@@ -179,9 +192,9 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]
     ) -> GaussianProcess:
         self = cls(space, metric, split_free_labels(space, config, tensors))
-        self._set_data([space.parse(text) for text in config["architectures"]], tensors["y"].numpy().astype(float))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
-        self.model.eval()
+        self._archs = [space.parse(text) for text in config["architectures"]]
+        self._y = tensors["y"].numpy().astype(float)
+        self._normal = NormalScores(self._y)
+        hyperparameters = {name.removeprefix(MODEL): t for name, t in tensors.items() if name.startswith(MODEL)}
+        self._set_model(self.features(self._archs), torch.from_numpy(self.normal.scores), hyperparameters)
         return self
