@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
-from archgen.cli import design, export, generate, latency, latency_fit, predictor, search, spaces, train  # noqa: F401  they register themselves
+from archgen.cli import design, export, generate, latency, latency_fit, predictor, prune, search, spaces, train  # noqa: F401  they register themselves
 from archgen.cli.application import app
 from archgen.cli.terminal import drop_output, fail, say
 from archgen.errors import ArchgenError, ArchgenWarning
