@@ -15,16 +15,14 @@ from torch import Tensor
 from archgen.encoders.paths import PathEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
-from archgen.objectives import Objective
-from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
+from archgen.predictors.base import PREDICTORS, Floats
 from archgen.predictors.choice_features import ChoiceEncoder
-from archgen.predictors.normal_scores import NormalScores
+from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
+from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 
 if TYPE_CHECKING:
     from lightgbm import Booster
-
-    from archgen.predictors.free_labels import FreeLabels
 
 Features = Literal["paths", "choices"]
 FOLDS = 5
@@ -36,7 +34,7 @@ FLOOR = 1e-9
 
 
 @PREDICTORS.register("gbdt")
-class GradientBoosting(Predictor):
+class GradientBoosting(NormalScorePredictor):
     """An ensemble of LightGBM regressors on path features, each fitted to 80 % of the labels.
 
     Like GBDT-NAS it predicts accuracy by boosted regression trees on a table of what an architecture is made of. We
@@ -53,7 +51,7 @@ class GradientBoosting(Predictor):
         metric: Name of the metric.
         features: `paths`, or `choices`: one-hot choice of each variable as written, which is what can be pruned.
         seed: Of the folds and of the features that a split sees.
-        free_labels: Further features that cost no training; an object with `names` and `__call__(archs)`, `b x p`.
+        free_labels: Further features that cost no training; a part of the checkpoint.
 
     Example:
         >>> space = spaces.load("nasbench201")
@@ -79,23 +77,14 @@ class GradientBoosting(Predictor):
         self.encoder = PathEncoder(space) if features == "paths" else ChoiceEncoder(space)
         self.members: list[Booster] = []
         """Fitted regressors of the scores; none where all labels are equal."""
-        self._scores: NormalScores | None = None
         self._std = 0.0
-
-    @property
-    def scores(self) -> NormalScores:
-        """The scale that the members predict in; raises `ArchgenError` before `fit`."""
-        if self._scores is None:
-            raise ArchgenError(f"the predictor of {self.metric} is not fitted; call fit, or load a checkpoint")
-        return self._scores
 
     def encode(self, archs: Sequence[Architecture]) -> Floats:
         """Features, `b x p`, free labels last."""
         rows: Floats = self.encoder(archs).numpy()
         if self.free_labels is None:
             return rows
-        free = np.asarray(self.free_labels(archs), dtype=float).reshape(len(archs), len(self.free_labels.names))
-        return np.hstack([rows, free])
+        return np.hstack([rows, self.free_labels(archs)])
 
     def fit(self, archs: Sequence[Architecture], y: Floats) -> GradientBoosting:
         """Fit two members to each of five splits of the labels; deterministic.
@@ -105,10 +94,10 @@ class GradientBoosting(Predictor):
         """
         y = np.asarray(y, dtype=float)
         self.check_fit(archs, y)
-        self._scores, self.members, self._std = NormalScores(y), [], 0.0
+        self._normal, self.members, self._std = NormalScores(y), [], 0.0
         if np.ptp(y) == 0:
             return self
-        rows, z = self.encode(archs), self._scores.scores
+        rows, z = self.encode(archs), self._normal.scores
         residuals = np.zeros(len(z))
         for repeat in range(REPEATS):
             fold = np.random.default_rng([self.seed, repeat]).permutation(len(z)) % min(FOLDS, len(z))
@@ -120,35 +109,14 @@ class GradientBoosting(Predictor):
         self._std = calibrated_std(residuals)
         return self
 
-    def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        mean, std = self.predict_normalised(archs)
-        low, middle, high = (self.scores.to_values(mean + k * std) for k in (-1.0, 0.0, 1.0))
-        return Prediction(middle, np.maximum((high - low) / 2, FLOOR))
-
-    def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the value, as normal scores."""
-        level = self.scores
+    def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        level = self.normal
         if not self.members or not archs:
             mean = np.full(len(archs), level.scores[0])
         else:
             rows, which = _distinct(self.encode(archs))  # many architectures compute the same
             mean = np.mean([_predict(member, rows) for member in self.members], 0)[which]
         return mean, np.full(len(archs), max(self._std, FLOOR))
-
-    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
-        """In the scale of the scores, where the error is Gaussian."""
-        assert objective.bound is not None
-        mean, std = self.predict_normalised(archs)
-        bound = self.scores.to_scores(np.array([objective.bound]))
-        log_p: Floats = norm.logcdf(objective.sign * (mean - bound) / std)
-        return log_p
-
-    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
-        """The quantile in the scale of the scores, where the error is Gaussian, as a value of the metric."""
-        if not 0 < confidence < 1:
-            raise ArchgenError(f"a confidence must be between 0 and 1, got {confidence}")
-        mean, std = self.predict_normalised(archs)
-        return self.scores.to_values(mean - objective.sign * norm.ppf(confidence) * std)
 
     def contributions(self, archs: Sequence[Architecture]) -> Floats:
         """SHAP values of each feature in each member, by LightGBM's exact TreeSHAP (Lundberg, arXiv 1802.03888).
@@ -168,13 +136,10 @@ class GradientBoosting(Predictor):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config: dict[str, Any] = {"features": self.features, "seed": self.seed, "members": len(self.members)}
-        tensors = {"y": torch.from_numpy(self.scores.y.copy()), "std": torch.tensor(self._std, dtype=torch.double)}
+        tensors = {"y": torch.from_numpy(self.normal.y.copy()), "std": torch.tensor(self._std, dtype=torch.double)}
         for i, member in enumerate(self.members):  # LightGBM's own text format
             tensors[f"member.{i}"] = torch.tensor(bytearray(member.model_to_string().encode()), dtype=torch.uint8)
-        if self.free_labels is not None:
-            config["free_labels"], extra = self.free_labels.state()
-            tensors |= {f"free_labels.{name}": value for name, value in extra.items()}
-        return config, tensors
+        return join_free_labels(self.free_labels, config, tensors)
 
     @classmethod
     def restore(
@@ -183,15 +148,9 @@ class GradientBoosting(Predictor):
         from lightgbm import Booster
         from lightgbm.basic import LightGBMError
 
-        free = None
-        if "free_labels" in config:
-            from archgen.predictors.free_labels import FreeLabels
-
-            prefix = "free_labels."
-            own = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-            free = FreeLabels.restore(space, config["free_labels"], own)
+        free = split_free_labels(space, config, tensors)
         predictor = cls(space, metric, config["features"], config["seed"], free)
-        predictor._scores = NormalScores(tensors["y"].numpy().astype(float))
+        predictor._normal = NormalScores(tensors["y"].numpy().astype(float))
         predictor._std = float(tensors["std"])
         width = predictor.encode([]).shape[1]
         for i in range(config["members"]):
