@@ -17,7 +17,7 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats
 from archgen.predictors.choice_features import ChoiceEncoder
-from archgen.predictors.gbdt import boost
+from archgen.predictors.gbdt import boost, shap_values
 from archgen.predictors.normal_scores import NormalScores
 from archgen.spaces import SearchSpace
 
@@ -76,7 +76,7 @@ def contributions_of(space: SearchSpace, archs: Sequence[Architecture], y: Float
     for i in range(RESAMPLES):
         drawn = rng.integers(len(z), size=len(z))
         member = boost(rows[drawn], z[drawn], seed=seed + i)
-        shap = np.asarray(member.predict(rows, pred_contrib=True, num_threads=1), dtype=float)
+        shap = shap_values(member, rows)
         for columns in encoder.columns.values():
             together = shap[:, columns].sum(1)
             found[i, columns] = rows[:, columns].T @ together
@@ -138,6 +138,9 @@ def prune(
     space: SearchSpace, archs: Sequence[Architecture], y: Floats, *, keep: float = 0.5, seed: int = 0
 ) -> list[Evidence]:
     """Which values of the variables of a space to drop, judged by labelled architectures.
+
+    Choices that always go together (the slots of a block that a shallower stage leaves out) share what they
+    contribute, so a depth is only dropped where its share for one of them is plain enough.
 
     The second-order rule of the paper, which drops pairs by SHAP interaction values, is not done: LightGBM has no such
     values, and the released code applies them to single choices in the end.
@@ -201,7 +204,11 @@ def pruned_toml(
 
 def write_pruned(path: Path, text: str) -> None:
     """Write the file, atomically."""
-    artifacts.write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8") and None)
+
+    def write(beside: Path) -> None:
+        beside.write_text(text, encoding="utf-8")
+
+    artifacts.write_atomic(path, write)
 
 
 def base_reference(space: str, out: Path) -> str:
