@@ -118,6 +118,16 @@ class SearchSpace(ABC):
 
     # -- the same for all, unless a family knows better ---------------------------------------------------------
 
+    def matters(self, arch: Architecture, name: str, other: int) -> bool:
+        """Whether another value of a variable gives another architecture, or none.
+
+        Args:
+            arch: A point of this space.
+            name: The variable.
+            other: Position of a value that is not the one of `to_choices`.
+        """
+        return self._changed(self.to_choices(arch), name, other) != arch
+
     def size_within(self, allowed: Mapping[str, Sequence[int]]) -> int | None:
         """Number of points whose every choice is one of the allowed positions; None if only listing them can tell.
 

@@ -136,7 +136,7 @@ class RestrictedSpace(SearchSpace):
         """Variables whose choice is not allowed, though it matters."""
         choices = self.base.to_choices(arch)
         wrong = [name for name, allowed in self._restricted.items() if choices[name] not in allowed]
-        return [n for n in wrong if self.base._changed(choices, n, self._allowed[n][0]) != arch]
+        return [name for name in wrong if self.base.matters(arch, name, self._allowed[name][0])]
 
     def to_choices(self, arch: Architecture) -> dict[str, int]:
         choices = self.base.to_choices(arch)
