@@ -11,6 +11,7 @@ from archgen.predictors import FreeLabels, save_free_labels
 from archgen.predictors.base import Floats
 from archgen.predictors.free_labels import LEARNABLE
 from archgen.spaces import SearchSpace
+from archgen.threads import single_threaded
 
 
 def pretrain_free_labels(
@@ -41,7 +42,8 @@ def pretrain_free_labels(
         ArchgenError: Too few architectures, or no proxy can be learnt from them.
     """
     start = time.perf_counter()
-    labels = FreeLabels(space).fit(archs, values, seed=seed)
+    with single_threaded():
+        labels = FreeLabels(space).fit(archs, values, seed=seed)
     seconds = time.perf_counter() - start
     kept = ", ".join(f"{name} {labels.figures[name]:.3f}" for name in labels.names)
     left = ", ".join(f"{name} {rho:.3f}" for name, rho in labels.figures.items() if name not in labels.names)
