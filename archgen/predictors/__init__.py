@@ -2,6 +2,7 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
+from archgen.predictors.ensemble import Ensemble
 from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrained_free_labels, save_free_labels
 from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.judge import judge
@@ -11,6 +12,7 @@ from archgen.predictors.suggest import suggest
 __all__ = [
     "PREDICTORS",
     "Count",
+    "Ensemble",
     "FreeLabels",
     "GradientBoosting",
     "LatencyPredictor",
