@@ -47,7 +47,7 @@ class FreeLabels:
         >>> from archgen import spaces
         >>> space = spaces.load("nasbench201")
         >>> archs = space.sample(60, np.random.default_rng(0))
-        >>> flops = [space.count(arch)["flops"] for arch in archs]
+        >>> flops = [space.count(space.simplify(arch))["flops"] for arch in archs]
         >>> labels = FreeLabels(space, width=32, members=1).fit(archs, {"flops": flops}, steps=200)
         >>> labels.names, labels(archs).shape
         (('flops',), (60, 1))

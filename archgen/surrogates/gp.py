@@ -65,7 +65,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     @property
     def model(self) -> SingleTaskGP:
         if self._model is None:
-            raise ArchgenError(f"the surrogate of {self.metric} has seen no values yet; call fit first")
+            raise ArchgenError(f"the predictor of {self.metric} has seen no values yet; call fit first")
         return self._model
 
     def features(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
