@@ -38,8 +38,8 @@ MODEL = "model."
 class GaussianProcess(NormalScorePredictor, Surrogate):
     """`SingleTaskGP` (BoTorch) with a Matern-5/2 kernel a block of path features.
 
-    Blocks are those of `PathEncoder` (one-hot of the pruned cell, counts, longest paths, live paths), of
-    `WeisfeilerLehmanEncoder`, and the free labels where they are given. Targets are replaced by the normal scores of
+    Blocks are those of `PathEncoder` (one-hot of the pruned cell, counts, longest paths, live paths), that of
+    `WeisfeilerLehmanEncoder` where asked for, and the free labels where they are given. Targets are replaced by the normal scores of
     their ranks (`NormalScores`), which keeps a few broken architectures with 10 % accuracy from ruling the length
     scales. The posterior is that of the noise-free value; `predict`, `limit` and `log_probability` speak of a measured
     one, noise included.
@@ -48,14 +48,20 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         space: A space that `PathEncoder` takes.
         metric: Name of the metric.
         free_labels: Predicts zero-cost proxies, which become features; a part of the checkpoint.
+        neighbourhoods: Whether to add the Weisfeiler-Lehman block. It takes as long to encode as all others. On
+            accuracies of 1,000 DARTS networks it adds 0.02 to Kendall's tau with 400 labels; on validation accuracies
+            of NAS-Bench-201, whose paths are counted, 0.007 with 78 labels and nothing with more,
+            or beside free labels.
     """
 
     takes_free_labels = True
 
-    def __init__(self, space: SearchSpace, metric: str, free_labels: FreeLabels | None = None) -> None:
+    def __init__(
+        self, space: SearchSpace, metric: str, free_labels: FreeLabels | None = None, neighbourhoods: bool = False
+    ) -> None:
         super().__init__(space, metric)
         self.encoder = PathEncoder(space) if free_labels is None else free_labels.encoder  # each remembers its rows
-        self.neighbourhoods = WeisfeilerLehmanEncoder(space)
+        self.neighbourhoods = WeisfeilerLehmanEncoder(space) if neighbourhoods else None
         self.free_labels = free_labels
         self._model: SingleTaskGP | None = None
         self._archs: list[Architecture] = []
@@ -69,7 +75,9 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         return self._model
 
     def features(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
-        blocks = [self.encoder(archs), self.neighbourhoods(archs)]
+        blocks = [self.encoder(archs)]
+        if self.neighbourhoods is not None:
+            blocks.append(self.neighbourhoods(archs))
         if self.free_labels is not None:
             blocks.append(torch.from_numpy(self.free_labels(archs)))
         return torch.cat(blocks, 1) * self._weights
@@ -77,8 +85,12 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     @property
     def blocks(self) -> dict[str, int]:
         """Width of each block of features, in order."""
-        widths = {**self.encoder.blocks, "neighbourhoods": self.neighbourhoods.width}
-        return widths if self.free_labels is None else {**widths, "free_labels": len(self.free_labels.names)}
+        widths = dict(self.encoder.blocks)
+        if self.neighbourhoods is not None:
+            widths["neighbourhoods"] = self.neighbourhoods.width
+        if self.free_labels is not None:
+            widths["free_labels"] = len(self.free_labels.names)
+        return widths
 
     @property
     def _weights(self) -> Float[Tensor, " d"]:
@@ -183,6 +195,8 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config: dict[str, Any] = {"architectures": [self.space.format(a) for a in self._archs]}
+        if self.neighbourhoods is not None:
+            config["neighbourhoods"] = True
         tensors = {f"{MODEL}{name}": p.detach() for name, p in self.model.named_parameters()}
         tensors["y"] = torch.from_numpy(self._y)
         return join_free_labels(self.free_labels, config, tensors)
@@ -191,7 +205,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     def restore(
         cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]
     ) -> GaussianProcess:
-        self = cls(space, metric, split_free_labels(space, config, tensors))
+        self = cls(space, metric, split_free_labels(space, config, tensors), config.get("neighbourhoods", False))
         self._archs = [space.parse(text) for text in config["architectures"]]
         self._y = tensors["y"].numpy().astype(float)
         self._normal = NormalScores(self._y)
