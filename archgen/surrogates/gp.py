@@ -39,10 +39,10 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     """`SingleTaskGP` (BoTorch) with a Matern-5/2 kernel a block of path features.
 
     Blocks are those of `PathEncoder` (one-hot of the pruned cell, counts, longest paths, live paths), that of
-    `WeisfeilerLehmanEncoder` where asked for, and the free labels where they are given. Targets are replaced by the normal scores of
-    their ranks (`NormalScores`), which keeps a few broken architectures with 10 % accuracy from ruling the length
-    scales. The posterior is that of the noise-free value; `predict`, `limit` and `log_probability` speak of a measured
-    one, noise included.
+    `WeisfeilerLehmanEncoder` where asked for, and the free labels where they are given. Targets are replaced by the
+    normal scores of their ranks (`NormalScores`), which keeps a few broken architectures with 10 % accuracy from ruling
+    the length scales. The posterior is that of the noise-free value; `predict`, `limit` and `log_probability` speak of
+    a measured one, noise included.
 
     Args:
         space: A space that `PathEncoder` takes.
