@@ -4,5 +4,6 @@ from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.dag_transformer import DAGTransformer
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.encoders.paths import PathEncoder
+from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
 
-__all__ = ["ConditionEmbedding", "DAGTransformer", "GraphTransformer", "PathEncoder"]
+__all__ = ["ConditionEmbedding", "DAGTransformer", "GraphTransformer", "PathEncoder", "WeisfeilerLehmanEncoder"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,14 +41,20 @@ class PathEncoder:
                 itertools.product(labels, repeat=length) for length in range(space.depth + 1)
             )
             self._paths = {sequence: i for i, sequence in enumerate(sequences)}
-        self._choices = [(name, len(values)) for name, values in space.variables.items()]
+        widths = [len(values) for values in space.variables.values()]
+        starts = itertools.accumulate(widths[:-1], initial=0)
+        self._starts = list(zip(space.variables, starts, strict=True))
+        self._choices_width = sum(widths)
+        self._label = {label: i for i, label in enumerate(labels)}
+        self._logs: list[float] = [0.0]
+        self._width = sum(self.blocks.values())
         self._cache: dict[Architecture, np.ndarray] = {}
 
     @property
     def blocks(self) -> dict[str, int]:
         """Width of each block of features, in order."""
         widths = {
-            "choices": sum(width for _, width in self._choices),
+            "choices": self._choices_width,
             "counts": len(self.labels),
             "longest": len(self.labels) + 1,
         }
@@ -65,45 +70,62 @@ class PathEncoder:
                     self._cache.clear()
                 row = self._cache[arch] = self._encode(arch)
             rows.append(row)
-        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, sum(self.blocks.values())).double()
+        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, self._width).double()
 
     def _encode(self, arch: Architecture) -> np.ndarray:
+        row = np.zeros(self._width)
         choices = self.space.to_choices(self.space.simplify(arch))
-        one_hot = np.concatenate([np.eye(width)[choices[name]] for name, width in self._choices])
+        row[[start + choices[name] for name, start in self._starts]] = 1.0
         dag = self.space.computation(arch)
-        counts = Counter(dag.ops[1:-1])
-        path_counts = np.zeros(len(self._paths))
-        for sequence, times in self._ends(dag).items() if self._paths else ():
-            path_counts[self._paths[sequence]] = times
-        return np.concatenate(
-            [
-                one_hot,
-                [counts[label] for label in self.labels],
-                self._longest(dag),
-                np.log1p(path_counts),
-            ]
-        )
+        start, k = self._choices_width, len(self.labels)
+        for op in dag.ops[1:-1]:
+            row[start + self._label[op]] += 1.0
+        row[start + k : start + 2 * k + 1] = self._longest(dag)
+        if self._paths:
+            first = start + 2 * k + 1
+            for sequence, times in self._ends(dag).items():
+                row[first + self._paths[sequence]] = self._log(times)
+        return row
 
-    def _longest(self, dag: Architecture) -> np.ndarray:
+    def _log(self, times: int) -> float:
+        """`log(1 + times)`, from a table that grows as needed; numpy's, whose last digit may differ from `math`'s."""
+        if times >= len(self._logs):
+            self._logs = np.log1p(np.arange(2 * times, dtype=float)).tolist()
+        return self._logs[times]
+
+    def _longest(self, dag: Architecture) -> list[float]:
         """Most nodes of each label on one path from input to output, then most nodes in all (-1 without a path)."""
-        far = np.full((len(dag.ops), len(self.labels) + 1), -np.inf)
-        far[0] = 0.0
-        for source, target in sorted(dag.edges, key=lambda edge: edge[1]):  # targets in topological order
-            step = np.zeros(len(self.labels) + 1)
-            if target < len(dag.ops) - 1:
-                step[self.labels.index(dag.ops[target])] = step[-1] = 1.0
-            far[target] = np.maximum(far[target], far[source] + step)
-        none = np.zeros(len(self.labels) + 1)
-        none[-1] = -1.0
-        return np.where(np.isinf(far[-1]), none, far[-1])
+        last = len(dag.ops) - 1
+        far: list[list[float] | None] = [None] * (last + 1)  # None: no path leads there
+        far[0] = [0.0] * (len(self.labels) + 1)
+        for source, target in _by_target(dag):
+            walked = far[source]
+            if walked is None:
+                continue
+            if target < last:
+                walked = walked.copy()
+                walked[self._label[dag.ops[target]]] += 1.0
+                walked[-1] += 1.0
+            known = far[target]
+            far[target] = walked if known is None else list(map(max, known, walked))
+        end = far[last]
+        return [0.0] * len(self.labels) + [-1.0] if end is None else end
 
     @staticmethod
-    def _ends(dag: Architecture) -> Counter[tuple[str, ...]]:
+    def _ends(dag: Architecture) -> dict[tuple[str, ...], int]:
         """How often each label sequence occurs on paths from input to output."""
-        paths: list[Counter[tuple[str, ...]]] = [Counter() for _ in dag.ops]
+        last = len(dag.ops) - 1
+        paths: list[dict[tuple[str, ...], int]] = [{} for _ in dag.ops]
         paths[0][()] = 1
-        for source, target in sorted(dag.edges, key=lambda edge: edge[1]):
-            label = () if target == len(dag.ops) - 1 else (dag.ops[target],)
+        for source, target in _by_target(dag):
+            label = () if target == last else (dag.ops[target],)
+            there = paths[target]
             for sequence, times in paths[source].items():
-                paths[target][(*sequence, *label)] += times
-        return paths[-1]
+                key = sequence + label
+                there[key] = there.get(key, 0) + times
+        return paths[last]
+
+
+def _by_target(dag: Architecture) -> list[tuple[int, int]]:
+    """Edges with targets in topological order."""
+    return sorted(dag.edges, key=lambda edge: edge[1])

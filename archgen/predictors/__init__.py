@@ -2,6 +2,8 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
+from archgen.predictors.free_labels import FreeLabels, load_free_labels, save_free_labels
+from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
 from archgen.predictors.suggest import suggest
@@ -9,11 +11,15 @@ from archgen.predictors.suggest import suggest
 __all__ = [
     "PREDICTORS",
     "Count",
+    "FreeLabels",
+    "GradientBoosting",
     "LatencyPredictor",
     "Prediction",
     "Predictor",
     "judge",
+    "load_free_labels",
     "load_predictor",
+    "save_free_labels",
     "save_predictor",
     "suggest",
 ]

@@ -18,36 +18,42 @@ from gpytorch.priors import GammaPrior, LogNormalPrior
 from jaxtyping import Float
 from torch import Tensor
 
-from archgen.encoders.paths import PathEncoder
+from archgen.encoders import PathEncoder, WeisfeilerLehmanEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
-from archgen.objectives import Objective
-from archgen.predictors.base import PREDICTORS, Floats, Prediction
-from archgen.predictors.normal_scores import NormalScores
+from archgen.predictors.base import PREDICTORS, Floats
+from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
+from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
 
+CHUNK = 4096
+"""Architectures that are predicted at a time."""
+
 
 @PREDICTORS.register("gp")
-class GaussianProcess(Surrogate):
+class GaussianProcess(NormalScorePredictor, Surrogate):
     """`SingleTaskGP` (BoTorch) with a Matern-5/2 kernel a block of path features.
 
-    Targets are replaced by the normal scores of their ranks (`NormalScores`), which keeps a few broken architectures
-    with 10 % accuracy from ruling the length scales; `predict` maps mean and spread back through the empirical
-    quantiles of the training values, so it never leaves their range.
+    Blocks are those of `PathEncoder` (one-hot of the pruned cell, counts, longest paths, live paths), of
+    `WeisfeilerLehmanEncoder`, and the free labels where they are given. Targets are replaced by the normal scores of
+    their ranks (`NormalScores`), which keeps a few broken architectures with 10 % accuracy from ruling the length
+    scales. The posterior is that of the noise-free value; `predict`, `limit` and `log_probability` speak of a measured
+    one, noise included.
 
     Args:
         space: A space that `PathEncoder` takes.
         metric: Name of the metric.
+        free_labels: Predicts zero-cost proxies, which become features; a part of the checkpoint.
     """
 
-    def __init__(self, space: SearchSpace, metric: str) -> None:
+    def __init__(self, space: SearchSpace, metric: str, free_labels: FreeLabels | None = None) -> None:
         super().__init__(space, metric)
-        self.encoder = PathEncoder(space)
+        self.encoder, self.neighbourhoods = PathEncoder(space), WeisfeilerLehmanEncoder(space)
+        self.free_labels = free_labels
         self._model: SingleTaskGP | None = None
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
-        self._normal = NormalScores(self._y)
         self._factor: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -57,12 +63,25 @@ class GaussianProcess(Surrogate):
         return self._model
 
     def features(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
-        return self.encoder(archs) * self._weights
+        blocks = [self.encoder(archs), self.neighbourhoods(archs)]
+        if self.free_labels is not None:
+            blocks.append(torch.from_numpy(self.free_labels(archs)))
+        return torch.cat(blocks, 1) * self._weights
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Width of each block of features, in order."""
+        widths = {**self.encoder.blocks, "neighbourhoods": self.neighbourhoods.width}
+        return widths if self.free_labels is None else {**widths, "free_labels": len(self.free_labels.names)}
 
     @property
     def _weights(self) -> Float[Tensor, " d"]:
-        """Each block divided by the square root of its width, so that length scales of order 1 fit all."""
-        return torch.cat([torch.full((d,), d**-0.5, dtype=torch.double) for d in self.encoder.blocks.values()])
+        """Each block divided by the square root of its width, so that length scales of order 1 fit all.
+
+        Of the hashed neighbourhoods, as many as the space has nodes are not zero.
+        """
+        scales = {**self.blocks, "neighbourhoods": len(self.space.node_domain)}
+        return torch.cat([torch.full((d,), scales[name] ** -0.5).double() for name, d in self.blocks.items()])
 
     def fit(self, archs: Sequence[Architecture], y: Floats) -> GaussianProcess:
         """Fit the hyperparameters by marginal likelihood; exact inference, so cost grows as `b^3`.
@@ -93,7 +112,7 @@ class GaussianProcess(Surrogate):
         )
         self._model = SingleTaskGP(
             self.features(archs),
-            torch.from_numpy(self._normal.scores)[:, None],
+            torch.from_numpy(self.normal.scores)[:, None],
             likelihood=likelihood,
             covar_module=self._kernel(),
             outcome_transform=None,
@@ -101,7 +120,7 @@ class GaussianProcess(Surrogate):
 
     def _kernel(self) -> Kernel:
         blocks, start = [], 0
-        for width in self.encoder.blocks.values():
+        for width in self.blocks.values():
             kernel = MaternKernel(
                 nu=2.5,
                 active_dims=tuple(range(start, start + width)),
@@ -114,23 +133,16 @@ class GaussianProcess(Surrogate):
 
     def normalise(self, values: Sequence[float]) -> list[float]:
         """Normal scores of values; linear with the mean slope beyond the training range, so better stays better."""
-        return [float(x) for x in self._normal.normalise(values)]
+        return [float(x) for x in self.normal.normalise(values)]
 
-    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
-        """In the normalised scale, where the error is Gaussian."""
-        return self._normal.log_probability(*self.predict_normalised(archs), objective)
-
-    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
-        """The quantile in the normalised scale, where the error is Gaussian, as a value of the metric."""
-        return self._normal.limit(*self.predict_normalised(archs), objective, confidence)
-
-    def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        return self._normal.prediction(*self.predict_normalised(archs))
+    def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        mean, std = self.predict_normalised(archs)
+        return mean, np.sqrt(std**2 + self.model.likelihood.noise.item())
 
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value, as normal scores."""
         mean, std = [np.zeros(0)], [np.zeros(0)]
-        for x in torch.split(self.features(archs), 4096):
+        for x in torch.split(self.features(archs), CHUNK):
             chunk = self._marginals(x)
             mean.append(chunk[0].numpy())
             std.append(chunk[1].numpy())
@@ -157,15 +169,16 @@ class GaussianProcess(Surrogate):
         return model.mean_module(x) + (cross @ weights)[:, 0], variance.clamp(min=1e-12).sqrt()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        hyper = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
-        config = {"architectures": [self.space.format(a) for a in self._archs]}
-        return config, {"y": torch.from_numpy(self._y), **hyper}
+        config: dict[str, Any] = {"architectures": [self.space.format(a) for a in self._archs]}
+        tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
+        tensors["y"] = torch.from_numpy(self._y)
+        return join_free_labels(self.free_labels, config, tensors)
 
     @classmethod
     def restore(
         cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]
     ) -> GaussianProcess:
-        self = cls(space, metric)
+        self = cls(space, metric, split_free_labels(space, config, tensors))
         self._set_data([space.parse(text) for text in config["architectures"]], tensors["y"].numpy().astype(float))
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():

@@ -119,7 +119,7 @@ def test_longest_paths_are_those_of_all_paths_listed(space: SearchSpace, rng: np
         dag = space.computation(arch)
         ends = encoder._ends(dag)
         listed = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
-        assert encoder._longest(dag).tolist() == [*listed, max((len(path) for path in ends), default=-1)]
+        assert encoder._longest(dag) == [*listed, max((len(path) for path in ends), default=-1)]
 
 
 def test_memory_does_not_grow_with_what_is_encoded(

@@ -16,11 +16,14 @@ def test_scores_are_those_of_blom_and_ties_share_their_rank() -> None:
     np.testing.assert_allclose(NormalScores(Y).scores, norm.ppf((ranks - 0.375) / 5.25))
 
 
-def test_values_undo_scores_and_stay_in_the_known_range() -> None:
+def test_values_undo_scores_beyond_the_known_range_too() -> None:
     normal = NormalScores(Y)
     np.testing.assert_allclose(normal.values(normal.scores), Y)
     np.testing.assert_allclose(normal.normalise(Y), normal.scores)
-    assert normal.values(np.array([-9.0, 9.0])).tolist() == [1.0, 10.0]
+    wide = np.linspace(-9, 9, 50)
+    np.testing.assert_allclose(normal.normalise(normal.values(wide)), wide)
+    top = (10.0 - 2.0) / (normal.scores[4] - normal.scores[2])  # from the median to the greatest
+    assert normal.values(normal.scores[4:] + 1.0)[0] == pytest.approx(10.0 + top)
     assert (np.diff(normal.normalise(np.linspace(-20, 40, 200))) > 0).all()
 
 
@@ -48,3 +51,4 @@ def test_one_value_is_a_constant() -> None:
     normal = NormalScores(np.array([7.0]))
     assert normal.values(np.array([-1.0, 0.0, 2.0])).tolist() == [7.0] * 3
     assert normal.normalise([7.0])[0] == 0.0
+    assert (np.diff(normal.normalise([6.0, 7.0, 8.0])) > 0).all()
