@@ -48,7 +48,7 @@ class DAG:
             before[j] = max(before[j], before[i] + 1)
         for i, j in sorted(arch.edges, key=lambda edge: -edge[0]):
             after[i] = max(after[i], after[j] + 1)
-        places = np.array([before, after], dtype=np.float32).T / max(*before, 1)
+        places = (np.array([before, after]).T / max(*before, 1)).astype(np.float32)
         edges = np.array(arch.edges, dtype=np.int64).reshape(-1, 2).T
         return cls(np.array([vocabulary[op] for op in arch.ops], dtype=np.int64), places, edges)
 

@@ -4,16 +4,24 @@ from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_pred
 from archgen.predictors.counts import Count
 from archgen.predictors.free_labels import FreeLabels, load_free_labels, save_free_labels
 from archgen.predictors.gbdt import GradientBoosting
+from archgen.predictors.gnn import GraphNetwork
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
+from archgen.predictors.node_statistics import NodeStatistics
+from archgen.predictors.parzc import ParZC
+from archgen.predictors.ranking_losses import RANKING_LOSSES
 from archgen.predictors.suggest import suggest
 
 __all__ = [
     "PREDICTORS",
+    "RANKING_LOSSES",
     "Count",
     "FreeLabels",
     "GradientBoosting",
+    "GraphNetwork",
     "LatencyPredictor",
+    "NodeStatistics",
+    "ParZC",
     "Prediction",
     "Predictor",
     "judge",

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
-from archgen.objectives import Objective
-from archgen.predictors.base import Floats, Prediction, Predictor
-from archgen.predictors.normal_scores import NormalScores
+from archgen.predictors.base import Floats
+from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 from archgen.threads import single_threaded
 
@@ -26,7 +25,7 @@ _SHRINK = 0.5
 """Least standard deviation of the ensemble's error over that of a member's."""
 
 
-class CrossFitted(Predictor):
+class CrossFitted(NormalScorePredictor):
     r"""`m` members, each trained without one of `m` folds of the labels; their mean predicts.
 
     Members give scores of any scale: a ranking loss knows none. Those of a member are standardised over the labelled
@@ -57,7 +56,6 @@ class CrossFitted(Predictor):
         if members < 2:
             raise ArchgenError(f"an ensemble needs at least 2 members, got {members}")
         self.members, self.seed = members, seed
-        self._normal: NormalScores | None = None
         self._middle, self._spread = np.zeros(members), np.ones(members)
         self._line: Floats = np.array([0.0, 1.0, 1.0, 1.0])
         """Intercept, slope, standard deviation of the error, usual disagreement."""
@@ -125,9 +123,9 @@ class CrossFitted(Predictor):
         sigma = of_member * math.sqrt(max(rest, _SHRINK**2))
         self._line = np.array([intercept, slope / math.sqrt(shrunk), max(sigma, 1e-3), max(math.sqrt(ambiguity), 1e-9)])
 
-    def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+    def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the error, `b` each, as normal scores of the targets."""
-        self._fitted()
+        _ = self.normal  # says so where nothing is fitted
         if not archs:
             return np.zeros(0), np.zeros(0)
         with single_threaded():
@@ -136,25 +134,9 @@ class CrossFitted(Predictor):
         disagreement = scores.std(0, ddof=1) / usual
         return intercept + slope * scores.mean(0), sigma * np.sqrt((1 + disagreement**2) / 2)
 
-    def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        return self._fitted().prediction(*self.predict_normalised(archs))
-
-    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
-        """In normal scores, where the error is taken for Gaussian."""
-        return self._fitted().log_probability(*self.predict_normalised(archs), objective)
-
-    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
-        """The quantile in normal scores, as a value of the metric."""
-        return self._fitted().limit(*self.predict_normalised(archs), objective, confidence)
-
-    def _fitted(self) -> NormalScores:
-        if self._normal is None:
-            raise ArchgenError(f"the predictor of {self.metric} is not fitted; call fit, or load a checkpoint")
-        return self._normal
-
     def _calibration(self) -> dict[str, Floats]:
         """What `_restore_calibration` needs, as arrays."""
-        arrays = (self._fitted().y, self._middle, self._spread, self._line)
+        arrays = (self.normal.y, self._middle, self._spread, self._line)
         return dict(zip(self.CALIBRATED, arrays, strict=True))
 
     def _restore_calibration(self, arrays: dict[str, Floats]) -> None:

@@ -173,7 +173,7 @@ class GraphNetwork(CrossFitted):
     # -- checkpoint ---------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        self._fitted()
+        _ = self.normal  # says so where nothing is fitted
         assert self._networks is not None
         names = ("loss", "width", "layers", "members", "choices", "unlabelled", "pretraining", "steps", "seed")
         tensors = {name: torch.from_numpy(value.copy()) for name, value in self._calibration().items()}

@@ -30,7 +30,8 @@ REMEMBERED = 50_000
 """Architectures whose statistics are kept."""
 _NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 _LEAST = 1e-12
-_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
+
+Weighted = nn.Conv1d | nn.Conv2d | nn.Linear
 
 Rows = dict[str, NDArray[np.float32]]
 """The statistics of each node that runs, by the name of its module in the network."""
@@ -95,7 +96,7 @@ class NodeStatistics:
         for module in network.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
-        nodes = {name: module for name, module in network.named_modules() if isinstance(module, _WEIGHTED)}
+        nodes = {name: module for name, module in network.named_modules() if isinstance(module, Weighted)}
         if not nodes:
             raise ArchgenError(f"{self.space.name}: a network without convolutions or linear layers has no nodes")
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -109,7 +110,7 @@ class NodeStatistics:
                 rows[name] = np.log(np.maximum(np.nan_to_num(row, posinf=1e30), _LEAST)).astype(np.float32)
         return rows
 
-    def _gradients(self, network: nn.Module, nodes: dict[str, nn.Module]) -> dict[str, list[float]]:
+    def _gradients(self, network: nn.Module, nodes: dict[str, Weighted]) -> dict[str, list[float]]:
         """`grad_norm`, `snip` and `fisher` of the nodes that the loss depends on."""
         outputs: dict[str, Tensor] = {}
 
@@ -125,7 +126,7 @@ class NodeStatistics:
             return {}
         weights = [nodes[name].weight for name in names]
         found = torch.autograd.grad(loss, [*weights, *(outputs[name] for name in names)], allow_unused=True)
-        values = {}
+        values: dict[str, list[float]] = {}
         for name, weight, by_weight, by_output in zip(
             names, weights, found[: len(names)], found[len(names) :], strict=True
         ):
@@ -139,7 +140,7 @@ class NodeStatistics:
             values[name] = [float(by_weight.norm()), float((weight.detach() * by_weight).abs().sum()), fisher]
         return values
 
-    def _flows(self, network: nn.Module, nodes: dict[str, nn.Module]) -> dict[str, float]:
+    def _flows(self, network: nn.Module, nodes: dict[str, Weighted]) -> dict[str, float]:
         """`synflow` of the nodes; none where tokens are read, which can not be ones, or nothing flows."""
         if not self._images.is_floating_point():
             return {}

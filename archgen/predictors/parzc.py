@@ -36,8 +36,8 @@ class ParZC(CrossFitted):
     The statistics of all nodes are projected to a sequence that is cut into segments; a Bayesian linear layer embeds a
     segment, mixer blocks join them, their mean passes a second Bayesian layer and a regressor gives the score. A
     Bayesian layer has a mean and a standard deviation for each weight and draws weights by the reparameterisation
-    trick. Trained by DiffKendall. Written after the authors' code (the mixer that they train on NDS; they combine it
-    with PINAT's transformer over the graph on NAS-Bench-101 and 201, which is left out: see `GraphNetwork`). Against it:
+    trick. Trained by DiffKendall. Written after the authors' code: the mixer that they train on NDS. On NAS-Bench-101
+    and 201 they join it to PINAT's transformer over the graph, which is left out here. Against their code:
 
     - nodes have places of their own by the name of their module, so that a statistic is always that of the same layer;
       the code appends zeros to shorter networks. A node that is absent has zeros and a flag that says so;
@@ -143,7 +143,7 @@ class ParZC(CrossFitted):
         return np.concatenate(parts, 1)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        self._fitted()
+        _ = self.normal  # says so where nothing is fitted
         assert self._mixers is not None
         names = ("loss", "width", "depth", "members", "steps", "draws", "seed", "network")
         config = {"arguments": {name: getattr(self, name) for name in names}, "nodes": self._nodes}
