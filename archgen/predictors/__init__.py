@@ -5,17 +5,25 @@ from archgen.predictors.counts import Count
 from archgen.predictors.ensemble import Ensemble
 from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrained_free_labels, save_free_labels
 from archgen.predictors.gbdt import GradientBoosting
+from archgen.predictors.gnn import GraphNetwork
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
+from archgen.predictors.node_statistics import NodeStatistics
+from archgen.predictors.parzc import ParZC
+from archgen.predictors.ranking_losses import RANKING_LOSSES
 from archgen.predictors.suggest import suggest
 
 __all__ = [
     "PREDICTORS",
+    "RANKING_LOSSES",
     "Count",
     "Ensemble",
     "FreeLabels",
     "GradientBoosting",
+    "GraphNetwork",
     "LatencyPredictor",
+    "NodeStatistics",
+    "ParZC",
     "Prediction",
     "Predictor",
     "judge",
