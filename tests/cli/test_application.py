@@ -12,6 +12,11 @@ import pytest
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
+COMMANDS = [
+    *("spaces", "generate", "search", "design", "export", "proxies", "prune"),
+    *("train generator", "train predictor", "train free-labels", "predictor fit", "predictor evaluate"),
+    *(f"latency {name}" for name in ("measure", "devices", "fit", "evaluate", "suggest")),
+]
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy(process: Callable[..., subprocess.Popen[str]]) -> None:
@@ -25,19 +30,30 @@ def test_help_is_quick_because_it_imports_nothing_heavy(process: Callable[..., s
     )
     out, err = process("-c", code, "--help").communicate()
     assert out.splitlines()[-1] == "ended 0 []"
-    for command in ("spaces", "generate", "search", "design", "export", "train"):
+    for command in (
+        "spaces",
+        "generate",
+        "search",
+        "design",
+        "export",
+        "train",
+        "latency",
+        "predictor",
+        "proxies",
+        "prune",
+    ):
         assert f"  {command} " in out
     assert err == ""
 
 
-@pytest.mark.parametrize("command", ["spaces", "generate", "search", "design", "export", "train generator"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_help(command: str, succeeds: Run) -> None:
     outcome = succeeds(*command.split(), "--help")
     assert outcome.stdout.startswith("Usage: archgen")
     assert outcome.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"]])
+@pytest.mark.parametrize("arguments", [[], ["train"], ["latency"], ["predictor"]])
 def test_without_a_command_the_help_comes_in_lines(arguments: list[str], run: Run) -> None:
     outcome = run(*arguments)
     assert outcome.returncode == 2
