@@ -20,8 +20,6 @@ from archgen.predictors.node_statistics import STATISTICS, NodeStatistics
 from archgen.predictors.ranking_losses import RANKING_LOSSES
 from archgen.spaces import SearchSpace
 
-REFERENCE = 200
-"""Random architectures that say which nodes there are, and what is usual of their statistics."""
 BATCH = 256
 _PREDICTED = 1024
 """Architectures that are predicted at once."""
@@ -87,7 +85,7 @@ class ParZC(CrossFitted):
 
     def _train(self, archs: Sequence[Architecture], z: Floats, folds: NDArray[np.int64]) -> None:
         rng = np.random.default_rng([self.seed, 2])
-        self._learn_usual([*self.space.sample(REFERENCE, rng), *archs])
+        self._learn_usual([*self._reference(), *archs])
         x, targets = self._features(archs), torch.from_numpy(z).float()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
