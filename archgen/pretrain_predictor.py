@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 import archgen.surrogates  # noqa: F401  its members are predictors too
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.graph import Architecture
-from archgen.predictors import PREDICTORS, Predictor, judge, save_predictor
+from archgen.predictors import PREDICTORS, Predictor, judge, pretrained_free_labels, save_predictor
 from archgen.spaces import SearchSpace
 
 LABELS = 600
@@ -29,7 +30,7 @@ def checkpoint_name(space: SearchSpace, metric: str) -> str:
 
 
 def make_predictor(kind: str, space: SearchSpace, metric: str, *, built_simplified: bool) -> Predictor:
-    """A predictor by its registered name.
+    """A predictor by its registered name, with the free labels of the checkpoints where it takes them.
 
     Args:
         kind: Name in `PREDICTORS`.
@@ -40,8 +41,11 @@ def make_predictor(kind: str, space: SearchSpace, metric: str, *, built_simplifi
     Raises:
         UnknownName: No such predictor.
     """
-    extra = {"simplify": built_simplified} if kind == "latency" else {}
-    return PREDICTORS[kind](space, metric, **extra)
+    member = PREDICTORS[kind]
+    extra: dict[str, Any] = {"simplify": built_simplified} if kind == "latency" else {}
+    if member.takes_free_labels:
+        extra["free_labels"] = pretrained_free_labels(space)
+    return member(space, metric, **extra)
 
 
 def pretrain_predictor(

@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 import warnings
 
-from archgen.cli import design, export, generate, latency, latency_fit, predictor, search, spaces, train  # noqa: F401  they register themselves
+from archgen.cli import (  # noqa: F401  they register themselves
+    design,
+    export,
+    generate,
+    latency,
+    latency_fit,
+    predictor,
+    proxies,
+    prune,
+    search,
+    spaces,
+    train,
+)
 from archgen.cli.application import app
 from archgen.cli.terminal import drop_output, fail, say
 from archgen.errors import ArchgenError, ArchgenWarning

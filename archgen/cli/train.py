@@ -161,3 +161,34 @@ def train_predictor_command(
         seed=seed,
     )
     show(f"{folder}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+
+
+@train_app.command("free-labels")
+def train_free_labels_command(
+    space: SpaceName,
+    table: Annotated[Path, typer.Option(help="Table of `archgen proxies`: an `arch` column, then one a proxy.")],
+    names: Annotated[str | None, typer.Option(help="Its columns to use, comma-separated; all numbers without.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; default: the committed place.")] = None,
+) -> None:
+    """Learn zero-cost proxies from a table, so that predictors know them of every architecture."""
+    from archgen import config, spaces
+    from archgen.artifacts import free_folder
+    from archgen.evaluators import read_proxies
+    from archgen.pretrain_free_labels import pretrain_free_labels
+
+    loaded = spaces.load(space)
+    folder = out or config.checkpoints_dir() / "free_labels" / loaded.name
+    free_folder(folder, "free_labels")
+    known = read_proxies(loaded, table, names.split(",") if names else None)
+    chosen = f" --names {names}" if names else ""
+    figures = pretrain_free_labels(
+        loaded,
+        known.archs,
+        known.values,
+        folder,
+        source=f"{', '.join(known.values)} of {table.name}",
+        command=f"archgen train free-labels --space {space} --table {table.name}{chosen} --seed {seed}",
+        seed=seed,
+    )
+    show(f"{folder}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))

@@ -3,7 +3,7 @@
 from archgen.evaluators.annotated import Annotated
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.evaluators.supernet import SupernetEvaluator
-from archgen.evaluators.tabular import Labels, TabularEvaluator, read_architectures, read_labels
+from archgen.evaluators.tabular import Labels, TabularEvaluator, read_architectures, read_labels, read_proxies
 
 __all__ = [
     "Annotated",
@@ -14,4 +14,5 @@ __all__ = [
     "TabularEvaluator",
     "read_architectures",
     "read_labels",
+    "read_proxies",
 ]

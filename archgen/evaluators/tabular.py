@@ -166,6 +166,31 @@ def read_labels(space: SearchSpace, path: Path, columns: Sequence[str]) -> Label
     return Labels(list(rows), values, len(archs) - len(rows))
 
 
+def read_proxies(space: SearchSpace, path: Path, columns: Sequence[str] | None = None) -> Labels:
+    """Columns of a table of zero-cost proxies; NaN, a network that has none, is kept, and the first of equal rows.
+
+    Args:
+        space: The space.
+        path: `.parquet` or `.csv`, with a column `arch`.
+        columns: Names of proxies; every column of numbers by default.
+
+    Raises:
+        InvalidTable: As `TabularEvaluator`, or no column holds numbers.
+        UnknownMetric: A column is not there.
+    """
+    frame = _read(path)
+    archs = _architectures(space, path, frame)
+    first = list({arch: i for i, arch in reversed(list(enumerate(archs)))}.values())[::-1]
+    numbers = [str(c) for c in frame.columns if c != "arch" and pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    for name in columns or ():
+        if name not in numbers:
+            raise UnknownMetric(name, numbers)
+    if not numbers:
+        raise InvalidTable(f"{path} has no column of numbers beside 'arch'; make one by `archgen proxies`")
+    values = {name: _floats(frame[name])[first] for name in columns or numbers}
+    return Labels([archs[i] for i in first], values, len(archs) - len(first))
+
+
 def _parse(space: SearchSpace, path: Path, frame: pd.DataFrame) -> dict[Architecture, int]:
     """The row of each architecture, from 0."""
     archs = _architectures(space, path, frame)

@@ -2,7 +2,8 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
-from archgen.predictors.free_labels import FreeLabels, load_free_labels, save_free_labels
+from archgen.predictors.ensemble import Ensemble
+from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrained_free_labels, save_free_labels
 from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.gnn import GraphNetwork
 from archgen.predictors.judge import judge
@@ -16,6 +17,7 @@ __all__ = [
     "PREDICTORS",
     "RANKING_LOSSES",
     "Count",
+    "Ensemble",
     "FreeLabels",
     "GradientBoosting",
     "GraphNetwork",
@@ -27,6 +29,7 @@ __all__ = [
     "judge",
     "load_free_labels",
     "load_predictor",
+    "pretrained_free_labels",
     "save_free_labels",
     "save_predictor",
     "suggest",

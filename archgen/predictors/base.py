@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,9 @@ class Predictor(ABC):
         space: The space whose architectures it is for.
         metric: Name of the metric.
     """
+
+    takes_free_labels: ClassVar[bool] = False
+    """Whether its constructor has an argument `free_labels`, of `FreeLabels`."""
 
     def __init__(self, space: SearchSpace, metric: str) -> None:
         self.space, self.metric = space, metric

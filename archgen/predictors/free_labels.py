@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from archgen import artifacts
 from archgen.artifacts import Checkpoint
+from archgen.config import checkpoints_dir
 from archgen.encoders.paths import PathEncoder
 from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.graph import Architecture
@@ -46,7 +47,7 @@ class FreeLabels:
         >>> from archgen import spaces
         >>> space = spaces.load("nasbench201")
         >>> archs = space.sample(60, np.random.default_rng(0))
-        >>> flops = [space.count(arch)["flops"] for arch in archs]
+        >>> flops = [space.count(space.simplify(arch))["flops"] for arch in archs]
         >>> labels = FreeLabels(space, width=32, members=1).fit(archs, {"flops": flops}, steps=200)
         >>> labels.names, labels(archs).shape
         (('flops',), (60, 1))
@@ -229,3 +230,9 @@ def load_free_labels(folder: Path, space: SearchSpace) -> FreeLabels:
         return FreeLabels.restore(space, config, checkpoint.tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidCheckpoint(f"{folder} is not a whole checkpoint of free labels ({error!r})") from None
+
+
+def pretrained_free_labels(space: SearchSpace) -> FreeLabels | None:
+    """The free labels of the checkpoints for a space, or None where there are none."""
+    folder = checkpoints_dir() / "free_labels" / space.name
+    return load_free_labels(folder, space) if folder.is_dir() else None

@@ -61,6 +61,8 @@ class GradientBoosting(NormalScorePredictor):
         (40,)
     """
 
+    takes_free_labels = True
+
     def __init__(
         self,
         space: SearchSpace,
@@ -119,17 +121,9 @@ class GradientBoosting(NormalScorePredictor):
         return mean, np.full(len(archs), max(self._std, FLOOR))
 
     def contributions(self, archs: Sequence[Architecture]) -> Floats:
-        """SHAP values of each feature in each member, by LightGBM's exact TreeSHAP (Lundberg, arXiv 1802.03888).
-
-        Args:
-            archs: `b` architectures.
-
-        Returns:
-            `members x b x (p + 1)`, in normal scores; the last column is the mean prediction, and a row's sum is the
-            member's prediction.
-        """
+        """`shap_values` of each feature in each member for `b` architectures, `members x b x (p + 1)`."""
         rows = self.encode(archs)
-        found = [np.asarray(m.predict(rows, pred_contrib=True, num_threads=1), dtype=float) for m in self.members]
+        found = [shap_values(member, rows) for member in self.members]
         return np.array(found).reshape(len(self.members), len(archs), rows.shape[1] + 1)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
@@ -193,6 +187,20 @@ def boost(rows: Floats, z: Floats, *, seed: int) -> Booster:
     }
     data = lightgbm.Dataset(rows, z, params=parameters, free_raw_data=True)
     return lightgbm.train(parameters, data, num_boost_round=75 if n < 600 else 60)
+
+
+def shap_values(member: Booster, rows: Floats) -> Floats:
+    """SHAP values by LightGBM's own exact TreeSHAP (Lundberg et al., arXiv 1802.03888).
+
+    Args:
+        member: A fitted regressor.
+        rows: Features, `b x p`.
+
+    Returns:
+        `b x (p + 1)`, in normal scores; the last column is the mean prediction, and a row's sum is its prediction.
+    """
+    found: Floats = np.asarray(member.predict(rows, pred_contrib=True, num_threads=1), dtype=float)
+    return found.reshape(len(rows), rows.shape[1] + 1)
 
 
 def calibrated_std(residuals: Floats) -> float:

@@ -65,6 +65,8 @@ class GraphNetwork(CrossFitted):
         seed: Of all randomness.
     """
 
+    takes_free_labels = True
+
     def __init__(
         self,
         space: SearchSpace,

@@ -6,6 +6,7 @@ from archgen.spaces.cell import CellSpace
 from archgen.spaces.chain import ChainSpace
 from archgen.spaces.genotype import GenotypeSpace
 from archgen.spaces.modules import ModuleSpace
+from archgen.spaces.restricted import RestrictedSpace
 
 __all__ = [
     "FAMILIES",
@@ -13,6 +14,7 @@ __all__ = [
     "ChainSpace",
     "GenotypeSpace",
     "ModuleSpace",
+    "RestrictedSpace",
     "SearchSpace",
     "available",
     "load",

@@ -9,6 +9,7 @@ import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -54,8 +55,15 @@ class SearchSpace(ABC):
     """Keyword arguments of `build` and their published values."""
     free: bool = True
     """Whether every combination of states that the domains allow is a point of its own; else see `project`."""
+    variable_nodes: Mapping[str, int] = MappingProxyType({})
+    """Position of the node whose label is the value of a variable, for those variables that are just that."""
     summary: str
     paper: str
+
+    @property
+    def whole(self) -> SearchSpace:
+        """The space that this one is a part of; itself for all but parts."""
+        return self
 
     @property
     def size(self) -> int:
@@ -110,6 +118,24 @@ class SearchSpace(ABC):
 
     # -- the same for all, unless a family knows better ---------------------------------------------------------
 
+    def matters(self, arch: Architecture, name: str, other: int) -> bool:
+        """Whether another value of a variable gives another architecture, or none.
+
+        Args:
+            arch: A point of this space.
+            name: The variable.
+            other: Position of a value that is not the one of `to_choices`.
+        """
+        return self._changed(self.to_choices(arch), name, other) != arch
+
+    def size_within(self, allowed: Mapping[str, Sequence[int]]) -> int | None:
+        """Number of points whose every choice is one of the allowed positions; None if only listing them can tell.
+
+        Args:
+            allowed: For each variable the positions of its values that are left.
+        """
+        return math.prod(map(len, allowed.values())) if self.free else None
+
     def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """Draw `n` architectures, each variable uniformly and independently, with repetition; drops invalid draws."""
         archs: list[Architecture] = []
@@ -147,13 +173,19 @@ class SearchSpace(ABC):
             labels = torch.multinomial(p.ops.flatten(0, 1), 1, generator=generator).view(p.ops.shape[:2])
             ops[bad] = nn.functional.one_hot(labels, ops.shape[-1]).to(ops.dtype)
             edges[bad] = (torch.rand(p.edges.shape, generator=generator) < p.edges).to(edges.dtype)
-            again = self.decode(GraphBatch(ops[bad], edges[bad], drawn.node_mask[bad]))
+            fresh = self._mended(GraphBatch(ops[bad], edges[bad], drawn.node_mask[bad]), p, generator)
+            ops[bad], edges[bad] = fresh.ops, fresh.edges
+            again = self.decode(fresh)
             bad = [i for i, arch in zip(bad, again, strict=True) if arch is None]
         if bad:
             seed = int(torch.randint(2**31, (1,), generator=generator))
             random = self.encode(self.sample(len(bad), np.random.default_rng(seed)))
             ops[bad], edges[bad] = random.ops, random.edges
         return GraphBatch(ops, edges, drawn.node_mask)
+
+    def _mended(self, drawn: GraphBatch, probabilities: GraphBatch, generator: torch.Generator) -> GraphBatch:
+        """What `_redrawn` makes of new draws before it looks whether they decode."""
+        return drawn
 
     def example_input(self, batch: int = 1, **network: int) -> Tensor:
         """Zeros of the shape and type that the network of `build` reads, here images `b c h w`."""
@@ -313,8 +345,27 @@ def load(name: str | Path) -> SearchSpace:
     return space
 
 
-def read(path: Path) -> SearchSpace:
-    """Read a space from its TOML file; raises `InvalidSpace` naming the place in the file."""
+def read_base(reference: str, folder: Path, name: str) -> SearchSpace:
+    """The space that another one is a part of, made under the name of the part.
+
+    Args:
+        reference: A name or a path, as `load` takes it; a path is relative to `folder`.
+        folder: Where the file of the part lies.
+        name: Of the part.
+
+    Raises:
+        UnknownName: There is no space of that name.
+        InvalidSpace: The file does not describe a space.
+    """
+    if not (reference.endswith(".toml") or "/" in reference or os.sep in reference):
+        if reference not in available():
+            raise UnknownName("search space", reference, available())
+        return read(config.spaces_dir() / f"{reference}.toml", name)
+    return read(folder / reference, name)
+
+
+def read(path: Path, name: str | None = None) -> SearchSpace:
+    """Read a space from its TOML file, under its own or another name; `InvalidSpace` names the place in the file."""
     try:
         description = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -324,6 +375,8 @@ def read(path: Path) -> SearchSpace:
         raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
     try:
         description["folder"] = str(path.parent)  # where a space finds modules that lie beside its file
+        if name is not None:
+            description["name"] = name
         return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]
     except (InvalidSpace, UnknownName) as error:
         raise InvalidSpace(f"{path}: {error}") from None

@@ -75,6 +75,7 @@ class CellSpace(SearchSpace):
         self.nodes, self.roles, self.zero = nodes, dict(roles), zeros[0]
         self.pairs = [(s, t) for t in range(1, nodes) for s in range(t)]
         self.variables = {f"{s}->{t}": tuple(roles) for s, t in self.pairs}
+        self.variable_nodes = {variable: i for i, variable in enumerate(self.variables, start=1)}
         self.labels = ("input", *roles, "output")
         self.computing_labels = tuple(op for op, role in roles.items() if role in ("linear", "weighted"))
         self.depth = nodes - 1

@@ -89,6 +89,7 @@ class ChainSpace(SearchSpace):
         """Labels that each slot may carry."""
         self.free = not optional
         self.variables = {slot: labels for slot, labels in self.slots.items() if len(labels) > 1}
+        self.variable_nodes = {slot: i for i, slot in enumerate(self.slots, start=1) if slot in self.variables}
         if not self.variables:
             raise InvalidSpace("the space has one architecture only: give some slot two labels or a stage two depths")
         self.labels = ("input", *dict.fromkeys(itertools.chain(*self.slots.values())), "output")
@@ -165,6 +166,11 @@ class ChainSpace(SearchSpace):
     def size(self) -> int:
         """Number of architectures: a product over stages of sums over their depths."""
         return math.prod(part.size(self.active) for part in self.parts)
+
+    def size_within(self, allowed: Mapping[str, Sequence[int]]) -> int:
+        left = {s: {ls[i] for i in allowed.get(s, range(len(ls)))} for s, ls in self.slots.items()}
+        active = {slot: [label for label in labels if label in left[slot]] for slot, labels in self.active.items()}
+        return math.prod(part.size(active, {s for s in part.optional if SKIP not in left[s]}) for part in self.parts)
 
     @property
     def parts(self) -> list[Stage]:

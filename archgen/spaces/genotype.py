@@ -85,6 +85,8 @@ class GenotypeSpace(SearchSpace):
                 place = f"{cell} {2 + i // 2}.{i % 2}"
                 self.variables[f"{place} operation"] = self.operations
                 self.variables[f"{place} source"] = tuple(map(str, range(2 + i // 2)))
+        at = [variable for variable in self.variables if variable.endswith("operation")]
+        self.variable_nodes = {variable: i for i, variable in enumerate(at, start=2)}
         self.labels = (*INPUTS, *self.operations, "output")
         kept = [(cell, op) for cell in CELLS for op, role in roles.items() if role != "zero"]
         computing = [f"{cell}:{op}" for cell, op in kept if (cell, roles[op]) != ("normal", "identity")]
@@ -145,6 +147,12 @@ class GenotypeSpace(SearchSpace):
         ways = [len(self.operations) * (2 + node) for node in range(self.nodes)]
         each: int = math.prod(m * (m + 1) // 2 for m in ways)
         return each * each
+
+    def size_within(self, allowed: Mapping[str, Sequence[int]]) -> int:
+        left = iter(allowed[name] for name in self.variables)
+        inputs = [{(source, op) for source in sources for op in ops} for ops, sources in zip(left, left, strict=True)]
+        nodes = zip(inputs[::2], inputs[1::2], strict=True)
+        return math.prod(sum(a <= b for a in first for b in second) for first, second in nodes)
 
     # -- encodings ----------------------------------------------------------------------------------------------
 

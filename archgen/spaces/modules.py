@@ -159,6 +159,11 @@ class ModuleSpace(SearchSpace):
         choices |= {f"operation {v}": 0 for v in range(1, self.vertices - 1)}
         return choices | {f"operation {v}": self.operations.index(op) for v, op in enumerate(arch.ops[1:-1], start=1)}
 
+    def matters(self, arch: Architecture, name: str, other: int) -> bool:
+        """A choice at a slot that no vertex fills does not: what it could connect is pruned."""
+        filled = {*range(len(arch.ops) - 1), self.vertices - 1}
+        return all(int(slot) in filled for slot in name.removeprefix("operation ").split("->"))
+
     def _in_slots(self, arch: Architecture) -> list[tuple[int, int]]:
         last = len(arch.ops) - 1
         return [(i, j if j < last else self.vertices - 1) for i, j in arch.edges]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,9 +55,18 @@ class Stage:
                 return depth
         return None
 
-    def size(self, active: Labels) -> int:
-        """Number of settings, given the labels that each slot may carry when its block is there."""
-        return sum(math.prod(len(active[slot]) for slot in self.there(depth)) for depth in self.depths)
+    def size(self, active: Labels, needed: Collection[str] = ()) -> int:
+        """Number of settings, given the labels that each slot may carry when its block is there.
+
+        Args:
+            active: Labels of each slot.
+            needed: Slots that may not be left out.
+        """
+        return sum(
+            math.prod(len(active[slot]) for slot in self.there(depth))
+            for depth in self.depths
+            if set(needed) <= set(self.there(depth))
+        )
 
     def settings(self, allowed: Labels, active: Labels) -> list[tuple[str, ...]]:
         """All settings of the slots, in lexicographic order of the positions of the labels in `allowed`."""

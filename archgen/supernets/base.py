@@ -66,4 +66,6 @@ def make_supernet(space: SearchSpace, **network: int) -> Supernet:
     Raises:
         UnknownName: No supernet serves that family.
     """
-    return SUPERNETS[space.family](space, network)
+    supernet = SUPERNETS[space.whole.family](space.whole, network)
+    supernet.space = space  # a part of a space has the weights of the whole, and trains its own paths
+    return supernet

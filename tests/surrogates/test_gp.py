@@ -202,7 +202,7 @@ def test_restore_gives_the_same_posterior(fitted: GaussianProcess, space: Search
 
 
 def test_an_unfitted_surrogate_says_so(space: SearchSpace) -> None:
-    with pytest.raises(ArchgenError, match="the surrogate of val_acc has seen no values yet; call fit first"):
+    with pytest.raises(ArchgenError, match="the predictor of val_acc has seen no values yet; call fit first"):
         GaussianProcess(space, "val_acc").predict(space.sample(1, np.random.default_rng(0)))
 
 
