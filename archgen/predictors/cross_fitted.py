@@ -20,8 +20,6 @@ from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 from archgen.threads import single_threaded
 
-REFERENCE = 200
-"""Random architectures that a calibration asks about."""
 _LEVEL = 0.9
 _SHRINK = 0.5
 """Least standard deviation of the ensemble's error over that of a member's."""
@@ -44,20 +42,25 @@ class CrossFitted(NormalScorePredictor):
         space: The space.
         metric: Name of the metric.
         members: Number `m` of members, at least 2.
+        reference: Random architectures that show how much members disagree, at least 2.
         seed: Of all that is drawn in `fit`.
 
     Raises:
-        ArchgenError: Fewer than two members.
+        ArchgenError: Fewer than two members or reference architectures.
     """
 
     CALIBRATED: ClassVar = ("y", "middle", "spread", "line")
     """Names of the arrays of a calibration, in a checkpoint."""
 
-    def __init__(self, space: SearchSpace, metric: str, *, members: int = 5, seed: int = 0) -> None:
+    def __init__(
+        self, space: SearchSpace, metric: str, *, members: int = 5, reference: int = 200, seed: int = 0
+    ) -> None:
         super().__init__(space, metric)
         if members < 2:
             raise ArchgenError(f"an ensemble needs at least 2 members, got {members}")
-        self.members, self.seed = members, seed
+        if reference < 2:
+            raise ArchgenError(f"disagreement is measured on at least 2 architectures, got reference={reference}")
+        self.members, self.reference, self.seed = members, reference, seed
         self._middle, self._spread = np.zeros(members), np.ones(members)
         self._line: Floats = np.array([0.0, 1.0, 1.0, 1.0])
         """Intercept, slope, standard deviation of the error, usual disagreement."""
@@ -98,7 +101,7 @@ class CrossFitted(NormalScorePredictor):
 
     def _reference(self) -> list[Architecture]:
         """Random architectures of the space, which show how the members differ where they know nothing."""
-        return self.space.sample(REFERENCE, np.random.default_rng([self.seed, REFERENCE]))
+        return self.space.sample(self.reference, np.random.default_rng([self.seed, self.reference]))
 
     def _calibrate(self, archs: Sequence[Architecture], z: Floats, folds: NDArray[np.int64]) -> None:
         n, m = len(z), self.members
