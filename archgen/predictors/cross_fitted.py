@@ -42,20 +42,25 @@ class CrossFitted(NormalScorePredictor):
         space: The space.
         metric: Name of the metric.
         members: Number `m` of members, at least 2.
+        reference: Random architectures that show how much members disagree, at least 2.
         seed: Of all that is drawn in `fit`.
 
     Raises:
-        ArchgenError: Fewer than two members.
+        ArchgenError: Fewer than two members or reference architectures.
     """
 
     CALIBRATED: ClassVar = ("y", "middle", "spread", "line")
     """Names of the arrays of a calibration, in a checkpoint."""
 
-    def __init__(self, space: SearchSpace, metric: str, *, members: int = 5, seed: int = 0) -> None:
+    def __init__(
+        self, space: SearchSpace, metric: str, *, members: int = 5, reference: int = 200, seed: int = 0
+    ) -> None:
         super().__init__(space, metric)
         if members < 2:
             raise ArchgenError(f"an ensemble needs at least 2 members, got {members}")
-        self.members, self.seed = members, seed
+        if reference < 2:
+            raise ArchgenError(f"disagreement is measured on at least 2 architectures, got reference={reference}")
+        self.members, self.reference, self.seed = members, reference, seed
         self._middle, self._spread = np.zeros(members), np.ones(members)
         self._line: Floats = np.array([0.0, 1.0, 1.0, 1.0])
         """Intercept, slope, standard deviation of the error, usual disagreement."""
@@ -83,23 +88,25 @@ class CrossFitted(NormalScorePredictor):
         normal = NormalScores(y)
         rng = np.random.default_rng([self.seed, len(y)])
         # fold by rank: every fold spans all that is known, whatever the distribution
-        order = np.argsort(y + 0.0, kind="stable")
+        order = np.argsort(y, kind="stable")
         folds = np.empty(len(y), dtype=np.int64)
         for start in range(0, len(y), self.members):
             block = order[start : start + self.members]
             folds[block] = rng.permutation(self.members)[: len(block)]
         with single_threaded():
             self._train(archs, normal.scores, folds)
-            self._calibrate(archs, normal.scores, folds, rng)
+            self._calibrate(archs, normal.scores, folds)
         self._normal = normal
         return self
 
-    def _calibrate(
-        self, archs: Sequence[Architecture], z: Floats, folds: NDArray[np.int64], rng: np.random.Generator
-    ) -> None:
+    def _reference(self) -> list[Architecture]:
+        """Random architectures of the space, which show how the members differ where they know nothing."""
+        return self.space.sample(self.reference, np.random.default_rng([self.seed, self.reference]))
+
+    def _calibrate(self, archs: Sequence[Architecture], z: Floats, folds: NDArray[np.int64]) -> None:
         n, m = len(z), self.members
         scores = self._scores(archs)
-        unseen = self._scores(self.space.sample(200, rng))
+        unseen = self._scores(self._reference())
         self._middle = scores.mean(1)
         self._spread = np.where(scores.std(1) > 1e-9, scores.std(1), 1.0)
         left_out = ((scores - self._middle[:, None]) / self._spread[:, None])[folds, np.arange(n)]
@@ -108,20 +115,20 @@ class CrossFitted(NormalScorePredictor):
         if n < 3 or left_out.std() < 1e-9:
             self._line = np.array([0.0, 1.0 if n > 1 else 0.0, 1.0, max(math.sqrt(ambiguity), 1e-9)])
             return
-        # One pseudo-observation of slope 1 at the targets' own variance keeps a handful of labels from turning the
-        # ranking round; the mean of the members varies less than one of them, so its slope is larger.
+        # one pseudo-observation of slope 1 keeps a handful of labels from turning the ranking round
         centred = left_out - left_out.mean()
-        slope = (centred @ z + 1.0) / (centred @ centred + 1.0)
-        shrunk = max(1 - (1 - 1 / m) * ambiguity / float(unseen.var(1).mean()), 0.25)
-        slope = max(slope, 0.05)
-        intercept = z.mean() - slope * left_out.mean()
-        errors = np.abs(z - intercept - slope * left_out)
+        slope = max(float((centred @ z + 1.0) / (centred @ centred + 1.0)), 0.05)
+        errors = np.abs(z - z.mean() - slope * centred)
         rank = min(math.ceil(_LEVEL * (n + 1)), n)
-        of_member = np.sort(errors)[rank - 1] / norm.ppf((1 + _LEVEL) / 2)
-        mean_square = max(float((errors**2).mean()), 1e-9)
-        rest = 1 - (1 - 1 / m) * slope**2 * ambiguity / mean_square
-        sigma = of_member * math.sqrt(max(rest, _SHRINK**2))
-        self._line = np.array([intercept, slope / math.sqrt(shrunk), max(sigma, 1e-3), max(math.sqrt(ambiguity), 1e-9)])
+        sigma = np.sort(errors)[rank - 1] / norm.ppf((1 + _LEVEL) / 2)
+        # The mean of the members covaries with the targets as one of them does and varies less: its slope is larger by
+        # the ratio of the variances, and its squared error less by what the ambiguity explains with that slope.
+        less = (1 - 1 / m) * ambiguity
+        ratio = max(1 - less / max(float(unseen.var(1).mean()), 1e-9), 0.25)
+        rest = 1 - slope**2 * less / ratio / max(float((errors**2).mean()), 1e-9)
+        sigma = max(sigma * math.sqrt(max(rest, _SHRINK**2)), 1e-3)
+        slope /= ratio
+        self._line = np.array([z.mean() - slope * left_out.mean(), slope, sigma, max(math.sqrt(ambiguity), 1e-9)])
 
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the error, `b` each, as normal scores of the targets."""

@@ -62,6 +62,7 @@ class GraphNetwork(CrossFitted):
         unlabelled: Architectures that are drawn for pre-training.
         pretraining: Batches of 256 of pre-training; 0 goes without.
         steps: Batches of training; in proportion more from 800 labels on.
+        reference: See `CrossFitted`.
         seed: Of all randomness.
     """
 
@@ -81,9 +82,10 @@ class GraphNetwork(CrossFitted):
         unlabelled: int = 2000,
         pretraining: int = 100,
         steps: int = 200,
+        reference: int = 200,
         seed: int = 0,
     ) -> None:
-        super().__init__(space, metric, members=members, seed=seed)
+        super().__init__(space, metric, members=members, reference=reference, seed=seed)
         self.criterion = RANKING_LOSSES[loss]()
         self.free_labels, self.loss, self.width, self.layers = free_labels, loss, width, layers
         self.choices = not tells_all(space) if choices is None else choices
@@ -188,7 +190,18 @@ class GraphNetwork(CrossFitted):
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         _ = self.normal  # says so where nothing is fitted
         assert self._networks is not None
-        names = ("loss", "width", "layers", "members", "choices", "unlabelled", "pretraining", "steps", "seed")
+        names = (
+            "loss",
+            "width",
+            "layers",
+            "members",
+            "choices",
+            "unlabelled",
+            "pretraining",
+            "steps",
+            "reference",
+            "seed",
+        )
         tensors = {name: torch.from_numpy(value.copy()) for name, value in self._calibration().items()}
         tensors |= {f"networks.{name}": value.float() for name, value in self._networks.state_dict().items()}
         config: dict[str, Any] = {"arguments": {name: getattr(self, name) for name in names}}

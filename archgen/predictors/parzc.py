@@ -20,8 +20,6 @@ from archgen.predictors.node_statistics import STATISTICS, NodeStatistics
 from archgen.predictors.ranking_losses import RANKING_LOSSES
 from archgen.spaces import SearchSpace
 
-REFERENCE = 200
-"""Random architectures that say which nodes there are, and what is usual of their statistics."""
 BATCH = 256
 _PREDICTED = 1024
 """Architectures that are predicted at once."""
@@ -58,6 +56,7 @@ class ParZC(CrossFitted):
         members: Number of networks, at least 2.
         steps: Batches of training; more where there are many labels.
         draws: Of the weights, for a prediction.
+        reference: See `CrossFitted`; they also say which nodes there are, and what is usual of their statistics.
         seed: Of all randomness.
         network: Arguments of `space.build` for the reduced network; `node_statistics.SMALL` where not given.
     """
@@ -73,10 +72,11 @@ class ParZC(CrossFitted):
         members: int = 5,
         steps: int = 200,
         draws: int = 4,
+        reference: int = 200,
         seed: int = 0,
         network: dict[str, int] | None = None,
     ) -> None:
-        super().__init__(space, metric, members=members, seed=seed)
+        super().__init__(space, metric, members=members, reference=reference, seed=seed)
         self.criterion = RANKING_LOSSES[loss]()
         self.loss, self.width, self.depth, self.steps, self.draws = loss, width, depth, steps, draws
         self.network = dict(network or {})
@@ -87,7 +87,7 @@ class ParZC(CrossFitted):
 
     def _train(self, archs: Sequence[Architecture], z: Floats, folds: NDArray[np.int64]) -> None:
         rng = np.random.default_rng([self.seed, 2])
-        self._learn_usual([*self.space.sample(REFERENCE, rng), *archs])
+        self._learn_usual([*self._reference(), *archs])
         x, targets = self._features(archs), torch.from_numpy(z).float()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -145,7 +145,7 @@ class ParZC(CrossFitted):
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         _ = self.normal  # says so where nothing is fitted
         assert self._mixers is not None
-        names = ("loss", "width", "depth", "members", "steps", "draws", "seed", "network")
+        names = ("loss", "width", "depth", "members", "steps", "draws", "reference", "seed", "network")
         config = {"arguments": {name: getattr(self, name) for name in names}, "nodes": self._nodes}
         arrays = {**self._calibration(), "usual": self._usual}
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}

@@ -20,8 +20,8 @@ with contextlib.suppress(ModuleNotFoundError):
 METRICS = {"count": "params", "latency": "latency_ms"}
 """Metric that each member is for; the others take any."""
 SETTINGS = {
-    "gnn": {"width": 16, "members": 2, "unlabelled": 50, "pretraining": 3, "steps": 10},
-    "parzc": {"width": 8, "members": 2, "steps": 10},
+    "gnn": {"width": 16, "members": 2, "unlabelled": 50, "pretraining": 3, "steps": 10, "reference": 20},
+    "parzc": {"width": 8, "members": 2, "steps": 10, "reference": 20},
 }
 """Arguments that make a member quick to train; promises do not depend on how well it predicts."""
 

@@ -23,8 +23,10 @@ class Noisy(CrossFitted):
 
     common, own = 0.3, 0.4
 
-    def __init__(self, space: SearchSpace, truth: dict[Architecture, float], members: int = 5) -> None:
-        super().__init__(space, "m", members=members)
+    def __init__(
+        self, space: SearchSpace, truth: dict[Architecture, float], members: int = 5, reference: int = 200
+    ) -> None:
+        super().__init__(space, "m", members=members, reference=reference)
         self.truth = truth
         self.seen: list[set[Architecture]] = []
 
@@ -108,3 +110,8 @@ def test_an_ensemble_of_one_is_refused(space: SearchSpace) -> None:
 def test_unfitted_says_so(space: SearchSpace) -> None:
     with pytest.raises(ArchgenError, match="call fit first"):
         Noisy(space, {}).predict([])
+
+
+def test_disagreement_needs_architectures_to_be_seen_on(space: SearchSpace) -> None:
+    with pytest.raises(ArchgenError, match="at least 2 architectures"):
+        Noisy(space, {}, reference=1)

@@ -16,7 +16,7 @@ from archgen.predictors import FreeLabels, GraphNetwork, load_predictor, save_pr
 from archgen.predictors.base import Floats
 from archgen.spaces import SearchSpace
 
-QUICK: dict[str, Any] = {"width": 16, "members": 2, "unlabelled": 100, "pretraining": 5, "steps": 20}
+QUICK: dict[str, Any] = {"width": 16, "members": 2, "unlabelled": 100, "pretraining": 5, "steps": 20, "reference": 20}
 
 
 def counted(space: SearchSpace, archs: list[Architecture]) -> Floats:

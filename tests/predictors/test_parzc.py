@@ -15,7 +15,7 @@ from archgen.predictors import ParZC, load_predictor, save_predictor
 from archgen.predictors.parzc import _BayesianLinear, _natural
 from archgen.spaces import SearchSpace
 
-QUICK: dict[str, Any] = {"width": 8, "members": 2, "steps": 20}
+QUICK: dict[str, Any] = {"width": 8, "members": 2, "steps": 20, "reference": 20}
 
 
 def test_it_ranks_unseen_cells_far_better_than_chance(space: SearchSpace, tables: Path) -> None:
@@ -24,7 +24,7 @@ def test_it_ranks_unseen_cells_far_better_than_chance(space: SearchSpace, tables
     order = np.random.default_rng(7).permutation(len(table))[:160]
     archs = [space.parse(text) for text in table.arch.iloc[order]]
     y = table.cifar10_val_acc.to_numpy(float)[order]
-    predictor = ParZC(space, "val_acc", width=16, members=3, steps=60).fit(archs[:60], y[:60])
+    predictor = ParZC(space, "val_acc", width=16, members=3, steps=60, reference=40).fit(archs[:60], y[:60])
     assert kendalltau(predictor.predict(archs[60:]).mean, y[60:]).statistic > 0.4
 
 
