@@ -7,6 +7,7 @@ from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrai
 from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
+from archgen.predictors.meta import MetaPredictor, Source
 from archgen.predictors.suggest import suggest
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "FreeLabels",
     "GradientBoosting",
     "LatencyPredictor",
+    "MetaPredictor",
     "Prediction",
     "Predictor",
+    "Source",
     "judge",
     "load_free_labels",
     "load_predictor",
