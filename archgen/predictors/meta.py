@@ -126,26 +126,32 @@ class MetaPredictor(NormalScorePredictor):
         if len(self.sources) > 1:
             everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
             some = np.random.default_rng(0).permutation(len(everything))[:COMPARED]
-            said, _ = self.inputs([everything[i] for i in some])
+            said, _, _ = self.inputs([everything[i] for i in some])
             # the mean over pairs of half their squared difference is the variance around the common part
             self._disagreement = max(float(said.var(1, ddof=1).mean()), LEAST)
 
-    def inputs(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Score of each of `b` architectures on each of `s` sources, `b x s`, and the variance of its error."""
+    def inputs(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats, Floats]:
+        """What the sources say of `b` architectures, `b x s` each.
+
+        Returns:
+            Scores `f`; by how much the sources' own labels differ from what their predictors say, 0 without a label;
+            the variance of the predictors' errors, 0 with a label.
+        """
         new = list(dict.fromkeys(arch for arch in archs if arch not in self._cache))
         if len(self._cache) + len(new) > REMEMBERED:
             self._cache, new = {}, list(dict.fromkeys(archs))
-        rows = np.zeros((len(new), 2, len(self.sources)))
+        rows = np.zeros((len(new), 3, len(self.sources)))
         for s, (predictor, own, known) in enumerate(zip(self._fitted, self._maps, self._known, strict=True)):
             mean, std = predictor.predict(new)
             low, middle, high = (own.normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
             label = np.array([known.get(arch, np.nan) for arch in new], dtype=float)
             there = np.isfinite(label)
-            rows[:, 0, s] = np.where(there, TRUST * label + (1 - TRUST) * middle, middle)
-            rows[:, 1, s] = np.where(there, 0.0, ((high - low) / 2) ** 2)
+            rows[:, 1, s] = np.where(there, label - middle, 0.0)
+            rows[:, 0, s] = middle + TRUST * rows[:, 1, s]
+            rows[:, 2, s] = np.where(there, 0.0, ((high - low) / 2) ** 2)
         self._cache.update(zip(new, rows, strict=True))
-        found = np.array([self._cache[arch] for arch in archs]).reshape(len(archs), 2, len(self.sources))
-        return found[:, 0], found[:, 1]
+        found = np.array([self._cache[arch] for arch in archs]).reshape(len(archs), 3, len(self.sources))
+        return found[:, 0], found[:, 1], found[:, 2]
 
     # -- inference --------------------------------------------------------------------------------------------------
 
@@ -178,7 +184,7 @@ class MetaPredictor(NormalScorePredictor):
 
     def _prior(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean score before any label, and the variance that comes of the sources' predictors."""
-        said, variance = self.inputs(archs)
+        said, _, variance = self.inputs(archs)
         return said @ self.prior_weights, variance @ self.prior_weights**2
 
     def _scores(self, prior: Floats, extra: Floats) -> Floats:
@@ -225,20 +231,20 @@ class MetaPredictor(NormalScorePredictor):
         if not self.sources:
             return np.array([1.0, *np.full(blocks, 1 / blocks), NOISE])
         half = self._disagreement / 2
-        return np.array([half, 2 * half, 2 * half, *np.full(blocks, half / blocks), half])
+        return np.array([half, 2 * half, 2 * half, TRUST**2, *np.full(blocks, half / blocks), half])
 
     def _kernels(self, archs: Sequence[Architecture], others: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Kernels between `b` and `n` architectures, `g x b x n`, and of each of the `b` with itself, `g x b`.
 
-        Of the intercept; of the common slope and of each source's own, where there are sources; of the blocks.
+        Of the intercept; where there are sources of the common slope, of each source's, of its labels'; of the blocks.
         """
         b, n = len(archs), len(others)
         crosses, own = [np.ones((b, n))], [np.ones(b)]
         if self.sources:
-            left, right = self.inputs(archs)[0], self.inputs(others)[0]
+            (left, left_own, _), (right, right_own, _) = self.inputs(archs), self.inputs(others)
             joint = left @ self.prior_weights
-            crosses += [np.outer(joint, right @ self.prior_weights), left @ right.T]
-            own += [joint**2, (left**2).sum(1)]
+            crosses += [np.outer(joint, right @ self.prior_weights), left @ right.T, left_own @ right_own.T]
+            own += [joint**2, (left**2).sum(1), (left_own**2).sum(1)]
         for one, other in zip(self._blocks(archs), self._blocks(others), strict=True):
             crosses.append(matern(one, other))
             own.append(np.ones(b))
