@@ -1,4 +1,4 @@
-"""Data sets of images as vectors, so that similar ones are near (after the set encoder of MetaD2A, arXiv 2107.00860)."""
+"""Data sets of images as vectors, similar ones near (after the set encoder of MetaD2A, arXiv 2107.00860)."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class DataSetEncoder:
         """
         _check(images, labels)
         colours = images.float() if images.shape[1] == 3 else images.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
-        features = torch.cat([self._features(part) for part in colours.split(BATCH)]).double()
-        classes, codes = labels.unique(return_inverse=True)
+        features = torch.cat([self._features(part) for part in torch.split(colours, BATCH)]).double()
+        classes, codes = torch.unique(labels, return_inverse=True)
         each = [features[codes == k] for k in range(len(classes))]
         means = torch.stack([part.mean(0) for part in each])
         within = torch.stack([part.var(0, correction=0) for part in each]).mean(0)
@@ -108,7 +108,7 @@ class DataSetEncoder:
 def _check(images: Tensor, labels: Tensor) -> None:
     if len(images) != len(labels):
         raise ArchgenError(f"expected one label an image, got {len(labels)} labels of {len(images)} images")
-    if len(labels.unique()) < 2:
-        raise ArchgenError(f"expected images of at least two classes, got {len(labels.unique())}")
+    if len(torch.unique(labels)) < 2:
+        raise ArchgenError(f"expected images of at least two classes, got {len(torch.unique(labels))}")
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise ArchgenError("pixels must be in [0, 1]: undo the normalisation, divide 8-bit pixels by 255")

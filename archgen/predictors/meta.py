@@ -20,10 +20,10 @@ from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores,
 from archgen.predictors.variance_components import VarianceComponents, condition, fit_variances
 from archgen.spaces import SearchSpace
 
-TRUST = 0.5
-"""Share of a source's own label, against what its predictor says, in what is known of a labelled architecture."""
+TRUST, RETRUST = 0.125, 0.1
+"""Share of a source's own label, against what its predictor says, that is expected to carry over; its variance."""
 DISAGREEMENT = 0.1
-"""Expected squared difference in normal scores between data sets where one source alone is known."""
+"""Variance in normal scores of a data set around what data sets have in common, where a single source is known."""
 LEAST = 0.01
 """Disagreement below which sources are taken for copies of each other rather than for proof that all agree."""
 NOISE = 0.05
@@ -123,19 +123,24 @@ class MetaPredictor(NormalScorePredictor):
         self._compare()
 
     def _compare(self) -> None:
+        """Variance of a data set's score around what the sources have in common."""
+        everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
+        some = np.random.default_rng(0).permutation(len(everything))[:COMPARED]
+        said, _, _ = self.inputs([everything[i] for i in some])
         if len(self.sources) > 1:
-            everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
-            some = np.random.default_rng(0).permutation(len(everything))[:COMPARED]
-            said, _, _ = self.inputs([everything[i] for i in some])
-            # the mean over pairs of half their squared difference is the variance around the common part
+            # the mean over pairs of half their squared difference
             self._disagreement = max(float(said.var(1, ddof=1).mean()), LEAST)
+            return
+        mean, std = self._fitted[0].predict(everything[: len(some)])
+        low, high = (self._maps[0].normalise(mean + k * std) for k in (-1.0, 1.0))
+        self._disagreement = DISAGREEMENT + float(np.mean(((high - low) / 2) ** 2))
 
     def inputs(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats, Floats]:
         """What the sources say of `b` architectures, `b x s` each.
 
         Returns:
             Scores `f`; by how much the sources' own labels differ from what their predictors say, 0 without a label;
-            the variance of the predictors' errors, 0 with a label.
+            the variance of how much labels would differ, 0 where there is one.
         """
         new = list(dict.fromkeys(arch for arch in archs if arch not in self._cache))
         if len(self._cache) + len(new) > REMEMBERED:
@@ -183,9 +188,9 @@ class MetaPredictor(NormalScorePredictor):
             self._posterior = VarianceComponents(variances[:-1], float(variances[-1]), np.zeros((0, 0)), np.zeros(0))
 
     def _prior(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Mean score before any label, and the variance that comes of the sources' predictors."""
+        """Mean score before any label, and the variance for want of the sources' labels."""
         said, _, variance = self.inputs(archs)
-        return said @ self.prior_weights, variance @ self.prior_weights**2
+        return said @ self.prior_weights, (TRUST**2 + RETRUST) * (variance @ self.prior_weights**2)
 
     def _scores(self, prior: Floats, extra: Floats) -> Floats:
         """Scores of the labels: quantiles of the mixture of what the prior expects of these architectures."""
@@ -213,7 +218,7 @@ class MetaPredictor(NormalScorePredictor):
         rise, expected = self._y[high] - self._y[low], ends[1] - ends[0]
         n = len(scores)
         stretch = (rise / expected) ** (n / (n + SHRINK)) if rise > 0 and expected > 0 else 1.0
-        under, over = GRID < scores[low], scores[high] < GRID
+        under, over = scores[low] > GRID, scores[high] < GRID
         return NormalScores(
             np.concatenate(
                 [
@@ -231,7 +236,7 @@ class MetaPredictor(NormalScorePredictor):
         if not self.sources:
             return np.array([1.0, *np.full(blocks, 1 / blocks), NOISE])
         half = self._disagreement / 2
-        return np.array([half, 2 * half, 2 * half, TRUST**2, *np.full(blocks, half / blocks), half])
+        return np.array([half, 2 * half, 2 * half, RETRUST, *np.full(blocks, half / blocks), half])
 
     def _kernels(self, archs: Sequence[Architecture], others: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Kernels between `b` and `n` architectures, `g x b x n`, and of each of the `b` with itself, `g x b`.
