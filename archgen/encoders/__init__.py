@@ -2,8 +2,16 @@
 
 from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.dag_transformer import DAGTransformer
+from archgen.encoders.data_set import DataSetEncoder
 from archgen.encoders.graph_transformer import GraphTransformer
 from archgen.encoders.paths import PathEncoder
 from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
 
-__all__ = ["ConditionEmbedding", "DAGTransformer", "GraphTransformer", "PathEncoder", "WeisfeilerLehmanEncoder"]
+__all__ = [
+    "ConditionEmbedding",
+    "DAGTransformer",
+    "DataSetEncoder",
+    "GraphTransformer",
+    "PathEncoder",
+    "WeisfeilerLehmanEncoder",
+]

@@ -8,6 +8,7 @@ from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.gnn import GraphNetwork
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
+from archgen.predictors.meta import MetaPredictor, Source
 from archgen.predictors.node_statistics import NodeStatistics
 from archgen.predictors.parzc import ParZC
 from archgen.predictors.ranking_losses import RANKING_LOSSES
@@ -22,10 +23,12 @@ __all__ = [
     "GradientBoosting",
     "GraphNetwork",
     "LatencyPredictor",
+    "MetaPredictor",
     "NodeStatistics",
     "ParZC",
     "Prediction",
     "Predictor",
+    "Source",
     "judge",
     "load_free_labels",
     "load_predictor",

@@ -24,11 +24,12 @@ class NormalScores:
 
     Args:
         y: Finite values, `n`; of none nothing can be mapped.
+        scores: Of each value, `n`, where they are known: they rise with it. None: those of the ranks.
     """
 
-    def __init__(self, y: Floats) -> None:
+    def __init__(self, y: Floats, scores: Floats | None = None) -> None:
         self.y = np.asarray(y, dtype=float)
-        self.scores: Floats = norm.ppf((rankdata(self.y) - 0.375) / (len(self.y) + 0.25))
+        self.scores: Floats = norm.ppf(plotting_positions(self.y)) if scores is None else scores
         """Of each value, `n`."""
         self._ys, index = np.unique(self.y, return_index=True)
         self._quantiles = self.scores[index]
@@ -88,6 +89,12 @@ class NormalScores:
         if not 0 < confidence < 1:
             raise ArchgenError(f"a confidence must be between 0 and 1, got {confidence}")
         return self.values(mean - objective.sign * norm.ppf(confidence) * std)
+
+
+def plotting_positions(y: Floats) -> Floats:
+    """Blom's estimate of the share of the population below each of `n` values, `(r - 3/8) / (n + 1/4)`."""
+    positions: Floats = (rankdata(y) - 0.375) / (len(y) + 0.25)
+    return positions
 
 
 class NormalScorePredictor(Predictor):

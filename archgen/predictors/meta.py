@@ -1,0 +1,359 @@
+"""Accuracy on a new data set from labels of others (after MetaD2A, arXiv 2107.00860)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from archgen.encoders.paths import PathEncoder
+from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
+from archgen.errors import ArchgenError
+from archgen.graph import Architecture
+from archgen.predictors.base import PREDICTORS, Floats, Predictor
+from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores, plotting_positions
+from archgen.predictors.variance_components import VarianceComponents, condition, fit_variances
+from archgen.spaces import SearchSpace
+
+TRUST, RETRUST = 0.125, 0.1
+"""Share of a source's own label, against what its predictor says, that is expected to carry over; its variance."""
+DISAGREEMENT = 0.1
+"""Variance in normal scores of a data set around what data sets have in common, where a single source is known."""
+LEAST = 0.01
+"""Disagreement below which sources are taken for copies of each other rather than for proof that all agree."""
+NOISE = 0.05
+SHRINK = 10
+"""Labels after which the spread of the target's values counts as much as that of the sources'."""
+COMPARED = 512
+CHUNK = 4096
+REMEMBERED = 50_000
+"""Architectures whose inputs are kept."""
+GRID = np.linspace(-5.0, 5.0, 201)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labels of one other data set.
+
+    Args:
+        archs: `b` architectures.
+        y: Their values, in the unit of the metric that is predicted, larger where the target's are.
+        embedding: Of the data set, by the same encoder as the target's (`archgen.encoders.DataSetEncoder`).
+    """
+
+    archs: Sequence[Architecture]
+    y: Floats
+    embedding: Floats | None = None
+
+
+@PREDICTORS.register("meta")
+class MetaPredictor(NormalScorePredictor):
+    r"""A Gaussian process whose prior mean is what other data sets say: it needs few labels of a new one, or none.
+
+    With :math:`f_s` the normal score that source `s` gives an architecture, the target's score is
+
+    .. math:: z = a + \sum_s w_s f_s + r + \epsilon, \qquad w_s = m_s (1 + b) + d_s,
+
+    all of `a`, `b`, `d`, `r`, `epsilon` Gaussian of mean zero. `r` is a process with a Matern-5/2 kernel of length 1 on
+    each block of features of `GaussianProcess`. Without labels the mean is :math:`\sum_s m_s f_s`; with labels the
+    posterior is exact, its variances of greatest marginal likelihood (`fit_variances`). The prior weights `m` are the
+    softmax of the negative distances between the embeddings of target and sources, over their mean; equal without
+    embeddings. :math:`f_s` joins a predictor, fitted to the source's labels, and the label itself where there is one,
+    half and half; the predictor's variance counts as noise where there is none.
+
+    Ranks among a few labels say little of the rank in the space, least when those were the best that the sources
+    promised. So the score of the label of rank `r` is the quantile of that rank in the mixture of what the prior
+    expects of the labelled architectures, which is the usual normal score where no source says anything. Before the
+    first label the sources' mean quantile function gives values their unit; beyond the labels' range it goes on.
+
+    MetaD2A and the meta-predictor of DiffusionNAG (arXiv 2305.16943) instead train one network on tuples (images of a
+    data set, architecture, accuracy) of thousands of data sets, so that it can be asked for any; here each source is a
+    data set of its own, and only the weights of the sources hang on the images.
+
+    Args:
+        space: A space that `PathEncoder` takes.
+        metric: Name of the metric.
+        sources: Other data sets; none: a plain Gaussian process.
+        embedding: Of the target's data set; it, and that of every source, or none of them, must be given.
+        kind: Registered name of the predictor that is fitted to each source's labels, on the first `fit`.
+
+    Raises:
+        ArchgenError: Embeddings of some data sets only, or labels of a source that can not be learnt from.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        metric: str,
+        sources: Sequence[Source] = (),
+        embedding: Floats | None = None,
+        kind: str = "gbdt",
+    ) -> None:
+        super().__init__(space, metric)
+        self.sources, self.kind = tuple(sources), kind
+        for source in self.sources:
+            self.check_fit(source.archs, np.asarray(source.y, dtype=float))
+        self.prior_weights = similarity(embedding, [source.embedding for source in self.sources])
+        """Weight of each source before any label."""
+        self.paths, self.neighbourhoods = PathEncoder(space), WeisfeilerLehmanEncoder(space)
+        self._maps = [NormalScores(source.y) for source in self.sources]
+        self._known = [
+            dict(zip(source.archs, own.scores, strict=True))
+            for source, own in zip(self.sources, self._maps, strict=True)
+        ]
+        self._fitted: list[Predictor] = []
+        self._disagreement = DISAGREEMENT
+        self._cache: dict[Architecture, Floats] = {}
+        self._archs: list[Architecture] = []
+        self._y: Floats = np.zeros(0)
+        self._posterior: VarianceComponents | None = None
+
+    # -- what the sources say ---------------------------------------------------------------------------------------
+
+    def _learn_sources(self) -> None:
+        """Fit each source's predictor, and see how far the sources agree; once."""
+        if self._fitted or not self.sources:
+            return
+        self._fitted = [PREDICTORS[self.kind](self.space, self.metric).fit(s.archs, s.y) for s in self.sources]
+        self._compare()
+
+    def _compare(self) -> None:
+        """Variance of a data set's score around what the sources have in common."""
+        everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
+        some = np.random.default_rng(0).permutation(len(everything))[:COMPARED]
+        said, _, _ = self.inputs([everything[i] for i in some])
+        if len(self.sources) > 1:
+            # the mean over pairs of half their squared difference
+            self._disagreement = max(float(said.var(1, ddof=1).mean()), LEAST)
+            return
+        mean, std = self._fitted[0].predict(everything[: len(some)])
+        low, high = (self._maps[0].normalise(mean + k * std) for k in (-1.0, 1.0))
+        self._disagreement = DISAGREEMENT + float(np.mean(((high - low) / 2) ** 2))
+
+    def inputs(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats, Floats]:
+        """What the sources say of `b` architectures, `b x s` each.
+
+        Returns:
+            Scores `f`; by how much the sources' own labels differ from what their predictors say, 0 without a label;
+            the variance of how much labels would differ, 0 where there is one.
+        """
+        new = list(dict.fromkeys(arch for arch in archs if arch not in self._cache))
+        if len(self._cache) + len(new) > REMEMBERED:
+            self._cache, new = {}, list(dict.fromkeys(archs))
+        rows = np.zeros((len(new), 3, len(self.sources)))
+        for s, (predictor, own, known) in enumerate(zip(self._fitted, self._maps, self._known, strict=True)):
+            mean, std = predictor.predict(new)
+            low, middle, high = (own.normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
+            label = np.array([known.get(arch, np.nan) for arch in new], dtype=float)
+            there = np.isfinite(label)
+            rows[:, 1, s] = np.where(there, label - middle, 0.0)
+            rows[:, 0, s] = middle + TRUST * rows[:, 1, s]
+            rows[:, 2, s] = np.where(there, 0.0, ((high - low) / 2) ** 2)
+        self._cache.update(zip(new, rows, strict=True))
+        found = np.array([self._cache[arch] for arch in archs]).reshape(len(archs), 3, len(self.sources))
+        return found[:, 0], found[:, 1], found[:, 2]
+
+    # -- inference --------------------------------------------------------------------------------------------------
+
+    def fit(self, archs: Sequence[Architecture], y: Floats) -> MetaPredictor:
+        """Condition on labels of the target; with sources, none at all will do.
+
+        Raises:
+            ArchgenError: No values and no sources, or a value is not finite.
+        """
+        y = np.asarray(y, dtype=float)
+        if len(archs) or len(y) or not self.sources:
+            self.check_fit(archs, y)
+        self._learn_sources()
+        self._archs, self._y = list(archs), y.copy()
+        self._condition(None)
+        return self
+
+    def _condition(self, variances: Floats | None) -> None:
+        """Infer from the labels, with given variances (that of the noise last) or those that the labels suggest."""
+        prior, extra = self._prior(self._archs)
+        scores = self._scores(prior, extra)
+        self._normal = self._map(scores)
+        grams, _ = self._kernels(self._archs, self._archs)
+        if variances is None:
+            self._posterior = fit_variances(grams, scores - prior, extra, self._modes())
+        elif len(scores):
+            self._posterior = condition(grams, scores - prior, extra, variances)
+        else:
+            self._posterior = VarianceComponents(variances[:-1], float(variances[-1]), np.zeros((0, 0)), np.zeros(0))
+
+    def _prior(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Mean score before any label, and the variance for want of the sources' labels."""
+        said, _, variance = self.inputs(archs)
+        return said @ self.prior_weights, (TRUST**2 + RETRUST) * (variance @ self.prior_weights**2)
+
+    def _scores(self, prior: Floats, extra: Floats) -> Floats:
+        """Scores of the labels: quantiles of the mixture of what the prior expects of these architectures."""
+        if not self.sources:
+            scores: Floats = norm.ppf(plotting_positions(self._y))
+            return scores
+        if not len(prior):
+            return prior
+        std = np.sqrt(self._disagreement + extra)
+        grid = np.linspace((prior - 6 * std).min(), (prior + 6 * std).max(), 2001)
+        below = np.zeros(len(grid))
+        for mean, deviation in zip(prior, std, strict=True):
+            below += norm.cdf(grid, mean, deviation) / len(prior)
+        return np.interp(plotting_positions(self._y), below, grid)
+
+    def _map(self, scores: Floats) -> NormalScores:
+        """Between scores and the metric's unit: through the labels, beyond them as the sources' quantiles go on."""
+        if not self.sources:
+            return NormalScores(self._y)
+        values = sum(w * own.values(GRID) for w, own in zip(self.prior_weights, self._maps, strict=True))
+        if not len(scores):
+            return NormalScores(np.asarray(values), GRID)
+        low, high = (int(i) for i in (scores.argmin(), scores.argmax()))
+        ends = np.interp(scores[[low, high]], GRID, values)
+        rise, expected = self._y[high] - self._y[low], ends[1] - ends[0]
+        n = len(scores)
+        stretch = (rise / expected) ** (n / (n + SHRINK)) if rise > 0 and expected > 0 else 1.0
+        under, over = scores[low] > GRID, scores[high] < GRID
+        return NormalScores(
+            np.concatenate(
+                [
+                    self._y[low] + stretch * (values[under] - ends[0]),
+                    self._y,
+                    self._y[high] + stretch * (values[over] - ends[1]),
+                ]
+            ),
+            np.concatenate([GRID[under], scores, GRID[over]]),
+        )
+
+    def _modes(self) -> Floats:
+        """Expected variances of the kernels, in order, and of the noise."""
+        blocks = len(self.paths.blocks) + 1
+        if not self.sources:
+            return np.array([1.0, *np.full(blocks, 1 / blocks), NOISE])
+        half = self._disagreement / 2
+        return np.array([half, 2 * half, 2 * half, RETRUST, *np.full(blocks, half / blocks), half])
+
+    def _kernels(self, archs: Sequence[Architecture], others: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Kernels between `b` and `n` architectures, `g x b x n`, and of each of the `b` with itself, `g x b`.
+
+        Of the intercept; where there are sources of the common slope, of each source's, of its labels'; of the blocks.
+        """
+        b, n = len(archs), len(others)
+        crosses, own = [np.ones((b, n))], [np.ones(b)]
+        if self.sources:
+            (left, left_own, _), (right, right_own, _) = self.inputs(archs), self.inputs(others)
+            joint = left @ self.prior_weights
+            crosses += [np.outer(joint, right @ self.prior_weights), left @ right.T, left_own @ right_own.T]
+            own += [joint**2, (left**2).sum(1), (left_own**2).sum(1)]
+        for one, other in zip(self._blocks(archs), self._blocks(others), strict=True):
+            crosses.append(matern(one, other))
+            own.append(np.ones(b))
+        return np.stack(crosses), np.stack(own)
+
+    def _blocks(self, archs: Sequence[Architecture]) -> list[Floats]:
+        """Each block of features, scaled as those of `GaussianProcess`."""
+        widths = self.paths.blocks
+        parts: list[Floats] = np.split(self.paths(archs).numpy(), np.cumsum(list(widths.values()))[:-1], axis=1)
+        near: Floats = self.neighbourhoods(archs).numpy() / np.sqrt(len(self.space.node_domain))
+        return [*(part / np.sqrt(width) for part, width in zip(parts, widths.values(), strict=True)), near]
+
+    @property
+    def posterior(self) -> VarianceComponents:
+        """The belief in scores, about what the prior mean leaves over; raises `ArchgenError` before `fit`."""
+        if self._posterior is None:
+            raise ArchgenError(f"the predictor of {self.metric} has seen no values yet; call fit first")
+        return self._posterior
+
+    @property
+    def weights(self) -> Floats:
+        """Mean weight of each source, the labels considered."""
+        posterior, said = self.posterior, self.inputs(self._archs)[0]
+        slope = posterior.alpha @ said
+        common, each = posterior.variances[1:3] if self.sources else (0.0, 0.0)
+        weights: Floats = self.prior_weights * (1 + common * float(self.prior_weights @ slope)) + each * slope
+        return weights
+
+    def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        posterior = self.posterior
+        mean, variance = np.zeros((2, len(archs)))
+        for start in range(0, len(archs), CHUNK):
+            rows = slice(start, start + CHUNK)
+            prior, extra = self._prior(archs[rows])
+            more, mean_variance = posterior.predict(*self._kernels(archs[rows], self._archs))
+            mean[rows], variance[rows] = prior + more, mean_variance + extra + posterior.noise
+        return mean, np.sqrt(variance)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        posterior = self.posterior
+        tensors = {
+            "y": torch.from_numpy(self._y.copy()),
+            "architectures": self._text(self._archs),
+            "variances": torch.from_numpy(np.append(posterior.variances, posterior.noise)),
+            "prior_weights": torch.from_numpy(self.prior_weights.copy()),
+        }
+        states = []
+        for i, (source, predictor) in enumerate(zip(self.sources, self._fitted, strict=True)):
+            config, weights = predictor.state()
+            states.append(config)
+            tensors |= {f"{i}/{name}": tensor for name, tensor in weights.items()}
+            tensors |= {f"source.{i}.y": torch.from_numpy(np.array(source.y, dtype=float))}
+            tensors |= {f"source.{i}.architectures": self._text(source.archs)}
+        return {"kind": self.kind, "sources": states}, tensors
+
+    @classmethod
+    def restore(
+        cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> MetaPredictor:
+        def archs(name: str) -> list[Architecture]:
+            return [space.parse(text) for text in bytes(tensors[name].tolist()).decode().splitlines()]
+
+        states = config["sources"]
+        sources = [
+            Source(archs(f"source.{i}.architectures"), tensors[f"source.{i}.y"].numpy()) for i in range(len(states))
+        ]
+        self = cls(space, metric, sources, kind=config["kind"])
+        self.prior_weights = tensors["prior_weights"].numpy()
+        for i, state in enumerate(states):
+            own = {name.removeprefix(f"{i}/"): t for name, t in tensors.items() if name.startswith(f"{i}/")}
+            self._fitted.append(PREDICTORS[self.kind].restore(space, metric, state, own))
+        self._compare()
+        self._archs, self._y = archs("architectures"), tensors["y"].numpy().astype(float)
+        self._condition(tensors["variances"].numpy())
+        return self
+
+    def _text(self, archs: Sequence[Architecture]) -> Tensor:
+        """Architectures as the bytes of lines: a config of tens of thousands would be slow to read."""
+        lines = "\n".join(self.space.format(arch) for arch in archs)
+        return torch.tensor(bytearray(lines.encode()), dtype=torch.uint8)
+
+
+def similarity(target: Floats | None, sources: Sequence[Floats | None]) -> Floats:
+    """Weights of sum 1: softmax of the negative distances over their mean; equal where there are no embeddings.
+
+    Raises:
+        ArchgenError: Only some of the embeddings are given.
+    """
+    given = [embedding is not None for embedding in (target, *sources)]
+    if any(given) and not all(given):
+        raise ArchgenError(f"expected embeddings of the target and of all {len(sources)} sources, or of none")
+    if target is None or not sources:
+        return np.full(len(sources), 1 / max(len(sources), 1))
+    distance = np.array([np.linalg.norm(np.asarray(target) - np.asarray(source)) for source in sources])
+    share = np.exp(-distance / distance.mean()) if distance.any() else np.ones(len(sources))
+    weights: Floats = share / share.sum()
+    return weights
+
+
+def matern(a: Floats, b: Floats) -> Floats:
+    """Matern-5/2 kernel of length 1 between the rows of `a`, `b x p`, and of `b`, `n x p`."""
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    d = np.sqrt(5 * np.maximum(squares, 0.0))
+    kernel: Floats = (1 + d + d**2 / 3) * np.exp(-d)
+    return kernel
