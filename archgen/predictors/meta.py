@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,14 @@ DISAGREEMENT = 0.1
 LEAST = 0.01
 """Disagreement below which sources are taken for copies of each other rather than for proof that all agree."""
 NOISE = 0.05
+"""Expected variance of a label's noise in normal scores where there is no source."""
 SHRINK = 10
 """Labels after which the spread of the target's values counts as much as that of the sources'."""
 COMPARED = 512
-CHUNK = 4096
+"""Architectures on which sources are compared."""
+FITTED = 512
+"""Most labels that the variances are fitted to; inference is exact, on all."""
+CHUNK = 1024
 REMEMBERED = 50_000
 """Architectures whose inputs are kept."""
 GRID = np.linspace(-5.0, 5.0, 201)
@@ -63,8 +67,9 @@ class MetaPredictor(NormalScorePredictor):
     each block of features of `GaussianProcess`. Without labels the mean is :math:`\sum_s m_s f_s`; with labels the
     posterior is exact, its variances of greatest marginal likelihood (`fit_variances`). The prior weights `m` are the
     softmax of the negative distances between the embeddings of target and sources, over their mean; equal without
-    embeddings. :math:`f_s` joins a predictor, fitted to the source's labels, and the label itself where there is one,
-    half and half; the predictor's variance counts as noise where there is none.
+    embeddings. :math:`f_s` is what a predictor says that is fitted to the labels of the source and, where there is one, an
+    eighth of the way on to it: most of what a label has beyond the architecture is luck of that training. Labels of the
+    target may tell otherwise: the share is a Gaussian coefficient like the others.
 
     Ranks among a few labels say little of the rank in the space, least when those were the best that the sources
     promised. So the score of the label of rank `r` is the quantile of that rank in the mixture of what the prior
@@ -179,13 +184,14 @@ class MetaPredictor(NormalScorePredictor):
         prior, extra = self._prior(self._archs)
         scores = self._scores(prior, extra)
         self._normal = self._map(scores)
-        grams, _ = self._kernels(self._archs, self._archs)
+        z = scores - prior
         if variances is None:
-            self._posterior = fit_variances(grams, scores - prior, extra, self._modes())
-        elif len(scores):
-            self._posterior = condition(grams, scores - prior, extra, variances)
-        else:
-            self._posterior = VarianceComponents(variances[:-1], float(variances[-1]), np.zeros((0, 0)), np.zeros(0))
+            some = np.sort(np.random.default_rng(0).permutation(len(z))[:FITTED])
+            chosen = [self._archs[i] for i in some]
+            grams = np.stack([cross for cross, _ in self._kernels(chosen, chosen)])
+            variances = fit_variances(grams, z[some], extra[some], self._modes())
+        covariance, _ = self._covariance(self._archs, self._archs, variances)
+        self._posterior = condition(covariance, z, extra, variances)
 
     def _prior(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean score before any label, and the variance for want of the sources' labels."""
@@ -238,22 +244,33 @@ class MetaPredictor(NormalScorePredictor):
         half = self._disagreement / 2
         return np.array([half, 2 * half, 2 * half, RETRUST, *np.full(blocks, half / blocks), half])
 
-    def _kernels(self, archs: Sequence[Architecture], others: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Kernels between `b` and `n` architectures, `g x b x n`, and of each of the `b` with itself, `g x b`.
+    def _kernels(
+        self, archs: Sequence[Architecture], others: Sequence[Architecture]
+    ) -> Iterator[tuple[Floats, Floats]]:
+        """Each kernel between `b` and `n` architectures, `b x n`, and of each of the `b` with itself, `b`.
 
-        Of the intercept; where there are sources of the common slope, of each source's, of its labels'; of the blocks.
+        The intercept; where there are sources the common slope, each source's, its labels'; the blocks.
         """
-        b, n = len(archs), len(others)
-        crosses, own = [np.ones((b, n))], [np.ones(b)]
+        ones = np.ones(len(archs))
+        yield np.ones((len(archs), len(others))), ones
         if self.sources:
             (left, left_own, _), (right, right_own, _) = self.inputs(archs), self.inputs(others)
             joint = left @ self.prior_weights
-            crosses += [np.outer(joint, right @ self.prior_weights), left @ right.T, left_own @ right_own.T]
-            own += [joint**2, (left**2).sum(1), (left_own**2).sum(1)]
+            yield np.outer(joint, right @ self.prior_weights), joint**2
+            yield left @ right.T, (left**2).sum(1)
+            yield left_own @ right_own.T, (left_own**2).sum(1)
         for one, other in zip(self._blocks(archs), self._blocks(others), strict=True):
-            crosses.append(matern(one, other))
-            own.append(np.ones(b))
-        return np.stack(crosses), np.stack(own)
+            yield matern(one, other), ones
+
+    def _covariance(
+        self, archs: Sequence[Architecture], others: Sequence[Architecture], variances: Floats
+    ) -> tuple[Floats, Floats]:
+        """The kernels' sum, each times its variance, `b x n`, and its diagonal, `b`."""
+        cross, own = np.zeros((len(archs), len(others))), np.zeros(len(archs))
+        for v, (more, diagonal) in zip(variances[:-1], self._kernels(archs, others), strict=True):
+            cross += v * more
+            own += v * diagonal
+        return cross, own
 
     def _blocks(self, archs: Sequence[Architecture]) -> list[Floats]:
         """Each block of features, scaled as those of `GaussianProcess`."""
@@ -284,7 +301,7 @@ class MetaPredictor(NormalScorePredictor):
         for start in range(0, len(archs), CHUNK):
             rows = slice(start, start + CHUNK)
             prior, extra = self._prior(archs[rows])
-            more, mean_variance = posterior.predict(*self._kernels(archs[rows], self._archs))
+            more, mean_variance = posterior.predict(*self._covariance(archs[rows], self._archs, posterior.variances))
             mean[rows], variance[rows] = prior + more, mean_variance + extra + posterior.noise
         return mean, np.sqrt(variance)
 
@@ -295,7 +312,7 @@ class MetaPredictor(NormalScorePredictor):
         tensors = {
             "y": torch.from_numpy(self._y.copy()),
             "architectures": self._text(self._archs),
-            "variances": torch.from_numpy(np.append(posterior.variances, posterior.noise)),
+            "variances": torch.from_numpy(posterior.variances.copy()),
             "prior_weights": torch.from_numpy(self.prior_weights.copy()),
         }
         states = []
