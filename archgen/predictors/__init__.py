@@ -7,7 +7,8 @@ from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrai
 from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
-from archgen.predictors.meta import MetaPredictor, Source
+from archgen.predictors.meta import MetaPredictor
+from archgen.predictors.source_scores import Source
 from archgen.predictors.suggest import suggest
 
 __all__ = [

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
 from archgen.errors import ArchgenError
-from archgen.predictors import MetaPredictor, Source
-from archgen.predictors.meta import similarity
+from archgen.predictors import MetaPredictor, Source, load_predictor, save_predictor
+from archgen.predictors.source_scores import similarity
 
 VALUE = {"none": 0.0, "skip_connect": 1.0, "avg_pool_3x3": 0.5, "nor_conv_1x1": 2.0, "nor_conv_3x3": 3.0}
 
@@ -133,12 +131,11 @@ def test_similarity_is_a_softmax_of_distances_over_their_mean():
 
 
 @pytest.mark.parametrize("labels", [0, 1, 20])
-def test_a_checkpoint_holds_the_sources_too(space, archs, y, noise, labels):
+def test_a_checkpoint_holds_the_sources_too(space, archs, y, noise, labels, tmp_path):
     sources = [Source(archs[:80], y[:80], np.zeros(1)), Source(noise.archs, noise.y, np.ones(1))]
     predictor = MetaPredictor(space, "acc", sources, np.full(1, 0.2)).fit(archs[:labels], y[:labels])
-    config, tensors = predictor.state()
-    copies = {name: tensor.clone() for name, tensor in tensors.items()}
-    again = MetaPredictor.restore(space, "acc", json.loads(json.dumps(config)), copies)
+    save_predictor(predictor, "meta", tmp_path, "# card\n")
+    again = load_predictor(tmp_path, space)
     for before, after in zip(predictor.predict(archs), again.predict(archs), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-9)
     more = (p.fit(archs[:30], y[:30]).predict(archs).mean for p in (predictor, again))
