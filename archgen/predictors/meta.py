@@ -14,7 +14,8 @@ from archgen.encoders.paths import PathEncoder
 from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
-from archgen.predictors.base import PREDICTORS, Floats
+from archgen.objectives import Objective
+from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores, plotting_positions
 from archgen.predictors.source_scores import RETRUST, TRUST, Source, SourceScores, similarity
 from archgen.predictors.variance_components import VarianceComponents, condition, fit_variances
@@ -227,6 +228,26 @@ class MetaPredictor(NormalScorePredictor):
             more, mean_variance = posterior.predict(*self._covariance(archs[rows], self._archs, posterior.variances))
             mean[rows], variance[rows] = prior + more, mean_variance + extra + posterior.noise
         return mean, np.sqrt(variance)
+
+    # Before the first label the level of the target is not known, and scores have none: in the metric's unit the belief
+    # is then Gaussian, and as wide as the sources differ there.
+
+    def predict(self, archs: Sequence[Architecture]) -> Prediction:
+        """In the metric's unit; of a single source and no labels, as if the target had the level of the source."""
+        scores, deviation = self.predict_scores(archs)
+        mean, std = self.normal.prediction(scores, deviation)
+        if len(self._y) == 0 and len(self.sources) > 1:
+            levels = np.stack([own.values(scores) for own in self.said.maps])
+            std = np.sqrt(std**2 + levels.var(0, ddof=1) * (1 + 1 / len(levels)))
+        return Prediction(mean, std)
+
+    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
+        base = NormalScorePredictor if len(self._y) else Predictor
+        return base.log_probability(self, archs, objective)
+
+    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
+        base = NormalScorePredictor if len(self._y) else Predictor
+        return base.limit(self, archs, objective, confidence)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 
 from archgen.errors import ArchgenError
+from archgen.objectives import at_most
 from archgen.predictors import MetaPredictor, Source, load_predictor, save_predictor
 from archgen.predictors.source_scores import similarity
 
@@ -78,6 +79,20 @@ def test_an_inverted_source_is_turned_round(space, archs, y):
     predictor = MetaPredictor(space, "acc", [Source(archs, -y)]).fit(archs[:60], y[:60])
     assert predictor.weights[0] < -0.5
     assert kendalltau(predictor.predict(archs[60:]).mean, y[60:]).statistic > 0.8
+
+
+def test_before_the_first_label_sources_of_two_levels_leave_the_level_open(space, archs, y):
+    low, high = Source(archs, y - 45), Source(archs, y)
+    predictor = MetaPredictor(space, "acc", [low, high]).fit([], np.zeros(0))
+    mean, std = predictor.predict(archs)
+    assert std == pytest.approx(45 / np.sqrt(2) * np.sqrt(1.5), rel=0.2)
+    assert mean == pytest.approx(y - 22.5, abs=12.0)
+    upper = predictor.limit(archs, at_most("acc", 50.0), 0.9)
+    assert upper == pytest.approx(mean + norm.ppf(0.9) * std)
+    log_p = predictor.log_probability(archs, at_most("acc", 50.0))
+    assert log_p == pytest.approx(norm.logcdf((50 - mean) / std))
+    predictor.fit(archs[:10], y[:10])
+    assert predictor.predict(archs).std.max() < 15.0
 
 
 def test_one_label_sets_the_level_and_leaves_the_order(space, archs, y):
