@@ -41,7 +41,8 @@ class MetaPredictor(NormalScorePredictor):
 
     all of `a`, `b`, `d`, `r`, `epsilon` Gaussian of mean zero. `r` is a process with a Matern-5/2 kernel of length 1 on
     each block of features of `GaussianProcess`. Without labels the mean is :math:`\sum_s m_s f_s`; with labels the
-    posterior is exact, its variances of greatest marginal likelihood (`fit_variances`). The prior weights `m` are the
+    posterior is exact given the labels' scores and the variances, which have the greatest marginal likelihood
+    (`fit_variances`). The prior weights `m` are the
     softmax of the negative distances between the embeddings of target and sources, over their mean; equal without
     embeddings. :math:`f_s` is what a predictor fitted to the labels of the source says and, where there is one, an
     eighth of the way on to it: most of what a label has beyond the architecture is luck of that training. Labels of the
