@@ -87,7 +87,7 @@ def search(
     budget: int,
     which: np.ndarray | None = None,
 ) -> list[int]:
-    """Rows in the order in which they are evaluated, until the best one or the budget; rows of one `which` are alike."""
+    """Rows in the order of evaluation, until the best one or the budget; cells of one `which` are alike."""
     seen = list(first)
     asked = np.unique(which, return_index=True)[1] if which is not None else np.arange(len(archs))
     while len(seen) < budget and y[seen].max(initial=-np.inf) < y.max():

@@ -8,10 +8,11 @@ from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.gnn import GraphNetwork
 from archgen.predictors.judge import judge
 from archgen.predictors.latency import LatencyPredictor
-from archgen.predictors.meta import MetaPredictor, Source
+from archgen.predictors.meta import MetaPredictor
 from archgen.predictors.node_statistics import NodeStatistics
 from archgen.predictors.parzc import ParZC
 from archgen.predictors.ranking_losses import RANKING_LOSSES
+from archgen.predictors.source_scores import Source
 from archgen.predictors.suggest import suggest
 
 __all__ = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,40 +14,21 @@ from archgen.encoders.paths import PathEncoder
 from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
-from archgen.predictors.base import PREDICTORS, Floats, Predictor
+from archgen.objectives import Objective
+from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores, plotting_positions
+from archgen.predictors.source_scores import RETRUST, TRUST, Source, SourceScores, similarity
 from archgen.predictors.variance_components import VarianceComponents, condition, fit_variances
 from archgen.spaces import SearchSpace
 
-TRUST, RETRUST = 0.125, 0.1
-"""Share of a source's own label, against what its predictor says, that is expected to carry over; its variance."""
-DISAGREEMENT = 0.1
-"""Variance in normal scores of a data set around what data sets have in common, where a single source is known."""
-LEAST = 0.01
-"""Disagreement below which sources are taken for copies of each other rather than for proof that all agree."""
 NOISE = 0.05
+"""Expected variance of a label's noise in normal scores where there is no source."""
 SHRINK = 10
 """Labels after which the spread of the target's values counts as much as that of the sources'."""
-COMPARED = 512
-CHUNK = 4096
-REMEMBERED = 50_000
-"""Architectures whose inputs are kept."""
+FITTED = 512
+"""Most labels that the variances are fitted to; inference is exact, on all."""
+CHUNK = 1024
 GRID = np.linspace(-5.0, 5.0, 201)
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Labels of one other data set.
-
-    Args:
-        archs: `b` architectures.
-        y: Their values, in the unit of the metric that is predicted, larger where the target's are.
-        embedding: Of the data set, by the same encoder as the target's (`archgen.encoders.DataSetEncoder`).
-    """
-
-    archs: Sequence[Architecture]
-    y: Floats
-    embedding: Floats | None = None
 
 
 @PREDICTORS.register("meta")
@@ -61,10 +41,12 @@ class MetaPredictor(NormalScorePredictor):
 
     all of `a`, `b`, `d`, `r`, `epsilon` Gaussian of mean zero. `r` is a process with a Matern-5/2 kernel of length 1 on
     each block of features of `GaussianProcess`. Without labels the mean is :math:`\sum_s m_s f_s`; with labels the
-    posterior is exact, its variances of greatest marginal likelihood (`fit_variances`). The prior weights `m` are the
+    posterior is exact given the labels' scores and the variances, which have the greatest marginal likelihood
+    (`fit_variances`). The prior weights `m` are the
     softmax of the negative distances between the embeddings of target and sources, over their mean; equal without
-    embeddings. :math:`f_s` joins a predictor, fitted to the source's labels, and the label itself where there is one,
-    half and half; the predictor's variance counts as noise where there is none.
+    embeddings. :math:`f_s` is what a predictor fitted to the labels of the source says and, where there is one, an
+    eighth of the way on to it: most of what a label has beyond the architecture is luck of that training. Labels of the
+    target may tell otherwise: the share is a Gaussian coefficient like the others.
 
     Ranks among a few labels say little of the rank in the space, least when those were the best that the sources
     promised. So the score of the label of rank `r` is the quantile of that rank in the mixture of what the prior
@@ -98,67 +80,13 @@ class MetaPredictor(NormalScorePredictor):
         self.sources, self.kind = tuple(sources), kind
         for source in self.sources:
             self.check_fit(source.archs, np.asarray(source.y, dtype=float))
+        self.said = SourceScores(self.sources)
         self.prior_weights = similarity(embedding, [source.embedding for source in self.sources])
         """Weight of each source before any label."""
         self.paths, self.neighbourhoods = PathEncoder(space), WeisfeilerLehmanEncoder(space)
-        self._maps = [NormalScores(source.y) for source in self.sources]
-        self._known = [
-            dict(zip(source.archs, own.scores, strict=True))
-            for source, own in zip(self.sources, self._maps, strict=True)
-        ]
-        self._fitted: list[Predictor] = []
-        self._disagreement = DISAGREEMENT
-        self._cache: dict[Architecture, Floats] = {}
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
         self._posterior: VarianceComponents | None = None
-
-    # -- what the sources say ---------------------------------------------------------------------------------------
-
-    def _learn_sources(self) -> None:
-        """Fit each source's predictor, and see how far the sources agree; once."""
-        if self._fitted or not self.sources:
-            return
-        self._fitted = [PREDICTORS[self.kind](self.space, self.metric).fit(s.archs, s.y) for s in self.sources]
-        self._compare()
-
-    def _compare(self) -> None:
-        """Variance of a data set's score around what the sources have in common."""
-        everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
-        some = np.random.default_rng(0).permutation(len(everything))[:COMPARED]
-        said, _, _ = self.inputs([everything[i] for i in some])
-        if len(self.sources) > 1:
-            # the mean over pairs of half their squared difference
-            self._disagreement = max(float(said.var(1, ddof=1).mean()), LEAST)
-            return
-        mean, std = self._fitted[0].predict(everything[: len(some)])
-        low, high = (self._maps[0].normalise(mean + k * std) for k in (-1.0, 1.0))
-        self._disagreement = DISAGREEMENT + float(np.mean(((high - low) / 2) ** 2))
-
-    def inputs(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats, Floats]:
-        """What the sources say of `b` architectures, `b x s` each.
-
-        Returns:
-            Scores `f`; by how much the sources' own labels differ from what their predictors say, 0 without a label;
-            the variance of how much labels would differ, 0 where there is one.
-        """
-        new = list(dict.fromkeys(arch for arch in archs if arch not in self._cache))
-        if len(self._cache) + len(new) > REMEMBERED:
-            self._cache, new = {}, list(dict.fromkeys(archs))
-        rows = np.zeros((len(new), 3, len(self.sources)))
-        for s, (predictor, own, known) in enumerate(zip(self._fitted, self._maps, self._known, strict=True)):
-            mean, std = predictor.predict(new)
-            low, middle, high = (own.normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
-            label = np.array([known.get(arch, np.nan) for arch in new], dtype=float)
-            there = np.isfinite(label)
-            rows[:, 1, s] = np.where(there, label - middle, 0.0)
-            rows[:, 0, s] = middle + TRUST * rows[:, 1, s]
-            rows[:, 2, s] = np.where(there, 0.0, ((high - low) / 2) ** 2)
-        self._cache.update(zip(new, rows, strict=True))
-        found = np.array([self._cache[arch] for arch in archs]).reshape(len(archs), 3, len(self.sources))
-        return found[:, 0], found[:, 1], found[:, 2]
-
-    # -- inference --------------------------------------------------------------------------------------------------
 
     def fit(self, archs: Sequence[Architecture], y: Floats) -> MetaPredictor:
         """Condition on labels of the target; with sources, none at all will do.
@@ -169,7 +97,9 @@ class MetaPredictor(NormalScorePredictor):
         y = np.asarray(y, dtype=float)
         if len(archs) or len(y) or not self.sources:
             self.check_fit(archs, y)
-        self._learn_sources()
+        if len(self.said.predictors) < len(self.sources):
+            kind = PREDICTORS[self.kind]
+            self.said.learn([kind(self.space, self.metric).fit(source.archs, source.y) for source in self.sources])
         self._archs, self._y = list(archs), y.copy()
         self._condition(None)
         return self
@@ -179,17 +109,18 @@ class MetaPredictor(NormalScorePredictor):
         prior, extra = self._prior(self._archs)
         scores = self._scores(prior, extra)
         self._normal = self._map(scores)
-        grams, _ = self._kernels(self._archs, self._archs)
+        z = scores - prior
         if variances is None:
-            self._posterior = fit_variances(grams, scores - prior, extra, self._modes())
-        elif len(scores):
-            self._posterior = condition(grams, scores - prior, extra, variances)
-        else:
-            self._posterior = VarianceComponents(variances[:-1], float(variances[-1]), np.zeros((0, 0)), np.zeros(0))
+            some = np.sort(np.random.default_rng(0).permutation(len(z))[:FITTED])
+            chosen = [self._archs[i] for i in some]
+            grams = np.stack([cross for cross, _ in self._kernels(chosen, chosen)])
+            variances = fit_variances(grams, z[some], extra[some], self._modes())
+        covariance, _ = self._covariance(self._archs, self._archs, variances)
+        self._posterior = condition(covariance, z, extra, variances)
 
     def _prior(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean score before any label, and the variance for want of the sources' labels."""
-        said, _, variance = self.inputs(archs)
+        said, _, variance = self.said(archs)
         return said @ self.prior_weights, (TRUST**2 + RETRUST) * (variance @ self.prior_weights**2)
 
     def _scores(self, prior: Floats, extra: Floats) -> Floats:
@@ -199,7 +130,7 @@ class MetaPredictor(NormalScorePredictor):
             return scores
         if not len(prior):
             return prior
-        std = np.sqrt(self._disagreement + extra)
+        std = np.sqrt(self.said.disagreement + extra)
         grid = np.linspace((prior - 6 * std).min(), (prior + 6 * std).max(), 2001)
         below = np.zeros(len(grid))
         for mean, deviation in zip(prior, std, strict=True):
@@ -210,7 +141,7 @@ class MetaPredictor(NormalScorePredictor):
         """Between scores and the metric's unit: through the labels, beyond them as the sources' quantiles go on."""
         if not self.sources:
             return NormalScores(self._y)
-        values = sum(w * own.values(GRID) for w, own in zip(self.prior_weights, self._maps, strict=True))
+        values = sum(w * own.values(GRID) for w, own in zip(self.prior_weights, self.said.maps, strict=True))
         if not len(scores):
             return NormalScores(np.asarray(values), GRID)
         low, high = (int(i) for i in (scores.argmin(), scores.argmax()))
@@ -235,25 +166,36 @@ class MetaPredictor(NormalScorePredictor):
         blocks = len(self.paths.blocks) + 1
         if not self.sources:
             return np.array([1.0, *np.full(blocks, 1 / blocks), NOISE])
-        half = self._disagreement / 2
+        half = self.said.disagreement / 2
         return np.array([half, 2 * half, 2 * half, RETRUST, *np.full(blocks, half / blocks), half])
 
-    def _kernels(self, archs: Sequence[Architecture], others: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Kernels between `b` and `n` architectures, `g x b x n`, and of each of the `b` with itself, `g x b`.
+    def _kernels(
+        self, archs: Sequence[Architecture], others: Sequence[Architecture]
+    ) -> Iterator[tuple[Floats, Floats]]:
+        """Each kernel between `b` and `n` architectures, `b x n`, and of each of the `b` with itself, `b`.
 
-        Of the intercept; where there are sources of the common slope, of each source's, of its labels'; of the blocks.
+        The intercept; where there are sources the common slope, each source's, its labels'; the blocks.
         """
-        b, n = len(archs), len(others)
-        crosses, own = [np.ones((b, n))], [np.ones(b)]
+        ones = np.ones(len(archs))
+        yield np.ones((len(archs), len(others))), ones
         if self.sources:
-            (left, left_own, _), (right, right_own, _) = self.inputs(archs), self.inputs(others)
+            (left, left_own, _), (right, right_own, _) = self.said(archs), self.said(others)
             joint = left @ self.prior_weights
-            crosses += [np.outer(joint, right @ self.prior_weights), left @ right.T, left_own @ right_own.T]
-            own += [joint**2, (left**2).sum(1), (left_own**2).sum(1)]
+            yield np.outer(joint, right @ self.prior_weights), joint**2
+            yield left @ right.T, (left**2).sum(1)
+            yield left_own @ right_own.T, (left_own**2).sum(1)
         for one, other in zip(self._blocks(archs), self._blocks(others), strict=True):
-            crosses.append(matern(one, other))
-            own.append(np.ones(b))
-        return np.stack(crosses), np.stack(own)
+            yield matern(one, other), ones
+
+    def _covariance(
+        self, archs: Sequence[Architecture], others: Sequence[Architecture], variances: Floats
+    ) -> tuple[Floats, Floats]:
+        """The kernels' sum, each times its variance, `b x n`, and its diagonal, `b`."""
+        cross, own = np.zeros((len(archs), len(others))), np.zeros(len(archs))
+        for v, (more, diagonal) in zip(variances[:-1], self._kernels(archs, others), strict=True):
+            cross += v * more
+            own += v * diagonal
+        return cross, own
 
     def _blocks(self, archs: Sequence[Architecture]) -> list[Floats]:
         """Each block of features, scaled as those of `GaussianProcess`."""
@@ -272,7 +214,7 @@ class MetaPredictor(NormalScorePredictor):
     @property
     def weights(self) -> Floats:
         """Mean weight of each source, the labels considered."""
-        posterior, said = self.posterior, self.inputs(self._archs)[0]
+        posterior, said = self.posterior, self.said(self._archs)[0]
         slope = posterior.alpha @ said
         common, each = posterior.variances[1:3] if self.sources else (0.0, 0.0)
         weights: Floats = self.prior_weights * (1 + common * float(self.prior_weights @ slope)) + each * slope
@@ -284,9 +226,29 @@ class MetaPredictor(NormalScorePredictor):
         for start in range(0, len(archs), CHUNK):
             rows = slice(start, start + CHUNK)
             prior, extra = self._prior(archs[rows])
-            more, mean_variance = posterior.predict(*self._kernels(archs[rows], self._archs))
+            more, mean_variance = posterior.predict(*self._covariance(archs[rows], self._archs, posterior.variances))
             mean[rows], variance[rows] = prior + more, mean_variance + extra + posterior.noise
         return mean, np.sqrt(variance)
+
+    # Before the first label the level of the target is not known, and scores have none: in the metric's unit the belief
+    # is then Gaussian, and as wide as the sources differ there.
+
+    def predict(self, archs: Sequence[Architecture]) -> Prediction:
+        """In the metric's unit; of a single source and no labels, as if the target had the level of the source."""
+        scores, deviation = self.predict_scores(archs)
+        mean, std = self.normal.prediction(scores, deviation)
+        if len(self._y) == 0 and len(self.sources) > 1:
+            levels = np.stack([own.values(scores) for own in self.said.maps])
+            std = np.sqrt(std**2 + levels.var(0, ddof=1) * (1 + 1 / len(levels)))
+        return Prediction(mean, std)
+
+    def log_probability(self, archs: Sequence[Architecture], objective: Objective) -> Floats:
+        base = NormalScorePredictor if len(self._y) else Predictor
+        return base.log_probability(self, archs, objective)
+
+    def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
+        base = NormalScorePredictor if len(self._y) else Predictor
+        return base.limit(self, archs, objective, confidence)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -295,11 +257,11 @@ class MetaPredictor(NormalScorePredictor):
         tensors = {
             "y": torch.from_numpy(self._y.copy()),
             "architectures": self._text(self._archs),
-            "variances": torch.from_numpy(np.append(posterior.variances, posterior.noise)),
+            "variances": torch.from_numpy(posterior.variances.copy()),
             "prior_weights": torch.from_numpy(self.prior_weights.copy()),
         }
         states = []
-        for i, (source, predictor) in enumerate(zip(self.sources, self._fitted, strict=True)):
+        for i, (source, predictor) in enumerate(zip(self.sources, self.said.predictors, strict=True)):
             config, weights = predictor.state()
             states.append(config)
             tensors |= {f"{i}/{name}": tensor for name, tensor in weights.items()}
@@ -320,10 +282,11 @@ class MetaPredictor(NormalScorePredictor):
         ]
         self = cls(space, metric, sources, kind=config["kind"])
         self.prior_weights = tensors["prior_weights"].numpy()
+        predictors = []
         for i, state in enumerate(states):
             own = {name.removeprefix(f"{i}/"): t for name, t in tensors.items() if name.startswith(f"{i}/")}
-            self._fitted.append(PREDICTORS[self.kind].restore(space, metric, state, own))
-        self._compare()
+            predictors.append(PREDICTORS[self.kind].restore(space, metric, state, own))
+        self.said.learn(predictors)
         self._archs, self._y = archs("architectures"), tensors["y"].numpy().astype(float)
         self._condition(tensors["variances"].numpy())
         return self
@@ -332,23 +295,6 @@ class MetaPredictor(NormalScorePredictor):
         """Architectures as the bytes of lines: a config of tens of thousands would be slow to read."""
         lines = "\n".join(self.space.format(arch) for arch in archs)
         return torch.tensor(bytearray(lines.encode()), dtype=torch.uint8)
-
-
-def similarity(target: Floats | None, sources: Sequence[Floats | None]) -> Floats:
-    """Weights of sum 1: softmax of the negative distances over their mean; equal where there are no embeddings.
-
-    Raises:
-        ArchgenError: Only some of the embeddings are given.
-    """
-    given = [embedding is not None for embedding in (target, *sources)]
-    if any(given) and not all(given):
-        raise ArchgenError(f"expected embeddings of the target and of all {len(sources)} sources, or of none")
-    if target is None or not sources:
-        return np.full(len(sources), 1 / max(len(sources), 1))
-    distance = np.array([np.linalg.norm(np.asarray(target) - np.asarray(source)) for source in sources])
-    share = np.exp(-distance / distance.mean()) if distance.any() else np.ones(len(sources))
-    weights: Floats = share / share.sum()
-    return weights
 
 
 def matern(a: Floats, b: Floats) -> Floats:

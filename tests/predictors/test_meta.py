@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 
 from archgen.errors import ArchgenError
-from archgen.predictors import MetaPredictor, Source
-from archgen.predictors.meta import similarity
+from archgen.objectives import at_most
+from archgen.predictors import MetaPredictor, Source, load_predictor, save_predictor
+from archgen.predictors.source_scores import similarity
 
 VALUE = {"none": 0.0, "skip_connect": 1.0, "avg_pool_3x3": 0.5, "nor_conv_1x1": 2.0, "nor_conv_3x3": 3.0}
 
@@ -82,6 +81,20 @@ def test_an_inverted_source_is_turned_round(space, archs, y):
     assert kendalltau(predictor.predict(archs[60:]).mean, y[60:]).statistic > 0.8
 
 
+def test_before_the_first_label_sources_of_two_levels_leave_the_level_open(space, archs, y):
+    low, high = Source(archs, y - 45), Source(archs, y)
+    predictor = MetaPredictor(space, "acc", [low, high]).fit([], np.zeros(0))
+    mean, std = predictor.predict(archs)
+    assert std == pytest.approx(45 / np.sqrt(2) * np.sqrt(1.5), rel=0.2)
+    assert mean == pytest.approx(y - 22.5, abs=12.0)
+    upper = predictor.limit(archs, at_most("acc", 50.0), 0.9)
+    assert upper == pytest.approx(mean + norm.ppf(0.9) * std)
+    log_p = predictor.log_probability(archs, at_most("acc", 50.0))
+    assert log_p == pytest.approx(norm.logcdf((50 - mean) / std))
+    predictor.fit(archs[:10], y[:10])
+    assert predictor.predict(archs).std.max() < 15.0
+
+
 def test_one_label_sets_the_level_and_leaves_the_order(space, archs, y):
     """A target of another level than the source's: the label that is known is predicted, others around it."""
     source = Source(archs, y)
@@ -133,12 +146,11 @@ def test_similarity_is_a_softmax_of_distances_over_their_mean():
 
 
 @pytest.mark.parametrize("labels", [0, 1, 20])
-def test_a_checkpoint_holds_the_sources_too(space, archs, y, noise, labels):
+def test_a_checkpoint_holds_the_sources_too(space, archs, y, noise, labels, tmp_path):
     sources = [Source(archs[:80], y[:80], np.zeros(1)), Source(noise.archs, noise.y, np.ones(1))]
     predictor = MetaPredictor(space, "acc", sources, np.full(1, 0.2)).fit(archs[:labels], y[:labels])
-    config, tensors = predictor.state()
-    copies = {name: tensor.clone() for name, tensor in tensors.items()}
-    again = MetaPredictor.restore(space, "acc", json.loads(json.dumps(config)), copies)
+    save_predictor(predictor, "meta", tmp_path, "# card\n")
+    again = load_predictor(tmp_path, space)
     for before, after in zip(predictor.predict(archs), again.predict(archs), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-9)
     more = (p.fit(archs[:30], y[:30]).predict(archs).mean for p in (predictor, again))

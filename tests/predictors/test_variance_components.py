@@ -27,9 +27,9 @@ def test_the_posterior_is_the_textbook_one(data, rng):
     new = [rng.standard_normal((6, f.shape[1])) for f in features]
     crosses = np.stack([a @ f.T for a, f in zip(new, features, strict=True)])
     own = np.stack([(a**2).sum(1) for a in new])
-    mean, variance = condition(grams, z, extra, variances).predict(crosses, own)
+    covariance, cross = (np.tensordot(variances[:-1], kernels, 1) for kernels in (grams, crosses))
+    mean, variance = condition(covariance, z, extra, variances).predict(cross, variances[:-1] @ own)
     k = 2.0 * grams[0] + 0.3 * grams[1] + np.diag(0.1 + extra)
-    cross = 2.0 * crosses[0] + 0.3 * crosses[1]
     assert mean == pytest.approx(cross @ np.linalg.solve(k, z), abs=1e-5)
     expected = 2.0 * own[0] + 0.3 * own[1] - np.diag(cross @ np.linalg.solve(k, cross.T))
     assert variance == pytest.approx(expected, abs=1e-5)
@@ -38,13 +38,12 @@ def test_the_posterior_is_the_textbook_one(data, rng):
 def test_no_other_variances_are_more_probable(data):
     _, grams, z, extra = data
     modes = np.array([1.0, 1.0, 0.05])
-    fit = fit_variances(grams, z, extra, modes)
+    found = fit_variances(grams, z, extra, modes)
 
     def log_posterior(variances):
         k = np.tensordot(variances[:-1], grams, 1) + np.diag(variances[-1] + extra)
         return multivariate_normal.logpdf(z, cov=k) + norm.logpdf(np.log(variances), np.log(modes), 2.0).sum()
 
-    found = np.append(fit.variances, fit.noise)
     best = log_posterior(found)
     for i in range(3):
         for factor in (0.8, 1.25):
@@ -53,8 +52,10 @@ def test_no_other_variances_are_more_probable(data):
 
 
 def test_of_no_values_the_modes_remain():
-    fit = fit_variances(np.zeros((2, 0, 0)), np.zeros(0), np.zeros(0), np.array([0.5, 0.2, 0.1]))
-    mean, variance = fit.predict(np.zeros((2, 3, 0)), np.ones((2, 3)))
+    modes = np.array([0.5, 0.2, 0.1])
+    found = fit_variances(np.zeros((2, 0, 0)), np.zeros(0), np.zeros(0), modes)
+    posterior = condition(np.zeros((0, 0)), np.zeros(0), np.zeros(0), found)
+    mean, variance = posterior.predict(np.zeros((3, 0)), np.full(3, 0.7))
     assert not mean.any()
     assert variance == pytest.approx(0.7)
-    assert fit.noise == 0.1
+    assert posterior.noise == 0.1

@@ -1,0 +1,122 @@
+"""What other data sets say of an architecture: labels, and a predictor where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from archgen.errors import ArchgenError
+from archgen.graph import Architecture
+from archgen.predictors.base import Floats, Predictor
+from archgen.predictors.normal_scores import NormalScores
+
+TRUST, RETRUST = 0.125, 0.1
+"""Share of a source's own label, against what its predictor says, that is expected to carry over; its variance.
+
+Chosen by evaluations until the best 12-epoch accuracy of NAS-Bench-201, never by accuracies after 200 epochs.
+"""
+DISAGREEMENT = 0.1
+"""Variance in normal scores of a data set around what data sets have in common, where a single source is known."""
+LEAST = 0.01
+"""Disagreement below which sources are taken for copies of each other rather than for proof that all agree."""
+COMPARED = 512
+"""Architectures on which sources are compared."""
+REMEMBERED = 50_000
+"""Architectures whose scores are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labels of one other data set.
+
+    Args:
+        archs: `b` architectures.
+        y: Their values, in the unit of the metric that is predicted, larger where the target's are.
+        embedding: Of the data set, by the same encoder as the target's (`archgen.encoders.DataSetEncoder`).
+    """
+
+    archs: Sequence[Architecture]
+    y: Floats
+    embedding: Floats | None = None
+
+
+class SourceScores:
+    """Normal scores of architectures on each of `s` sources.
+
+    Args:
+        sources: The sources.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self.maps = [NormalScores(source.y) for source in self.sources]
+        """Between each source's values and scores."""
+        self.predictors: list[Predictor] = []
+        """Of each source's values."""
+        self.disagreement = DISAGREEMENT
+        """Variance of a data set's score around what the sources have in common."""
+        self._known = [
+            dict(zip(source.archs, own.scores, strict=True))
+            for source, own in zip(self.sources, self.maps, strict=True)
+        ]
+        self._cache: dict[Architecture, Floats] = {}
+
+    def learn(self, predictors: Sequence[Predictor]) -> None:
+        """Take predictors fitted to the sources' labels, in order, and see how far the sources agree."""
+        self.predictors, self._cache = list(predictors), {}
+        everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
+        some = [everything[i] for i in np.random.default_rng(0).permutation(len(everything))[:COMPARED]]
+        if len(self.sources) > 1:
+            # the mean over pairs of half their squared difference
+            self.disagreement = max(float(self(some)[0].var(1, ddof=1).mean()), LEAST)
+        elif self.sources:
+            self.disagreement = DISAGREEMENT + float(np.mean(self._predicted(0, some)[1]))
+
+    def __call__(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats, Floats]:
+        """What the sources say of `b` architectures, `b x s` each.
+
+        Returns:
+            Scores, `TRUST` of the way from what the predictor says to the label, where there is one; by how much the
+            label differs from what the predictor says, 0 without one; the variance of how much it would differ, 0 with
+            one.
+        """
+        new = list(dict.fromkeys(arch for arch in archs if arch not in self._cache))
+        if len(self._cache) + len(new) > REMEMBERED:
+            self._cache, new = {}, list(dict.fromkeys(archs))
+        rows = np.zeros((len(new), 3, len(self.sources)))
+        for s, known in enumerate(self._known):
+            predicted, variance = self._predicted(s, new)
+            label = np.array([known.get(arch, np.nan) for arch in new], dtype=float)
+            there = np.isfinite(label)
+            rows[:, 1, s] = np.where(there, label - predicted, 0.0)
+            rows[:, 0, s] = predicted + TRUST * rows[:, 1, s]
+            rows[:, 2, s] = np.where(there, 0.0, variance)
+        self._cache.update(zip(new, rows, strict=True))
+        found = np.array([self._cache[arch] for arch in archs]).reshape(len(archs), 3, len(self.sources))
+        return found[:, 0], found[:, 1], found[:, 2]
+
+    def _predicted(self, s: int, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Score that a source's predictor gives, and the variance of its error."""
+        mean, std = self.predictors[s].predict(archs)
+        low, middle, high = (self.maps[s].normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
+        variance: Floats = ((high - low) / 2) ** 2
+        return middle, variance
+
+
+def similarity(target: Floats | None, sources: Sequence[Floats | None]) -> Floats:
+    """Weights of sum 1: softmax of the negative distances over their mean; equal where there are no embeddings.
+
+    Raises:
+        ArchgenError: Only some of the embeddings are given.
+    """
+    given = [embedding is not None for embedding in (target, *sources)]
+    if any(given) and not all(given):
+        raise ArchgenError(f"expected embeddings of the target and of all {len(sources)} sources, or of none")
+    if target is None or not sources:
+        return np.full(len(sources), 1 / max(len(sources), 1))
+    distance = np.array([np.linalg.norm(np.asarray(target) - np.asarray(source)) for source in sources])
+    share = np.exp(-distance / distance.mean()) if distance.any() else np.ones(len(sources))
+    weights: Floats = share / share.sum()
+    return weights
