@@ -26,6 +26,19 @@ def path_index(*sequence: str) -> int:
     return start + sum(labels.index(label) * 3 ** (len(sequence) - 1 - i) for i, label in enumerate(sequence))
 
 
+def listed_paths(dag: Architecture) -> list[tuple[str, ...]]:
+    """Labels along every path from input to output."""
+    last = len(dag.ops) - 1
+
+    def walk(node: int) -> list[tuple[str, ...]]:
+        if node == last:
+            return [()]
+        rests = [(j, rest) for i, j in dag.edges if i == node for rest in walk(j)]
+        return [rest if j == last else (dag.ops[j], *rest) for j, rest in rests]
+
+    return walk(0)
+
+
 def test_widths_of_the_blocks_for_nasbench201(space: SearchSpace) -> None:
     assert PathEncoder(space).blocks == {"choices": 30, "counts": 3, "longest": 4, "paths": 40}
 
@@ -116,10 +129,14 @@ def test_a_space_with_too_many_sequences_goes_without_their_counts(tmp_path: Pat
 def test_longest_paths_are_those_of_all_paths_listed(space: SearchSpace, rng: np.random.Generator) -> None:
     encoder = PathEncoder(space)
     for arch in space.sample(200, rng):
-        dag = space.computation(arch)
-        ends = encoder._ends(dag)
-        listed = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
-        assert encoder._longest(dag) == [*listed, max((len(path) for path in ends), default=-1)]
+        ends = listed_paths(space.computation(arch))
+        longest = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
+        features = blocks_of(encoder, arch)
+        assert features["longest"] == [*longest, max((len(path) for path in ends), default=-1)]
+        times = np.zeros(40)
+        for path in ends:
+            times[path_index(*path)] += 1
+        assert features["paths"] == np.log1p(times).tolist()
 
 
 def test_memory_does_not_grow_with_what_is_encoded(
