@@ -106,31 +106,42 @@ class ChainTables:
         """Tables from as many networks as a slot has labels: between them they have every label."""
         space = self.space
         active = {**space.active, **{slot: (space.labels[i],) for slot, i in setting.items()}}
-        table: _Table | None = None
+        table = _Table(space)
         for i in range(max(map(len, active.values()))):
             chosen = {slot: labels[i % len(labels)] for slot, labels in active.items()}
             segments = space.skeleton(chosen, **space.network_defaults, **space.extras)
-            slots = [self._place.get(segment.name, -1) for segment in segments]
-            table = table or _Table(slots, len(space.slots), len(space.labels))
-            assert slots == table.slots, "a skeleton with shared slots makes one segment of every slot that is there"
-            columns = [self._at[chosen[segment.name]] if s >= 0 else 0 for s, segment in zip(slots, segments)]
-            table.add(segments, columns, space.segment_workloads(segments))
-        assert table is not None
+            places = [(self._place[s.name], self._at[chosen[s.name]]) if s.name in chosen else (-1, 0) for s in segments]
+            table.add(segments, places)
         return table
 
 
 class _Table:
     """What segments add, by the label of their slot."""
 
-    def __init__(self, slots: list[int], n: int, labels: int) -> None:
-        self.slots = slots
+    def __init__(self, space: ChainSpace) -> None:
+        self.space = space
+        self.slots: list[int] = []
         """Slot of each segment in turn; -1 for one that is always the same."""
-        self.workload = np.zeros((len(slots), labels, len(WORKLOAD)))
-        self.same = np.zeros((n, labels), dtype=bool)
+        self.same = np.zeros((len(space.slots), len(space.labels)), dtype=bool)
         """Whether a slot is the identity."""
+        self._networks: list[tuple[list[Segment], list[tuple[int, int]]]] = []
 
-    def add(self, segments: list[Segment], columns: list[int], workloads: list[NDArray[np.float64]]) -> None:
-        for place, (slot, segment, column) in enumerate(zip(self.slots, segments, columns, strict=True)):
-            self.workload[place, column] = workloads[place]
+    def add(self, segments: list[Segment], places: list[tuple[int, int]]) -> None:
+        """Add a network, given the slot and the label of each of its segments."""
+        slots = [slot for slot, _ in places]
+        assert slots == (self.slots or slots), "a skeleton with shared slots makes one segment of every slot"
+        self.slots = slots
+        self._networks.append((segments, places))
+        for segment, (slot, label) in zip(segments, places, strict=True):
             if slot >= 0:
-                self.same[slot, column] = segment.identity
+                self.same[slot, label] = segment.identity
+
+    @cached_property
+    def workload(self) -> NDArray[np.float64]:
+        """Of each segment by label, `segments x k x w`; 0 for `skip`, which leaves it out."""
+        found = np.zeros((len(self.slots), len(self.space.labels), len(WORKLOAD)))
+        for segments, places in self._networks:
+            workloads = self.space.segment_workloads(segments)
+            for i, ((_, label), workload) in enumerate(zip(places, workloads, strict=True)):
+                found[i, label] = workload
+        return found
