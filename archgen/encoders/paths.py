@@ -13,12 +13,12 @@ from torch import Tensor
 
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
-from archgen.spaces.flow import Flow, Ints
+from archgen.spaces.flow import ABSENT, Flow, Ints
 
 MAX_PATHS = 4096
 REMEMBERED = 50_000
 """Architectures whose features are kept."""
-CHUNK = 4096
+CHUNK = 512
 """Architectures that are encoded at a time."""
 
 Floats = NDArray[np.float64]
@@ -102,7 +102,8 @@ class PathEncoder:
         far = np.full((n, b, k + 1), -np.inf)  # -inf: no path leads there
         far[0] = 0.0
         for i, j in flow.pairs:
-            reached = np.where(flow.reads[:, i, j, None] > 0, far[i] + step[j], -np.inf)
+            read = (flow.reads[:, i, j] > 0) & (flow.labels[:, j] != ABSENT)
+            reached = np.where(read[:, None], far[i] + step[j], -np.inf)
             np.maximum(far[j], reached, out=far[j])
         nowhere = np.array([0.0] * k + [-1.0])
         return np.where(far[-1] >= 0, far[-1], nowhere)
@@ -116,6 +117,7 @@ class PathEncoder:
             for i in range(j):
                 if flow.reads[:, i, j].any():
                     paths[j] += flow.reads[:, i, j, None] * paths[i]
+            paths[j, flow.labels[:, j] == ABSENT] = 0
             for label, longer in enumerate(self._longer):
                 rows = np.flatnonzero(flow.labels[:, j] == label)
                 walked = np.zeros((len(rows), len(self._paths)), dtype=np.int64)

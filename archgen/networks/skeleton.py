@@ -156,9 +156,7 @@ def sum_workload(segments: Sequence[Segment], example: Tensor, workloads: Worklo
     return total
 
 
-def segment_workloads(
-    segments: Sequence[Segment], example: Tensor, workloads: Workloads
-) -> list[NDArray[np.float64]]:
+def segment_workloads(segments: Sequence[Segment], example: Tensor, workloads: Workloads) -> list[NDArray[np.float64]]:
     """What `WORKLOAD` names, of each segment; arguments as in `count_segments`."""
     return list(_each(segments, example, workloads, trace_workload))
 

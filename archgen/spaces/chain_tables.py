@@ -110,7 +110,9 @@ class ChainTables:
         for i in range(max(map(len, active.values()))):
             chosen = {slot: labels[i % len(labels)] for slot, labels in active.items()}
             segments = space.skeleton(chosen, **space.network_defaults, **space.extras)
-            places = [(self._place[s.name], self._at[chosen[s.name]]) if s.name in chosen else (-1, 0) for s in segments]
+            places = [
+                (self._place[s.name], self._at[chosen[s.name]]) if s.name in chosen else (-1, 0) for s in segments
+            ]
             table.add(segments, places)
         return table
 

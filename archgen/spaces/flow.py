@@ -24,11 +24,12 @@ class Flow:
 
     Args:
         labels: Position of each node's label in `space.computing_labels`, `PASS` or `ABSENT`, `b x n`.
-        reads: How often node `j` reads node `i`, at `i, j`, `b x n x n` (or `1 x n x n`, the same for all).
+        reads: How often node `j` reads node `i`, at `i, j`, `b x n x n` (or `1 x n x n`, the same for all); what it
+            says of absent nodes means nothing.
     """
 
     labels: Ints
-    reads: Ints
+    reads: NDArray[np.integer]
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -47,6 +48,12 @@ class Flow:
         for i, j in reversed(self.pairs):
             behind[:, i] |= behind[:, j] & (self.reads[:, i, j] > 0) & there[:, i]
         return ahead & behind
+
+    def pruned(self) -> Flow:
+        """The same with `ABSENT` for nodes that lie on no path from the input to the output; these two stay."""
+        live = self.live()
+        live[:, [0, -1]] = True
+        return Flow(np.where(live, self.labels, ABSENT), self.reads)
 
 
 def flow_of(computations: Sequence[Architecture], labels: Sequence[str]) -> Flow:

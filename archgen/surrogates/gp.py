@@ -28,8 +28,8 @@ from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
 
-CHUNK = 4096
-"""Architectures that are predicted at a time."""
+CHUNK = 256
+"""Architectures that are predicted at a time: their covariances stay in the cache of a processor."""
 FITTED = 512
 """Most labels that the hyperparameters are fitted to."""
 MODEL = "model."
@@ -217,7 +217,9 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
             columns, j = distinct(b.numpy())
             d = torch.cdist(torch.from_numpy(rows), torch.from_numpy(columns)).mul_(scale)
             matern = (d * (d / 3 + 1)).add_(1).mul_(d.neg_().exp_()).mul_(kernel.outputscale.item())
-            total += matern[:, torch.from_numpy(j)][torch.from_numpy(i)]
+            if len(columns) < len(b):
+                matern = matern[:, torch.from_numpy(j)]
+            total += matern[torch.from_numpy(i)] if len(rows) < len(a) else matern
         return total
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -152,3 +152,18 @@ def test_an_architecture_is_recognised_by_value(space: SearchSpace, rng: np.rand
     (arch,) = space.sample(1, rng)
     encoder = PathEncoder(space)
     assert torch.equal(encoder([arch]), encoder([replace(arch)]))
+
+
+@pytest.mark.parametrize("name", ["darts", "fbnet", "mobilenetv3", "nasbench101", "nasbench_macro"])
+def test_counts_and_longest_paths_are_those_of_the_computation(name: str, rng: np.random.Generator) -> None:
+    other = spaces.load(name)
+    encoder = PathEncoder(other)
+    archs = other.sample(30, rng)
+    start = encoder.blocks["choices"]
+    k = len(encoder.labels)
+    for arch, row in zip(archs, encoder(archs)[:, start : start + 2 * k + 1].tolist(), strict=True):
+        dag = other.computation(arch)
+        ends = listed_paths(dag)
+        longest = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
+        counts = [dag.ops.count(label) for label in encoder.labels]
+        assert row == [*counts, *longest, max((len(path) for path in ends), default=-1)]
