@@ -8,14 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
+from archgen.spaces.flow import ABSENT, Flow, Ints
 
 MAX_PATHS = 4096
 REMEMBERED = 50_000
 """Architectures whose features are kept."""
+CHUNK = 512
+"""Architectures that are encoded at a time."""
+
+Floats = NDArray[np.float64]
 
 
 class PathEncoder:
@@ -42,11 +48,11 @@ class PathEncoder:
             )
             self._paths = {sequence: i for i, sequence in enumerate(sequences)}
         widths = [len(values) for values in space.variables.values()]
-        starts = itertools.accumulate(widths[:-1], initial=0)
-        self._starts = list(zip(space.variables, starts, strict=True))
+        self._starts = np.array(list(itertools.accumulate(widths[:-1], initial=0)))
         self._choices_width = sum(widths)
-        self._label = {label: i for i, label in enumerate(labels)}
-        self._logs: list[float] = [0.0]
+        self._longer = np.array(  # of each sequence but the longest: what it becomes with each label at its end
+            [[self._paths[*s, label] for s in self._paths if len(s) < space.depth] for label in labels]
+        )
         self._width = sum(self.blocks.values())
         self._cache: dict[Architecture, np.ndarray] = {}
 
@@ -62,70 +68,59 @@ class PathEncoder:
 
     def __call__(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
         """Encode architectures, in double precision."""
-        rows = []
-        for arch in archs:
-            row = self._cache.get(arch)
-            if row is None:
-                if len(self._cache) >= REMEMBERED:  # memory must not grow with the samples
-                    self._cache.clear()
-                row = self._cache[arch] = self._encode(arch)
-            rows.append(row)
-        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, self._width).double()
+        known, rows = self._cache, []
+        for start in range(0, len(archs), min(CHUNK, REMEMBERED)):
+            chunk = archs[start : start + min(CHUNK, REMEMBERED)]
+            new = [arch for arch in dict.fromkeys(chunk) if arch not in known]
+            if len(known) + len(new) > REMEMBERED:  # memory must not grow with the samples
+                known.clear()
+                new = list(dict.fromkeys(chunk))
+            known.update(zip(new, self._encode(new), strict=True))
+            rows += [known[arch] for arch in chunk]
+        return torch.from_numpy(np.array(rows)) if rows else torch.zeros(0, self._width).double()
 
-    def _encode(self, arch: Architecture) -> np.ndarray:
-        row = np.zeros(self._width)
-        choices = self.space.to_choices(self.space.simplify(arch))
-        row[[start + choices[name] for name, start in self._starts]] = 1.0
-        dag = self.space.computation(arch)
-        start, k = self._choices_width, len(self.labels)
-        for op in dag.ops[1:-1]:
-            row[start + self._label[op]] += 1.0
-        row[start + k : start + 2 * k + 1] = self._longest(dag)
+    def _encode(self, archs: Sequence[Architecture]) -> Floats:
+        if not archs:
+            return np.zeros((0, self._width))
+        chosen = np.zeros((len(archs), self._choices_width))
+        chosen[np.arange(len(archs))[:, None], self._starts + self.space.simple_choices(archs)] = 1.0
+        flow = self.space.flow(archs)
+        counts = np.stack([(flow.labels == i).sum(1) for i in range(len(self.labels))], 1)
+        blocks = [chosen, counts, self._longest(flow)]
         if self._paths:
-            first = start + 2 * k + 1
-            for sequence, times in self._ends(dag).items():
-                row[first + self._paths[sequence]] = self._log(times)
-        return row
+            times = self._times(flow)
+            blocks.append(np.log1p(np.arange(times.max() + 1, dtype=float))[times])
+        return np.concatenate(blocks, 1, dtype=float)
 
-    def _log(self, times: int) -> float:
-        """`log(1 + times)`, from a table that grows as needed; numpy's, whose last digit may differ from `math`'s."""
-        if times >= len(self._logs):
-            self._logs = np.log1p(np.arange(2 * times, dtype=float)).tolist()
-        return self._logs[times]
-
-    def _longest(self, dag: Architecture) -> list[float]:
+    def _longest(self, flow: Flow) -> Floats:
         """Most nodes of each label on one path from input to output, then most nodes in all (-1 without a path)."""
-        last = len(dag.ops) - 1
-        far: list[list[float] | None] = [None] * (last + 1)  # None: no path leads there
-        far[0] = [0.0] * (len(self.labels) + 1)
-        for source, target in _by_target(dag):
-            walked = far[source]
-            if walked is None:
-                continue
-            if target < last:
-                walked = walked.copy()
-                walked[self._label[dag.ops[target]]] += 1.0
-                walked[-1] += 1.0
-            known = far[target]
-            far[target] = walked if known is None else list(map(max, known, walked))
-        end = far[last]
-        return [0.0] * len(self.labels) + [-1.0] if end is None else end
+        b, n = flow.labels.shape
+        k = len(self.labels)
+        step = np.zeros((n, b, k + 1))
+        node, row = np.nonzero(flow.labels.T >= 0)
+        step[node, row, flow.labels[row, node]] = step[node, row, -1] = 1.0
+        far = np.full((n, b, k + 1), -np.inf)  # -inf: no path leads there
+        far[0] = 0.0
+        for i, j in flow.pairs:
+            read = (flow.reads[:, i, j] > 0) & (flow.labels[:, j] != ABSENT)
+            reached = np.where(read[:, None], far[i] + step[j], -np.inf)
+            np.maximum(far[j], reached, out=far[j])
+        nowhere = np.array([0.0] * k + [-1.0])
+        return np.where(far[-1] >= 0, far[-1], nowhere)
 
-    @staticmethod
-    def _ends(dag: Architecture) -> dict[tuple[str, ...], int]:
-        """How often each label sequence occurs on paths from input to output."""
-        last = len(dag.ops) - 1
-        paths: list[dict[tuple[str, ...], int]] = [{} for _ in dag.ops]
-        paths[0][()] = 1
-        for source, target in _by_target(dag):
-            label = () if target == last else (dag.ops[target],)
-            there = paths[target]
-            for sequence, times in paths[source].items():
-                key = sequence + label
-                there[key] = there.get(key, 0) + times
-        return paths[last]
-
-
-def _by_target(dag: Architecture) -> list[tuple[int, int]]:
-    """Edges with targets in topological order."""
-    return sorted(dag.edges, key=lambda edge: edge[1])
+    def _times(self, flow: Flow) -> Ints:
+        """How often each label sequence occurs on paths from input to output, `b x sequences`."""
+        b, n = flow.labels.shape
+        paths = np.zeros((n, b, len(self._paths)), dtype=np.int64)
+        paths[0, :, 0] = 1
+        for j in range(1, n):
+            for i in range(j):
+                if flow.reads[:, i, j].any():
+                    paths[j] += flow.reads[:, i, j, None] * paths[i]
+            paths[j, flow.labels[:, j] == ABSENT] = 0
+            for label, longer in enumerate(self._longer):
+                rows = np.flatnonzero(flow.labels[:, j] == label)
+                walked = np.zeros((len(rows), len(self._paths)), dtype=np.int64)
+                walked[:, longer] = paths[j, rows, : len(longer)]
+                paths[j, rows] = walked
+        return paths[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,26 +65,69 @@ def run_shapes(network: nn.Module, example: Tensor, hook: Callable[[nn.Module, t
     Returns:
         A tensor of the shape, type and device of the network's output; its values mean nothing.
     """
-    handles = [module.register_forward_hook(hook) for module in network.modules() if _counted(module)]
     was_training = [(module, module.training) for module in network.modules()]
-    passing = [module for module in network.modules() if type(module) in _SAME_SHAPE]
+    run = ShapeRun(network, hook)
     try:
-        for module in passing:
-            module.forward = _same
-        with torch.no_grad():
-            output: Tensor = network.eval()(example)
+        return run(example)
     finally:
-        for module in passing:
-            del module.forward
+        run.close()
         for module, mode in was_training:
             module.training = mode
-        for handle in handles:
+
+
+class ShapeRun:
+    """A network made ready to run for its shapes, as often as wanted; see `run_shapes`.
+
+    Args:
+        network: Set to evaluation mode for good; the rest of it is as before after `close`.
+        hook: A forward hook.
+    """
+
+    def __init__(self, network: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...], Any], None]) -> None:
+        self.network = network.eval()
+        self._handles = [module.register_forward_hook(hook) for module in network.modules() if _counted(module)]
+        self._replaced = [module for module in network.modules() if type(module) in _SHAPES]
+        for module in self._replaced:
+            module.forward = partial(_SHAPES[type(module)], module)
+
+    @torch.no_grad()
+    def __call__(self, example: Tensor) -> Tensor:
+        output: Tensor = self.network(example)
+        return output
+
+    def close(self) -> None:
+        for module in self._replaced:
+            del module.forward
+        for handle in self._handles:
             handle.remove()
-    return output
 
 
-def _same(x: Tensor) -> Tensor:
+def _same(module: nn.Module, x: Tensor) -> Tensor:
     return x
+
+
+def _convolved(module: nn.Conv2d, x: Tensor) -> Tensor:
+    if x.dim() != 4 or x.shape[1] != module.in_channels or isinstance(module.padding, str):
+        return nn.Conv2d.forward(module, x)  # which knows what to do, and what is wrong
+    sizes = zip(x.shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
+    h, w = ((size + 2 * pad - gap * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, pad, gap in sizes)
+    if h < 1 or w < 1:
+        return nn.Conv2d.forward(module, x)
+    return x.new_empty(x.shape[0], module.out_channels, h, w)
+
+
+def _pooled(module: nn.AdaptiveAvgPool2d, x: Tensor) -> Tensor:
+    if x.dim() != 4 or module.output_size != 1:
+        return nn.AdaptiveAvgPool2d.forward(module, x)
+    return x.new_empty(*x.shape[:2], 1, 1)
+
+
+_SHAPES: dict[type[nn.Module], Callable[..., Tensor]] = {
+    **dict.fromkeys(_SAME_SHAPE, _same),
+    nn.Conv2d: _convolved,
+    nn.AdaptiveAvgPool2d: _pooled,
+}
+"""What takes the place of a layer's forward pass: only its output's shape."""
 
 
 def _counted(module: nn.Module) -> bool:

@@ -22,7 +22,7 @@ BLOCKS = {
 STAGES = ((16, 1, 1), (24, 4, 1), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
 
 
-@register_skeleton("fbnet")
+@register_skeleton("fbnet", shared=())
 def fbnet(slots: Mapping[str, str], *, head: int, classes: int, in_channels: int, image_size: int) -> list[Segment]:
     """Stem of 16 channels, 22 searched layers in seven stages, 1x1 convolution of `head` channels, classifier.
 

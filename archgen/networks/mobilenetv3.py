@@ -17,7 +17,7 @@ from archgen.networks.skeleton import Segment, check_slots, register_skeleton
 STAGES = ((24, 2, False, False), (40, 2, True, False), (80, 2, False, True), (112, 1, True, True), (160, 2, True, True))
 
 
-@register_skeleton("mobilenetv3", flops="macs")
+@register_skeleton("mobilenetv3", flops="macs", shared=("resolution",))
 def mobilenetv3(
     slots: Mapping[str, str], *, width_percent: int, classes: int, in_channels: int, image_size: int
 ) -> list[Segment]:

@@ -18,7 +18,7 @@ STAGES = (2, 3, 3)
 """Layers of each stage; the first one of a stage halves the image and doubles the channels."""
 
 
-@register_skeleton("nasbench_macro", flops="macs")
+@register_skeleton("nasbench_macro", flops="macs", shared=())
 def nasbench_macro(
     slots: Mapping[str, str], *, channels: int, head: int, classes: int, in_channels: int, image_size: int
 ) -> list[Segment]:

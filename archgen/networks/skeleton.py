@@ -61,11 +61,15 @@ class Skeleton:
             `slots` maps the name of each slot to its label, arguments are integers (and what else the family gives).
         example: `(batch, **arguments)` to zeros of what the network reads.
         flops: Which count the published tables call FLOPs: `flops` or `macs` of `archgen.networks.count`.
+        shared: Slots that all segments may depend on. Given these, each slot that is there makes one segment of its
+            name, which depends on that slot's label alone as long as no stage is left out whole, and so does what it
+            costs; all other segments stay the same. None: a segment may depend on every label.
     """
 
     segments: Callable[..., list[Segment]]
     example: Callable[..., Tensor] = image_example
     flops: str = "flops"
+    shared: tuple[str, ...] | None = None
 
     def __call__(self, slots: Mapping[str, str], **arguments: Any) -> list[Segment]:
         """The segments of an architecture."""
@@ -73,12 +77,16 @@ class Skeleton:
 
 
 def register_skeleton(
-    name: str, *, example: Callable[..., Tensor] = image_example, flops: str = "flops"
+    name: str,
+    *,
+    example: Callable[..., Tensor] = image_example,
+    flops: str = "flops",
+    shared: tuple[str, ...] | None = None,
 ) -> Callable[[Callable[..., list[Segment]]], Callable[..., list[Segment]]]:
     """Decorator that adds a function `(slots, **arguments) -> segments` to `SKELETONS`; arguments as in `Skeleton`."""
 
     def add(segments: Callable[..., list[Segment]]) -> Callable[..., list[Segment]]:
-        SKELETONS.register(name)(Skeleton(segments, example, flops))
+        SKELETONS.register(name)(Skeleton(segments, example, flops, shared))
         return segments
 
     return add
@@ -143,9 +151,14 @@ def count_segments(segments: Sequence[Segment], example: Tensor, costs: Costs) -
 def sum_workload(segments: Sequence[Segment], example: Tensor, workloads: Workloads) -> NDArray[np.float64]:
     """What `WORKLOAD` names, of the network of `segments`; arguments as in `count_segments`."""
     total = np.zeros(len(WORKLOAD))
-    for workload in _each(segments, example, workloads, trace_workload):
+    for workload in segment_workloads(segments, example, workloads):
         total += workload
     return total
+
+
+def segment_workloads(segments: Sequence[Segment], example: Tensor, workloads: Workloads) -> list[NDArray[np.float64]]:
+    """What `WORKLOAD` names, of each segment; arguments as in `count_segments`."""
+    return list(_each(segments, example, workloads, trace_workload))
 
 
 def _each(

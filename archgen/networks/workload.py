@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,21 +38,30 @@ def trace_workload(network: nn.Module, example: Tensor) -> tuple[Floats, Tensor]
         The numbers that `WORKLOAD` names, in plain counts, and a tensor of the shape of the network's output.
     """
     total = np.zeros(len(WORKLOAD))
+    return total, run_shapes(network, example, partial(_add, total, {}))
 
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, nn.Identity):
-            return
-        kind = _kind(module)
-        total[-1] += 1
-        if kind is None:
-            return
-        place = 3 * KINDS.index(kind)
-        macs = float(multiply_adds(module, inputs[0], output))
-        elements = float(inputs[0].numel() + output.numel())
-        total[place : place + 3] += 1.0, macs, math.sqrt(macs)
-        total[-4:-1] += sum(p.numel() for p in module.parameters()), elements, math.sqrt(elements)
 
-    return total, run_shapes(network, example, hook)
+def _add(
+    total: Floats,
+    known: dict[nn.Module, tuple[str | None, int]],
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    output: Any,
+) -> None:
+    """Forward hook that adds what a module asks for; `known` keeps what does not depend on its input."""
+    if isinstance(module, nn.Identity):
+        return
+    if module not in known:
+        known[module] = _kind(module), sum(p.numel() for p in module.parameters())
+    kind, parameters = known[module]
+    total[-1] += 1
+    if kind is None:
+        return
+    place = 3 * KINDS.index(kind)
+    macs = float(multiply_adds(module, inputs[0], output))
+    elements = float(inputs[0].numel() + output.numel())
+    total[place : place + 3] += 1.0, macs, math.sqrt(macs)
+    total[-4:-1] += parameters, elements, math.sqrt(elements)
 
 
 def _kind(module: nn.Module) -> str | None:

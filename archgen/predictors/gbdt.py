@@ -17,6 +17,7 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats
 from archgen.predictors.choice_features import ChoiceEncoder
+from archgen.predictors.distinct import distinct
 from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
@@ -116,7 +117,7 @@ class GradientBoosting(NormalScorePredictor):
         if not self.members or not archs:
             mean = np.full(len(archs), level.scores[0])
         else:
-            rows, which = _distinct(self.encode(archs))  # many architectures compute the same
+            rows, which = distinct(self.encode(archs))  # many architectures compute the same
             mean = np.mean([_predict(member, rows) for member in self.members], 0)[which]
         return mean, np.full(len(archs), max(self._std, FLOOR))
 
@@ -224,11 +225,3 @@ def calibrated_std(residuals: Floats) -> float:
 def _predict(member: Booster, rows: Floats) -> Floats:
     predicted: Floats = np.asarray(member.predict(rows, num_threads=1), dtype=float)
     return predicted
-
-
-def _distinct(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Each row that there is once, and which of them each given row is."""
-    known: dict[bytes, int] = {}
-    which = np.array([known.setdefault(row.tobytes(), len(known)) for row in rows], dtype=np.int64)
-    first = np.unique(which, return_index=True)[1]
-    return rows[first], which

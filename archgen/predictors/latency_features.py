@@ -38,6 +38,7 @@ class LatencyFeatures:
         self._known: dict[Architecture, Floats] = {}
         first = space.from_choices(dict.fromkeys(space.variables, 0))
         self._repeats = space.workload(first) is None
+        self._place = {label: i for i, label in enumerate(space.labels)}
         self.widths = [group.shape[1] for group in self._groups([first])]
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
@@ -71,14 +72,20 @@ class LatencyFeatures:
         return (self._sample - middle) / np.where(spread > 0, spread, 1.0) * (spread > 0)
 
     def _groups(self, archs: Sequence[Architecture]) -> list[Floats]:
-        simple = [self.space.simplify(arch) for arch in archs]
+        simple = self.space.simplified(archs)
         built = simple if self.simplify else archs
-        labels = np.array([[arch.ops.count(label) for label in self.space.labels] for arch in built], dtype=float)
         tables = [self._table(kind) for kind in ([simple] if self.simplify or not self._repeats else [simple, built])]
-        if not self._repeats:
-            return [np.array([self.space.workload(arch) for arch in built]), labels, *tables]
+        workload = None if self._repeats else self.space.workloads(built)
+        if workload is not None:
+            return [workload, self._labels(built), *tables]
         counts = np.array([self._counts(arch) for arch in simple], dtype=float)
-        return [np.hstack([counts, labels]), np.hstack(tables)]
+        return [np.hstack([counts, self._labels(built)]), np.hstack(tables)]
+
+    def _labels(self, archs: Sequence[Architecture]) -> Floats:
+        """How often each label of the space occurs."""
+        place, k = self._place, len(self._place)
+        found = [row * k + place[op] for row, arch in enumerate(archs) for op in arch.ops if op in place]
+        return np.bincount(found, minlength=len(archs) * k).reshape(len(archs), k).astype(float)
 
     def _counts(self, simple: Architecture) -> list[int]:
         graph = self.space.computation(simple)
@@ -105,7 +112,7 @@ class LatencyFeatures:
     def _table(self, archs: Sequence[Architecture]) -> Floats:
         widths = [len(values) for values in self.space.variables.values()]
         starts = np.cumsum([0, *widths[:-1]])
-        choices = np.array([list(self.space.to_choices(arch).values()) for arch in archs])
+        choices = self.space.choices(archs)
         table = np.zeros((len(archs), sum(widths)))
         table[np.arange(len(archs))[:, None], starts + choices] = 1.0
         return table

@@ -22,6 +22,7 @@ from archgen import config
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch
 from archgen.registry import Registry
+from archgen.spaces.flow import Flow, flow_of
 
 FAMILIES: Registry[type[SearchSpace]] = Registry("family of search spaces")
 
@@ -202,6 +203,30 @@ class SearchSpace(ABC):
         counting operations says as much.
         """
         return None
+
+    # -- many at once: a family that knows how is faster than these loops -------------------------------------------
+
+    def simplified(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """`simplify` of each architecture."""
+        return [self.simplify(arch) for arch in archs]
+
+    def choices(self, archs: Sequence[Architecture]) -> NDArray[np.int64]:
+        """`to_choices` of `b` architectures as an array `b x v`, in the order of the `v` variables."""
+        rows = [[chosen[name] for name in self.variables] for chosen in map(self.to_choices, archs)]
+        return np.array(rows, dtype=np.int64).reshape(len(archs), len(self.variables))
+
+    def simple_choices(self, archs: Sequence[Architecture]) -> NDArray[np.int64]:
+        """`choices` of the simplified architectures."""
+        return self.choices(self.simplified(archs))
+
+    def flow(self, archs: Sequence[Architecture]) -> Flow:
+        """What `b` architectures compute, as arrays; contracting what passes gives the DAGs of `computation`."""
+        return flow_of([self.computation(arch) for arch in archs], self.computing_labels)
+
+    def workloads(self, archs: Sequence[Architecture]) -> NDArray[np.float64] | None:
+        """`workload` of `b` architectures, `b x w`, or None."""
+        found = [self.workload(arch) for arch in archs]
+        return None if any(w is None for w in found) else np.array(found, dtype=float).reshape(len(archs), -1)
 
     def enumerate(self) -> list[Architecture]:
         """Every architecture once, in lexicographic order of the variables.

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
@@ -25,6 +27,7 @@ from archgen.networks.count import count_network
 from archgen.networks.operations import OPERATIONS
 from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.custom import custom_operations, try_operation
+from archgen.spaces.flow import ABSENT, PASS, Flow
 
 ROLES = ("zero", "identity", "linear", "weighted")
 _ENTRY = re.compile(r"([A-Za-z0-9_]+)~(0|[1-9][0-9]*)")
@@ -243,6 +246,27 @@ class CellSpace(SearchSpace):
             sources.append(total)
         edges += [(i, len(ops)) for i in sources[-1].elements()]
         return Architecture(self.name, (*ops, "output"), tuple(sorted(edges)))
+
+    # -- many at once ---------------------------------------------------------------------------------------------
+
+    def choices(self, archs: Sequence[Architecture]) -> NDArray[np.int64]:
+        at = {op: i for i, op in enumerate(self.roles)}
+        rows = [[at[op] for op in arch.ops[1:-1]] for arch in archs]
+        return np.array(rows, dtype=np.int64).reshape(len(archs), len(self.pairs))
+
+    def simple_choices(self, archs: Sequence[Architecture]) -> NDArray[np.int64]:
+        dead = self.flow(archs).labels[:, 1:-1] == ABSENT
+        return np.where(dead, list(self.roles).index(self.zero), self.choices(archs))
+
+    def flow(self, archs: Sequence[Architecture]) -> Flow:
+        place = {op: i for i, op in enumerate(self.computing_labels)}
+        of_op = [place.get(op, ABSENT if role == "zero" else PASS) for op, role in self.roles.items()]
+        labels = np.full((len(archs), len(self.pairs) + 2), PASS)
+        labels[:, 1:-1] = np.array(of_op)[self.choices(archs)]
+        reads = np.zeros((1, labels.shape[1], labels.shape[1]), dtype=np.int64)
+        for i, j in self._edges:
+            reads[0, i, j] = 1
+        return Flow(labels, reads).pruned()
 
     def canonical(self, arch: Architecture) -> str:
         """Equal exactly when two cells compute the same function for every value of the weights, up to renaming them.

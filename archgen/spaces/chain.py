@@ -11,6 +11,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,16 @@ from archgen.networks.skeleton import (
     SegmentNetwork,
     Workloads,
     count_segments,
+    segment_workloads,
     sources,
     sum_workload,
 )
 from archgen.spaces import chain_moves
 from archgen.spaces.base import FAMILIES, SearchSpace
+from archgen.spaces.chain_tables import ChainTables
 from archgen.spaces.chain_text import TEXT_FORMS
 from archgen.spaces.contraction import contract
+from archgen.spaces.flow import Flow
 from archgen.spaces.stages import SKIP, Stage, project_stage
 
 
@@ -349,6 +353,31 @@ class ChainSpace(SearchSpace):
         with torch.device("meta"):
             example = self.skeleton.example(1, **self.network_defaults)
         return sum_workload(self.segments(arch), example, self._workloads)
+
+    def segment_workloads(self, segments: Sequence[Segment]) -> list[NDArray[np.float64]]:
+        """Workload of each segment of a network of this space."""
+        with torch.device("meta"):
+            example = self.skeleton.example(1, **self.network_defaults)
+        return segment_workloads(segments, example, self._workloads)
+
+    # -- many at once -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _tables(self) -> ChainTables:
+        return ChainTables(self)
+
+    def choices(self, archs: Sequence[Architecture]) -> NDArray[np.int64]:
+        return self._tables.choices(archs)
+
+    def simplified(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        self._tables.labels(archs)  # validates
+        return list(archs)
+
+    def flow(self, archs: Sequence[Architecture]) -> Flow:
+        return self._tables.flow(archs) if archs and self._tables.additive else super().flow(archs)
+
+    def workloads(self, archs: Sequence[Architecture]) -> NDArray[np.float64] | None:
+        return self._tables.workloads(archs) if archs and self._tables.additive else super().workloads(archs)
 
     def count(self, arch: Architecture, **network: int) -> dict[str, float]:
         """Exact `params`, `macs` (multiply-adds of convolutions and linear layers) and `flops` as published."""

@@ -22,6 +22,8 @@ from archgen.graph import Architecture, GraphBatch
 from archgen.networks.cell_operations import CELL_OPERATIONS
 from archgen.networks.darts import DartsNetwork, Inputs, count_darts_network
 from archgen.spaces.base import FAMILIES, SearchSpace
+from archgen.spaces.flow import Flow
+from archgen.spaces.genotype_arrays import cut_dead_inputs, flow_of_cells, read_sources
 from archgen.spaces.genotype_function import INPUTS, Cell, cell_function, computation_of, cut_dead
 from archgen.spaces.genotype_text import format_genotype, parse_genotype
 
@@ -353,6 +355,34 @@ class GenotypeSpace(SearchSpace):
         normal, reduce = (cut_dead(cell, self.zero) for cell in self.cells(arch))
         roles = tuple(self.roles.items())
         return f"{cell_function(normal, roles, False)}|{cell_function(reduce, roles, True)}"
+
+    # -- many at once -------------------------------------------------------------------------------------------
+
+    def _arrays(self, archs: Sequence[Architecture]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Position of the operation and the source of each input of both cells, `b x 4 nodes` each."""
+        at = {operation: i for i, operation in enumerate(self.operations)}
+        sources = read_sources(archs, self._choice, self._fixed)
+        if sources is None:  # one that is no genotype: say which and why
+            sources = np.array([[source for cell in self.cells(arch) for _, source in cell] for arch in archs])
+        operations = np.array([[at[op] for op in arch.ops[2:-1]] for arch in archs], dtype=np.int64)
+        return operations.reshape(-1, 4 * self.nodes), sources.reshape(-1, 4 * self.nodes)
+
+    def _live_cells(self, archs: Sequence[Architecture]) -> dict[str, tuple[npt.NDArray[np.int64], ...]]:
+        operations, sources = self._arrays(archs)
+        halves = zip(np.split(operations, 2, axis=1), np.split(sources, 2, axis=1), strict=True)
+        zero = self.operations.index(self.zero)
+        return {name: cut_dead_inputs(*cell, zero) for name, cell in zip(CELLS, halves, strict=True)}
+
+    def choices(self, archs: Sequence[Architecture]) -> npt.NDArray[np.int64]:
+        return np.stack(self._arrays(archs), -1).reshape(len(archs), len(self.variables))
+
+    def simple_choices(self, archs: Sequence[Architecture]) -> npt.NDArray[np.int64]:
+        cells = [np.stack(cell, -1) for cell in self._live_cells(archs).values()]
+        return np.concatenate(cells, 1).reshape(len(archs), len(self.variables))
+
+    def flow(self, archs: Sequence[Architecture]) -> Flow:
+        labels = {label: i for i, label in enumerate(self.computing_labels)}
+        return flow_of_cells(self._live_cells(archs), self.roles, labels, INPUTS)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch
 from archgen.spaces.base import FAMILIES, SearchSpace, read_base
+from archgen.spaces.flow import Flow
 from archgen.spaces.toml_tables import known_keys, take, take_texts
 
 _KEYS = ("name", "family", "summary", "paper", "folder", "base", "values", "pruned")
@@ -293,3 +294,9 @@ class RestrictedSpace(SearchSpace):
 
     def workload(self, arch: Architecture) -> NDArray[np.float64] | None:
         return self.base.workload(arch)
+
+    def workloads(self, archs: Sequence[Architecture]) -> NDArray[np.float64] | None:
+        return self.base.workloads(archs)
+
+    def flow(self, archs: Sequence[Architecture]) -> Flow:
+        return self.base.flow(archs)

@@ -26,6 +26,19 @@ def path_index(*sequence: str) -> int:
     return start + sum(labels.index(label) * 3 ** (len(sequence) - 1 - i) for i, label in enumerate(sequence))
 
 
+def listed_paths(dag: Architecture) -> list[tuple[str, ...]]:
+    """Labels along every path from input to output."""
+    last = len(dag.ops) - 1
+
+    def walk(node: int) -> list[tuple[str, ...]]:
+        if node == last:
+            return [()]
+        rests = [(j, rest) for i, j in dag.edges if i == node for rest in walk(j)]
+        return [rest if j == last else (dag.ops[j], *rest) for j, rest in rests]
+
+    return walk(0)
+
+
 def test_widths_of_the_blocks_for_nasbench201(space: SearchSpace) -> None:
     assert PathEncoder(space).blocks == {"choices": 30, "counts": 3, "longest": 4, "paths": 40}
 
@@ -116,10 +129,14 @@ def test_a_space_with_too_many_sequences_goes_without_their_counts(tmp_path: Pat
 def test_longest_paths_are_those_of_all_paths_listed(space: SearchSpace, rng: np.random.Generator) -> None:
     encoder = PathEncoder(space)
     for arch in space.sample(200, rng):
-        dag = space.computation(arch)
-        ends = encoder._ends(dag)
-        listed = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
-        assert encoder._longest(dag) == [*listed, max((len(path) for path in ends), default=-1)]
+        ends = listed_paths(space.computation(arch))
+        longest = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
+        features = blocks_of(encoder, arch)
+        assert features["longest"] == [*longest, max((len(path) for path in ends), default=-1)]
+        times = np.zeros(40)
+        for path in ends:
+            times[path_index(*path)] += 1
+        assert features["paths"] == np.log1p(times).tolist()
 
 
 def test_memory_does_not_grow_with_what_is_encoded(
@@ -135,3 +152,18 @@ def test_an_architecture_is_recognised_by_value(space: SearchSpace, rng: np.rand
     (arch,) = space.sample(1, rng)
     encoder = PathEncoder(space)
     assert torch.equal(encoder([arch]), encoder([replace(arch)]))
+
+
+@pytest.mark.parametrize("name", ["darts", "fbnet", "mobilenetv3", "nasbench101", "nasbench_macro"])
+def test_counts_and_longest_paths_are_those_of_the_computation(name: str, rng: np.random.Generator) -> None:
+    other = spaces.load(name)
+    encoder = PathEncoder(other)
+    archs = other.sample(30, rng)
+    start = encoder.blocks["choices"]
+    k = len(encoder.labels)
+    for arch, row in zip(archs, encoder(archs)[:, start : start + 2 * k + 1].tolist(), strict=True):
+        dag = other.computation(arch)
+        ends = listed_paths(dag)
+        longest = [max((path.count(label) for path in ends), default=0) for label in encoder.labels]
+        counts = [dag.ops.count(label) for label in encoder.labels]
+        assert row == [*counts, *longest, max((len(path) for path in ends), default=-1)]

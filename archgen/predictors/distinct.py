@@ -1,0 +1,20 @@
+"""Rows that occur several times, found once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgen.predictors.base import Floats
+
+
+def distinct(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Each row that there is once, in order of its first place, and which of them each given row is.
+
+    Args:
+        rows: `b x d`; equal to the bit counts.
+    """
+    known: dict[bytes, int] = {}
+    which = np.array([known.setdefault(row.tobytes(), len(known)) for row in rows], dtype=np.int64)
+    first = np.unique(which, return_index=True)[1]
+    return rows[first], which
