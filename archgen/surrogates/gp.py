@@ -22,8 +22,8 @@ from archgen.encoders import PathEncoder, WeisfeilerLehmanEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats
-from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.distinct import distinct
+from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
@@ -40,10 +40,10 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     """`SingleTaskGP` (BoTorch) with a Matern-5/2 kernel a block of path features.
 
     Blocks are those of `PathEncoder` (one-hot of the pruned cell, counts, longest paths, live paths), that of
-    `WeisfeilerLehmanEncoder` where asked for, and the free labels where they are given. Targets are replaced by the normal scores of
-    their ranks (`NormalScores`), which keeps a few broken architectures with 10 % accuracy from ruling the length
-    scales. The posterior is that of the noise-free value; `predict`, `limit` and `log_probability` speak of a measured
-    one, noise included.
+    `WeisfeilerLehmanEncoder` where asked for, and the free labels where they are given. Targets are replaced by the
+    normal scores of their ranks (`NormalScores`), which keeps a few broken architectures with 10 % accuracy from ruling
+    the length scales. The posterior is that of the noise-free value; `predict`, `limit` and `log_probability` speak of
+    a measured one, noise included.
 
     Args:
         space: A space that `PathEncoder` takes.
@@ -195,7 +195,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         return model.mean_module(x) + cross @ weights, variance.sqrt()
 
     def _factorise(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Distinct rows, `m x d`; inverse Cholesky root of their covariance, in single precision; weights of the mean."""
+        """Distinct rows, `m x d`; inverse Cholesky root (single precision); weights of the mean."""
         model = self.model
         rows, which = distinct(model.train_inputs[0].numpy())
         times = torch.from_numpy(np.bincount(which)).double()
