@@ -111,7 +111,7 @@ class _Broadcast(TorchFunctionMode):
         if func in (Tensor.add, Tensor.mul) and len(args) == 2 and not kwargs:
             a, b = args
             if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_meta and b.is_meta and a.dtype == b.dtype:
-                return a.new_empty(torch.broadcast_shapes(a.shape, b.shape))
+                return a.new_empty(torch.broadcast_shapes(a.shape, b.shape))  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
