@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from archgen.graph import Architecture
 from archgen.networks.skeleton import Segment
@@ -40,6 +43,7 @@ class ChainTables:
         self._stages = [(stage, [place[slot] for slot in stage.optional]) for stage in space.stages if stage.optional]
         self._place = place
         self._known: dict[tuple[int, ...], _Table] = {}
+        self._modules: dict[Hashable, nn.Module] = {}
 
     def labels(self, archs: Sequence[Architecture]) -> Ints:
         """Position of the label of each slot in `space.labels`, `b x s`; raises `InvalidArchitecture`."""
@@ -106,7 +110,7 @@ class ChainTables:
         """Tables from as many networks as a slot has labels: between them they have every label."""
         space = self.space
         active = {**space.active, **{slot: (space.labels[i],) for slot, i in setting.items()}}
-        table = _Table(space)
+        table = _Table(space, self._modules)
         for i in range(max(map(len, active.values()))):
             chosen = {slot: labels[i % len(labels)] for slot, labels in active.items()}
             segments = space.skeleton(chosen, **space.network_defaults, **space.extras)
@@ -120,8 +124,8 @@ class ChainTables:
 class _Table:
     """What segments add, by the label of their slot."""
 
-    def __init__(self, space: ChainSpace) -> None:
-        self.space = space
+    def __init__(self, space: ChainSpace, modules: dict[Hashable, nn.Module]) -> None:
+        self.space, self._modules = space, modules
         self.slots: list[int] = []
         """Slot of each segment in turn; -1 for one that is always the same."""
         self.same = np.zeros((len(space.slots), len(space.labels)), dtype=bool)
@@ -138,12 +142,23 @@ class _Table:
             if slot >= 0:
                 self.same[slot, label] = segment.identity
 
+    def _made_once(self, segment: Segment) -> Segment:
+        """The segment with its module kept: it is traced for many shapes, and making it takes longer than that."""
+
+        def make() -> nn.Module:
+            place = segment.key, torch.get_default_device()
+            if place not in self._modules:
+                self._modules[place] = segment.make()
+            return self._modules[place]
+
+        return replace(segment, make=make)
+
     @cached_property
     def workload(self) -> NDArray[np.float64]:
         """Of each segment by label, `segments x k x w`; 0 for `skip`, which leaves it out."""
         found = np.zeros((len(self.slots), len(self.space.labels), len(WORKLOAD)))
         for segments, places in self._networks:
-            workloads = self.space.segment_workloads(segments)
+            workloads = self.space.segment_workloads([self._made_once(segment) for segment in segments])
             for i, ((_, label), workload) in enumerate(zip(places, workloads, strict=True)):
                 found[i, label] = workload
         return found

@@ -22,8 +22,8 @@ from archgen.encoders import PathEncoder, WeisfeilerLehmanEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats
-from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.distinct import distinct
+from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
@@ -195,7 +195,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         return model.mean_module(x) + cross @ weights, variance.sqrt()
 
     def _factorise(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Distinct rows, `m x d`; inverse Cholesky root of their covariance, in single precision; weights of the mean."""
+        """Distinct rows, `m x d`; inverse Cholesky root (single precision); weights of the mean."""
         model = self.model
         rows, which = distinct(model.train_inputs[0].numpy())
         times = torch.from_numpy(np.bincount(which)).double()
