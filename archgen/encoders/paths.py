@@ -123,4 +123,5 @@ class PathEncoder:
                 walked = np.zeros((len(rows), len(self._paths)), dtype=np.int64)
                 walked[:, longer] = paths[j, rows, : len(longer)]
                 paths[j, rows] = walked
-        return paths[-1]
+        last: np.ndarray = paths[-1]
+        return last

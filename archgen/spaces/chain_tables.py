@@ -60,7 +60,7 @@ class ChainTables:
             there = found[:, columns] != at[SKIP]
             counts = [sum(map(len, stage.blocks[stage.depths[0] : depth])) for depth in stage.depths]
             right &= np.isin(there.sum(1), counts) & (there[:, :-1] >= there[:, 1:]).all(1)
-        for i in np.flatnonzero(~right):
+        for i in np.flatnonzero(~right).tolist():
             space.validate(archs[i])  # says what is wrong
         return found
 

@@ -367,7 +367,9 @@ class GenotypeSpace(SearchSpace):
         operations = np.array([[at[op] for op in arch.ops[2:-1]] for arch in archs], dtype=np.int64)
         return operations.reshape(-1, 4 * self.nodes), sources.reshape(-1, 4 * self.nodes)
 
-    def _live_cells(self, archs: Sequence[Architecture]) -> dict[str, tuple[npt.NDArray[np.int64], ...]]:
+    def _live_cells(
+        self, archs: Sequence[Architecture]
+    ) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         operations, sources = self._arrays(archs)
         halves = zip(np.split(operations, 2, axis=1), np.split(sources, 2, axis=1), strict=True)
         zero = self.operations.index(self.zero)

@@ -211,7 +211,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         total = torch.zeros(len(x), len(others)).double()
         blocks = list(self.blocks.values())
         kernels = self.model.covar_module.kernels
-        for kernel, a, b in zip(kernels, x.split(blocks, 1), others.split(blocks, 1), strict=True):
+        for kernel, a, b in zip(kernels, torch.split(x, blocks, 1), torch.split(others, blocks, 1), strict=True):
             scale = 5**0.5 / kernel.base_kernel.lengthscale.item()
             rows, i = distinct(a.numpy())  # of a block there are few
             columns, j = distinct(b.numpy())
