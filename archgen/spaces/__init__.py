@@ -1,10 +1,11 @@
 """Search spaces, one file a family; `load(name)` reads `spaces/<name>.toml`."""
 
 from archgen.spaces import transformers  # noqa: F401  (registers their text forms)
-from archgen.spaces.base import FAMILIES, SearchSpace, available, load, read
+from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.cell import CellSpace
 from archgen.spaces.chain import ChainSpace
 from archgen.spaces.genotype import GenotypeSpace
+from archgen.spaces.loading import available, load, read
 from archgen.spaces.modules import ModuleSpace
 from archgen.spaces.restricted import RestrictedSpace
 

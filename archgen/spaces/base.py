@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -18,7 +15,6 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from archgen import config
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch
 from archgen.registry import Registry
@@ -56,6 +52,8 @@ class SearchSpace(ABC):
     """Keyword arguments of `build` and their published values."""
     free: bool = True
     """Whether every combination of states that the domains allow is a point of its own; else see `project`."""
+    _least_arguments: Mapping[str, int] = MappingProxyType({})
+    """Least value of an argument of the network, where that is not 1."""
     variable_nodes: Mapping[str, int] = MappingProxyType({})
     """Position of the node whose label is the value of a variable, for those variables that are just that."""
     summary: str
@@ -118,6 +116,25 @@ class SearchSpace(ABC):
         """Exact `params` and `flops` (published convention) of the network that `build` would give."""
 
     # -- the same for all, unless a family knows better ---------------------------------------------------------
+
+    def _check_choices(self, choices: Mapping[str, int]) -> None:
+        """Raise `InvalidArchitecture` unless there is one index in range for each variable, and no other."""
+        unknown = choices.keys() ^ self.variables.keys()
+        if unknown:
+            raise InvalidArchitecture(f"expected a choice for each variable of {self.name}; check {sorted(unknown)}")
+        for name, values in self.variables.items():
+            if not 0 <= choices[name] < len(values):
+                raise InvalidArchitecture(f"{name} must be from 0 to {len(values) - 1}, got {choices[name]}")
+
+    def _network(self, network: Mapping[str, int]) -> dict[str, int]:
+        """All arguments of the network; raises `UnknownName`, or `InvalidSpace` for one below the least it may be."""
+        for name, value in network.items():
+            if name not in self.network_defaults:
+                raise UnknownName("argument of the network", name, self.network_defaults)
+            least = self._least_arguments.get(name, 1)
+            if value < least:
+                raise InvalidSpace(f"argument {name} of the network must be at least {least}, got {value}")
+        return {**self.network_defaults, **network}
 
     def matters(self, arch: Architecture, name: str, other: int) -> bool:
         """Whether another value of a variable gives another architecture, or none.
@@ -335,73 +352,3 @@ class SearchSpace(ABC):
         except InvalidArchitecture:
             return None
         return arch
-
-
-def available() -> list[str]:
-    """Names of the spaces that have a TOML file."""
-    return sorted(path.stem for path in config.spaces_dir().glob("*.toml"))
-
-
-def load(name: str | Path) -> SearchSpace:
-    """Load a search space by name, or a space of your own by the path of its TOML file.
-
-    Args:
-        name: A text that ends in `.toml` or holds a path separator is a path.
-
-    Raises:
-        UnknownName: There is no `spaces/<name>.toml`.
-        InvalidSpace: The file does not describe a space, or one under the name of a space that comes with archgen.
-
-    Example:
-        >>> load("nasbench201").size
-        15625
-    """
-    if isinstance(name, str) and not (name.endswith(".toml") or "/" in name or os.sep in name):
-        if name not in available():
-            raise UnknownName("search space", name, available())
-        return read(config.spaces_dir() / f"{name}.toml")
-    path = Path(name)
-    space = read(path)
-    if space.name in available() and path.resolve().parent != config.spaces_dir().resolve():
-        raise InvalidSpace(
-            f"{path}: name = '{space.name}' belongs to a space that comes with archgen and has checkpoints of its own; "
-            "choose another name"
-        )
-    return space
-
-
-def read_base(reference: str, folder: Path, name: str) -> SearchSpace:
-    """The space that another one is a part of, made under the name of the part.
-
-    Args:
-        reference: A name or a path, as `load` takes it; a path is relative to `folder`.
-        folder: Where the file of the part lies.
-        name: Of the part.
-
-    Raises:
-        UnknownName: There is no space of that name.
-        InvalidSpace: The file does not describe a space.
-    """
-    if not (reference.endswith(".toml") or "/" in reference or os.sep in reference):
-        if reference not in available():
-            raise UnknownName("search space", reference, available())
-        return read(config.spaces_dir() / f"{reference}.toml", name)
-    return read(folder / reference, name)
-
-
-def read(path: Path, name: str | None = None) -> SearchSpace:
-    """Read a space from its TOML file, under its own or another name; `InvalidSpace` names the place in the file."""
-    try:
-        description = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSpace(f"{path} can not be read as TOML: {error}") from None
-    family = description.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
-    try:
-        description["folder"] = str(path.parent)  # where a space finds modules that lie beside its file
-        if name is not None:
-            description["name"] = name
-        return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]
-    except (InvalidSpace, UnknownName) as error:
-        raise InvalidSpace(f"{path}: {error}") from None

@@ -307,14 +307,6 @@ class CellSpace(SearchSpace):
 
     # -- networks -------------------------------------------------------------------------------------------------
 
-    def _network(self, network: Mapping[str, int]) -> dict[str, int]:
-        for name, value in network.items():
-            if name not in self.network_defaults:
-                raise UnknownName("argument of the network", name, self.network_defaults)
-            if value < 1:
-                raise InvalidSpace(f"argument {name} of the network must be at least 1, got {value}")
-        return {**self.network_defaults, **network}
-
     def build(self, arch: Architecture, **network: int) -> nn.Module:
         """The published network: stem, 3 stages of `cells` cells with `channels` (x1, x2, x4), residual reductions.
 

@@ -327,14 +327,6 @@ class ChainSpace(SearchSpace):
 
     # -- networks -----------------------------------------------------------------------------------------------
 
-    def _network(self, network: Mapping[str, int]) -> dict[str, int]:
-        for name, value in network.items():
-            if name not in self.network_defaults:
-                raise UnknownName("argument of the network", name, self.network_defaults)
-            if value < 1:
-                raise InvalidSpace(f"argument {name} of the network must be at least 1, got {value}")
-        return {**self.network_defaults, **network}
-
     def segments(self, arch: Architecture, **network: int) -> list[Segment]:
         """What the network of an architecture is made of; keyword arguments as in `network_defaults`."""
         self.validate(arch)

@@ -94,6 +94,7 @@ class GenotypeSpace(SearchSpace):
         computing = [f"{cell}:{op}" for cell, op in kept if (cell, roles[op]) != ("normal", "identity")]
         self.computing_labels, self.depth = (*INPUTS, *computing), nodes + 1
         self.network_defaults = dict(network)
+        self._least_arguments = {"auxiliary": 0}
         self._set_graph()
 
     def _set_graph(self) -> None:
@@ -233,12 +234,7 @@ class GenotypeSpace(SearchSpace):
         return dict(zip(self.variables, chosen, strict=True))
 
     def from_choices(self, choices: Mapping[str, int]) -> Architecture:
-        unknown = choices.keys() ^ self.variables.keys()
-        if unknown:
-            raise InvalidArchitecture(f"expected a choice for each variable of {self.name}; check {sorted(unknown)}")
-        for name, values in self.variables.items():
-            if not 0 <= choices[name] < len(values):
-                raise InvalidArchitecture(f"{name} must be from 0 to {len(values) - 1}, got {choices[name]}")
+        self._check_choices(choices)
         chosen = [choices[name] for name in self.variables]
         inputs = self._sorted(list(zip(chosen[::2], chosen[1::2], strict=True)))
         return self._architecture(*zip(*inputs, strict=True))
@@ -389,12 +385,7 @@ class GenotypeSpace(SearchSpace):
     # -- networks -----------------------------------------------------------------------------------------------
 
     def _network(self, network: Mapping[str, int]) -> dict[str, int]:
-        for name, value in network.items():
-            if name not in self.network_defaults:
-                raise UnknownName("argument of the network", name, self.network_defaults)
-            if value < (name != "auxiliary"):
-                raise InvalidSpace(f"argument {name} of the network must be at least 1, got {value}")
-        arguments = {**self.network_defaults, **network}
+        arguments = super()._network(network)
         if arguments["auxiliary"] and arguments["image_size"] < 21:
             raise InvalidSpace(f"the auxiliary head needs image_size of at least 21, got {arguments['image_size']}")
         return arguments

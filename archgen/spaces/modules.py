@@ -80,6 +80,8 @@ class ModuleSpace(SearchSpace):
         self.labels = ("input", *operations, "output")
         self.computing_labels, self.depth = self.operations, vertices - 2
         self.network_defaults = dict(network)
+        # the output's channels are divided among the vertices that feed it
+        self._least_arguments = {"channels": min(self.vertices - 2, self.max_edges // 2)}
         self.node_domain = torch.zeros(vertices, len(self.labels), dtype=torch.bool)
         self.node_domain[0, 0] = self.node_domain[-1, -1] = True
         self.node_domain[1:-1, 1:-1] = True
@@ -170,12 +172,7 @@ class ModuleSpace(SearchSpace):
 
     def from_choices(self, choices: Mapping[str, int]) -> Architecture:
         """The pruned module of a raw one; raises `InvalidArchitecture` if it has no path or too many edges."""
-        unknown = choices.keys() ^ self.variables.keys()
-        if unknown:
-            raise InvalidArchitecture(f"expected a choice for each variable of {self.name}; check {sorted(unknown)}")
-        for name, values in self.variables.items():
-            if not 0 <= choices[name] < len(values):
-                raise InvalidArchitecture(f"{name} must be from 0 to {len(values) - 1}, got {choices[name]}")
+        self._check_choices(choices)
         operations = [self.operations[choices[f"operation {v}"]] for v in range(1, self.vertices - 1)]
         return self.from_graph(operations, [(i, j) for i, j in self.pairs if choices[f"{i}->{j}"]])
 
@@ -329,15 +326,6 @@ class ModuleSpace(SearchSpace):
         return canonical_form(arch.ops, dict.fromkeys(arch.edges))
 
     # -- networks -----------------------------------------------------------------------------------------------
-
-    def _network(self, network: Mapping[str, int]) -> dict[str, int]:
-        for name, value in network.items():
-            if name not in self.network_defaults:
-                raise UnknownName("argument of the network", name, self.network_defaults)
-            least = min(self.vertices - 2, self.max_edges // 2) if name == "channels" else 1
-            if value < least:  # the output's channels are divided among the vertices that feed it
-                raise InvalidSpace(f"argument {name} of the network must be at least {least}, got {value}")
-        return {**self.network_defaults, **network}
 
     def build(self, arch: Architecture, **network: int) -> nn.Module:
         """The published network: a stem, `stacks` stacks of `cells` modules, the channels doubled at each stack.

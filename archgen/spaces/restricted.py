@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch
-from archgen.spaces.base import FAMILIES, SearchSpace, read_base
+from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.flow import Flow
+from archgen.spaces.loading import read_base
 from archgen.spaces.toml_tables import known_keys, take, take_texts
 
 _KEYS = ("name", "family", "summary", "paper", "folder", "base", "values", "pruned")
@@ -97,9 +98,7 @@ class RestrictedSpace(SearchSpace):
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> RestrictedSpace:
         """Make the space of a parsed TOML file; raises `InvalidSpace` naming the table and key."""
-        known_keys(
-            description, ("name", "family", "summary", "paper", "folder", "base", "values", "pruned"), "the file"
-        )
+        known_keys(description, _KEYS, "the file")
         name, reference = take(description, "name", str, "the file"), take(description, "base", str, "the file")
         values = take(description, "values", dict, "the file")
         allowed = {variable: take_texts(values, variable, "[values]") for variable in values}
@@ -148,12 +147,7 @@ class RestrictedSpace(SearchSpace):
         return found
 
     def from_choices(self, choices: Mapping[str, int]) -> Architecture:
-        unknown = choices.keys() ^ self.variables.keys()
-        if unknown:
-            raise InvalidArchitecture(f"expected a choice for each variable of {self.name}; check {sorted(unknown)}")
-        for name, values in self.variables.items():
-            if not 0 <= choices[name] < len(values):
-                raise InvalidArchitecture(f"{name} must be from 0 to {len(values) - 1}, got {choices[name]}")
+        self._check_choices(choices)
         arch = self.base.from_choices({name: kept[choices.get(name, 0)] for name, kept in self._allowed.items()})
         self._check(arch)
         return arch

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from archgen import spaces
+from archgen.errors import InvalidArchitecture
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -94,7 +95,7 @@ def test_a_pruned_space_can_be_pruned_again(table: Path, succeeds: Run) -> None:
 def small_has(space: spaces.SearchSpace, text: str) -> bool:
     try:
         space.parse(text)
-    except spaces.base.InvalidArchitecture:
+    except InvalidArchitecture:
         return False
     return True
 

@@ -15,7 +15,7 @@ from archgen.graph import Architecture
 from archgen.report import write_report
 from archgen.report.html import render
 from archgen.report.verdict import Facts, seconds_in_words, wilson_interval
-from archgen.spaces.base import load
+from archgen.spaces import load
 
 VOID = {"meta", "br", "wbr", "img", "hr", "link", "input"}
 
