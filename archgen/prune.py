@@ -107,8 +107,7 @@ def weigh(
     Raises:
         ArchgenError: `keep` is not in (0, 1].
     """
-    if not 0 < keep <= 1:
-        raise ArchgenError(f"the share of values to keep must be above 0 and at most 1, got {keep:g}")
+    _check_share(keep)
     means, errors = contributions.mean(0), contributions.std(0, ddof=1)
     z = float(norm.isf(LEVEL / contributions.shape[1]))
     found: list[Evidence] = []
@@ -156,8 +155,7 @@ def prune(
         ArchgenError: Too few architectures, values that are not finite or all the same, or `keep` outside (0, 1].
     """
     y = np.asarray(y, dtype=float)
-    if not 0 < keep <= 1:
-        raise ArchgenError(f"the share of values to keep must be above 0 and at most 1, got {keep:g}")
+    _check_share(keep)
     if len(archs) != len(y) or len(y) < FEWEST:
         raise ArchgenError(f"expected values of at least {FEWEST} architectures to prune by, got {len(y)}")
     if not np.isfinite(y).all() or np.ptp(y) == 0:
@@ -165,6 +163,11 @@ def prune(
     counts = ChoiceEncoder(space)(archs).numpy().sum(0).astype(int)
     found = contributions_of(space, archs, y, seed=seed)
     return weigh(space.variables, found, counts.tolist(), keep=keep)
+
+
+def _check_share(keep: float) -> None:
+    if not 0 < keep <= 1:
+        raise ArchgenError(f"the share of values to keep must be above 0 and at most 1, got {keep:g}")
 
 
 def kept_values(evidence: Sequence[Evidence]) -> dict[str, tuple[str, ...]]:

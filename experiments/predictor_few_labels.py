@@ -7,8 +7,8 @@ NAS-Bench-201 (CIFAR-10 test accuracy, 15,625 cells) and NAS-Bench-Macro (6,561 
 0.5, 1, 3 and 10 % of the space. For each draw n random architectures are fitted to; Kendall's tau is taken over all
 others (`tau`) and over those of them within the true best tenth of the space (`top`); `coverage` is the share of true
 values between the two one-sided 95 % limits. `gp_plain` is the Gaussian process without free labels; the others have
-the free labels of the checkpoints where they take any. Members and their settings
-were chosen on validation accuracies (`--target cifar10_val_acc`), other draws.
+the free labels of the checkpoints where they take any. Members and their settings were chosen on validation accuracies
+(`--target cifar10_val_acc`), other draws.
 
 Writes a row a member and draw to experiments/results/predictor_few_labels.csv as it goes; rows that are there already
 are not computed again, so that a stopped run goes on.

@@ -10,7 +10,6 @@ import pytest
 
 from archgen import spaces
 from archgen.errors import ArchgenError
-from archgen.predictors.choice_features import ChoiceEncoder
 from archgen.prune import (
     Evidence,
     base_reference,
@@ -76,7 +75,7 @@ def test_contributions_are_effects_where_choices_add_up(space: SearchSpace) -> N
     """Of an additive target SHAP values are the effects less their mean: the trees must find them."""
     archs = space.sample(400, np.random.default_rng(0))
     effects = np.random.default_rng(1).normal(0, 1, (6, 5))
-    choices = ChoiceEncoder(space).choices(archs)
+    choices = space.choices(archs)
     y = effects[np.arange(6), choices].sum(1)
     found = contributions_of(space, archs, y).mean(0).reshape(6, 5)
     expected = (effects - effects.mean(1, keepdims=True)) / y.std()
@@ -107,7 +106,7 @@ def test_the_same_seed_gives_the_same_evidence(space: SearchSpace, rng: np.rando
 def test_every_space_can_be_pruned_and_read_back(name: str, tmp_path: Path) -> None:
     space = spaces.load(name)
     archs = space.sample(120, np.random.default_rng(0))
-    choices = ChoiceEncoder(space).choices(archs)
+    choices = space.choices(archs)
     # the most frequent value of the variable that splits the draws best is bad; depths, which several variables
     # show together, are left alone
     counts = [

@@ -2,7 +2,6 @@
 
 from archgen.predictors.base import PREDICTORS, Prediction, Predictor, load_predictor, save_predictor
 from archgen.predictors.counts import Count
-from archgen.predictors.ensemble import Ensemble
 from archgen.predictors.free_labels import FreeLabels, load_free_labels, pretrained_free_labels, save_free_labels
 from archgen.predictors.gbdt import GradientBoosting
 from archgen.predictors.gnn import GraphNetwork
@@ -19,7 +18,6 @@ __all__ = [
     "PREDICTORS",
     "RANKING_LOSSES",
     "Count",
-    "Ensemble",
     "FreeLabels",
     "GradientBoosting",
     "GraphNetwork",

@@ -32,13 +32,8 @@ class ChoiceEncoder:
         """Where the features of each variable are."""
         self._starts = np.array(starts[:-1], dtype=int)
 
-    def choices(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """Index chosen for each of the `v` variables, `b x v`."""
-        rows = [list(self.space.to_choices(arch).values()) for arch in archs]
-        return np.array(rows, dtype=int).reshape(len(archs), len(self._starts))
-
     def __call__(self, archs: Sequence[Architecture]) -> Tensor:
         """Encode architectures, `b x d`, in double precision."""
         rows = np.zeros((len(archs), self.width))
-        rows[np.arange(len(archs))[:, None], self._starts + self.choices(archs)] = 1.0
+        rows[np.arange(len(archs))[:, None], self._starts + self.space.choices(archs)] = 1.0
         return torch.from_numpy(rows)

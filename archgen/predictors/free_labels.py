@@ -16,6 +16,7 @@ from archgen import artifacts
 from archgen.artifacts import Checkpoint
 from archgen.config import checkpoints_dir
 from archgen.encoders.paths import PathEncoder
+from archgen.encoders.side_by_side import SideBySideLinear
 from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats
@@ -103,9 +104,8 @@ class FreeLabels:
         return self
 
     def _train(self, x: Tensor, y: Tensor, steps: int, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = self._build(y.shape[1])
+        network = self._build(y.shape[1])
+        network.draw(torch.Generator().manual_seed(seed))
         network.standardise(x)
         generator = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=DECAY)
@@ -120,7 +120,8 @@ class FreeLabels:
         return network.eval()
 
     def _build(self, outputs: int) -> _Perceptrons:
-        return _Perceptrons(sum(self.encoder.blocks.values()), self.width, outputs, self.members)
+        with torch.random.fork_rng(devices=[]):  # the layers draw weights that are not used
+            return _Perceptrons(sum(self.encoder.blocks.values()), self.width, outputs, self.members)
 
     @torch.no_grad()
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
@@ -164,10 +165,18 @@ class _Perceptrons(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, members: int) -> None:
         super().__init__()
         sizes = [inputs, width, width, outputs]
-        self.weights = nn.ParameterList(torch.randn(members, i, o) * i**-0.5 for i, o in itertools.pairwise(sizes))
-        self.biases = nn.ParameterList(torch.zeros(members, 1, o) for o in sizes[1:])
+        layers = [SideBySideLinear(members, i, o) for i, o in itertools.pairwise(sizes)]
+        self.layers: Sequence[SideBySideLinear] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Normal weights of variance one over the inputs, no bias: an output is then of order 1, as its targets are."""
+        with torch.no_grad():
+            for layer in self.layers:
+                weight = layer.weight
+                weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[1] ** -0.5)
+                layer.bias.zero_()
 
     def standardise(self, x: Tensor) -> None:
         """Centre and scale the inputs as those of `x`, `b x d`; a constant feature is left out."""
@@ -177,9 +186,9 @@ class _Perceptrons(nn.Module):
 
     def each(self, x: Tensor) -> Tensor:
         """What each member says, `members x b x p`."""
-        h = ((x - self.mean) * self.scale).expand(len(self.weights[0]), *x.shape)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.baddbmm(bias, nn.functional.gelu(h) if i else h, weight)
+        h = ((x - self.mean) * self.scale).expand(len(self.layers[0].weight), *x.shape)
+        for i, layer in enumerate(self.layers):
+            h = layer(nn.functional.gelu(h) if i else h)
         return h
 
     def forward(self, x: Tensor) -> Tensor:

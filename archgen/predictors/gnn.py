@@ -175,7 +175,7 @@ class GraphNetwork(CrossFitted):
         simple = [self.space.simplify(arch) for arch in archs]
         known = [self._proxies(simple)]
         if self.choices:
-            chosen = np.array([list(self.space.to_choices(arch).values()) for arch in simple])
+            chosen = self.space.choices(simple)
             widths = [len(values) for values in self.space.variables.values()]
             known = [*(np.eye(width)[column] for width, column in zip(widths, chosen.T, strict=True)), *known]
         rows = np.hstack(known).astype(np.float32)

@@ -42,11 +42,11 @@ class MetaPredictor(NormalScorePredictor):
     all of `a`, `b`, `d`, `r`, `epsilon` Gaussian of mean zero. `r` is a process with a Matern-5/2 kernel of length 1 on
     each block of features of `GaussianProcess`. Without labels the mean is :math:`\sum_s m_s f_s`; with labels the
     posterior is exact given the labels' scores and the variances, which have the greatest marginal likelihood
-    (`fit_variances`). The prior weights `m` are the
-    softmax of the negative distances between the embeddings of target and sources, over their mean; equal without
-    embeddings. :math:`f_s` is what a predictor fitted to the labels of the source says and, where there is one, an
-    eighth of the way on to it: most of what a label has beyond the architecture is luck of that training. Labels of the
-    target may tell otherwise: the share is a Gaussian coefficient like the others.
+    (`fit_variances`). The prior weights `m` are the softmax of the negative distances between the embeddings of target
+    and sources, over their mean; equal without embeddings. :math:`f_s` is what a predictor fitted to the labels of the
+    source says and, where there is one, an eighth of the way on to it: most of what a label has beyond the architecture
+    is luck of that training. Labels of the target may tell otherwise: the share is a Gaussian coefficient like the
+    others.
 
     Ranks among a few labels say little of the rank in the space, least when those were the best that the sources
     promised. So the score of the label of rank `r` is the quantile of that rank in the mixture of what the prior

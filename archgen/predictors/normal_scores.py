@@ -73,6 +73,12 @@ class NormalScores:
         low, middle, high = (self.values(mean + z * std) for z in (-1.0, 0.0, 1.0))
         return Prediction(middle, np.maximum((high - low) / 2, 1e-9))
 
+    def belief(self, prediction: Prediction) -> tuple[Floats, Floats]:
+        """Mean and standard deviation in scores, `b` each, of what a predictor says in the metric's unit."""
+        mean, std = prediction
+        low, middle, high = (self.normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
+        return middle, (high - low) / 2
+
     def log_probability(self, mean: Floats, std: Floats, objective: Objective) -> Floats:
         """Log-probability of a Gaussian belief in scores, `b`, to meet a bound in the metric's unit."""
         assert objective.bound is not None

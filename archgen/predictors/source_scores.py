@@ -99,10 +99,8 @@ class SourceScores:
 
     def _predicted(self, s: int, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Score that a source's predictor gives, and the variance of its error."""
-        mean, std = self.predictors[s].predict(archs)
-        low, middle, high = (self.maps[s].normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
-        variance: Floats = ((high - low) / 2) ** 2
-        return middle, variance
+        mean, std = self.maps[s].belief(self.predictors[s].predict(archs))
+        return mean, std**2
 
 
 def similarity(target: Floats | None, sources: Sequence[Floats | None]) -> Floats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,11 @@ from archgen.networks.cell_operations import CELL_OPERATIONS
 from archgen.networks.darts import DartsNetwork, Inputs, count_darts_network
 from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.flow import Flow
-from archgen.spaces.genotype_arrays import cut_dead_inputs, flow_of_cells, read_sources
-from archgen.spaces.genotype_function import INPUTS, Cell, cell_function, computation_of, cut_dead
+from archgen.spaces.genotype_arrays import GenotypeArrays
+from archgen.spaces.genotype_function import CELLS, INPUTS, Cell, cell_function, computation_of, cut_dead
 from archgen.spaces.genotype_text import format_genotype, parse_genotype
 
 ROLES = ("zero", "identity", "linear", "maximum", "weighted")
-CELLS = ("normal", "reduce")
 KNOWN = 2**16
 """Cells whose edges a space remembers."""
 
@@ -354,33 +354,18 @@ class GenotypeSpace(SearchSpace):
 
     # -- many at once -------------------------------------------------------------------------------------------
 
-    def _arrays(self, archs: Sequence[Architecture]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Position of the operation and the source of each input of both cells, `b x 4 nodes` each."""
-        at = {operation: i for i, operation in enumerate(self.operations)}
-        sources = read_sources(archs, self._choice, self._fixed)
-        if sources is None:  # one that is no genotype: say which and why
-            sources = np.array([[source for cell in self.cells(arch) for _, source in cell] for arch in archs])
-        operations = np.array([[at[op] for op in arch.ops[2:-1]] for arch in archs], dtype=np.int64)
-        return operations.reshape(-1, 4 * self.nodes), sources.reshape(-1, 4 * self.nodes)
-
-    def _live_cells(
-        self, archs: Sequence[Architecture]
-    ) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        operations, sources = self._arrays(archs)
-        halves = zip(np.split(operations, 2, axis=1), np.split(sources, 2, axis=1), strict=True)
-        zero = self.operations.index(self.zero)
-        return {name: cut_dead_inputs(*cell, zero) for name, cell in zip(CELLS, halves, strict=True)}
+    @cached_property
+    def _many(self) -> GenotypeArrays:
+        return GenotypeArrays(self, self._choice, self._fixed)
 
     def choices(self, archs: Sequence[Architecture]) -> npt.NDArray[np.int64]:
-        return np.stack(self._arrays(archs), -1).reshape(len(archs), len(self.variables))
+        return self._many.choices(archs)
 
     def simple_choices(self, archs: Sequence[Architecture]) -> npt.NDArray[np.int64]:
-        cells = [np.stack(cell, -1) for cell in self._live_cells(archs).values()]
-        return np.concatenate(cells, 1).reshape(len(archs), len(self.variables))
+        return self._many.simple_choices(archs)
 
     def flow(self, archs: Sequence[Architecture]) -> Flow:
-        labels = {label: i for i, label in enumerate(self.computing_labels)}
-        return flow_of_cells(self._live_cells(archs), self.roles, labels, INPUTS)
+        return self._many.flow(archs)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

@@ -3,11 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from archgen.graph import Architecture
 from archgen.spaces.flow import ABSENT, PASS, Flow, Ints
+from archgen.spaces.genotype_function import CELLS, INPUTS
+
+if TYPE_CHECKING:
+    from archgen.spaces.genotype import GenotypeSpace
+
+
+class GenotypeArrays:
+    """Choices and flows of many genotypes at once.
+
+    Args:
+        space: Their space.
+        choice: Position of an input and its source, for each edge that can be chosen.
+        fixed: Edges that each architecture has besides.
+    """
+
+    def __init__(
+        self,
+        space: GenotypeSpace,
+        choice: Mapping[tuple[int, int], tuple[int, int]],
+        fixed: Collection[tuple[int, int]],
+    ) -> None:
+        self.space, self._choice, self._fixed = space, choice, fixed
+
+    def inputs(self, archs: Sequence[Architecture]) -> tuple[Ints, Ints]:
+        """Position of the operation and the source of each input of both cells, `b x 4 nodes` each.
+
+        Raises:
+            InvalidArchitecture: One of them is no genotype.
+        """
+        space = self.space
+        at = {operation: i for i, operation in enumerate(space.operations)}
+        sources = read_sources(archs, self._choice, self._fixed)
+        if sources is None:  # one that is no genotype: say which and why
+            sources = np.array([[source for cell in space.cells(arch) for _, source in cell] for arch in archs])
+        operations = np.array([[at[op] for op in arch.ops[2:-1]] for arch in archs], dtype=np.int64)
+        return operations.reshape(-1, 4 * space.nodes), sources.reshape(-1, 4 * space.nodes)
+
+    def live_cells(self, archs: Sequence[Architecture]) -> dict[str, tuple[Ints, Ints]]:
+        """The same of each cell, `b x 2 nodes`, dead inputs cut and the two of a node sorted."""
+        operations, sources = self.inputs(archs)
+        halves = zip(np.split(operations, 2, axis=1), np.split(sources, 2, axis=1), strict=True)
+        zero = self.space.operations.index(self.space.zero)
+        return {name: cut_dead_inputs(*cell, zero) for name, cell in zip(CELLS, halves, strict=True)}
+
+    def choices(self, archs: Sequence[Architecture]) -> Ints:
+        """`to_choices` of each architecture, `b x v`."""
+        return np.stack(self.inputs(archs), -1).reshape(len(archs), len(self.space.variables))
+
+    def simple_choices(self, archs: Sequence[Architecture]) -> Ints:
+        """`to_choices` of each simplified architecture, `b x v`."""
+        cells = [np.stack(cell, -1) for cell in self.live_cells(archs).values()]
+        return np.concatenate(cells, 1).reshape(len(archs), len(self.space.variables))
+
+    def flow(self, archs: Sequence[Architecture]) -> Flow:
+        """`SearchSpace.flow`."""
+        labels = {label: i for i, label in enumerate(self.space.computing_labels)}
+        return flow_of_cells(self.live_cells(archs), self.space.roles, labels, INPUTS)
 
 
 def read_sources(

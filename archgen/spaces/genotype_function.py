@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from archgen.graph import canonical_form
 
+CELLS = ("normal", "reduce")
 INPUTS = ("c_{k-2}", "c_{k-1}")
 """Labels of the inputs of both cells: the outputs of the cell before the previous one and of the previous one."""
 

@@ -51,8 +51,8 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         free_labels: Predicts zero-cost proxies, which become features; a part of the checkpoint.
         neighbourhoods: Whether to add the Weisfeiler-Lehman block. It takes as long to encode as all others. On
             accuracies of 1,000 DARTS networks it adds 0.02 to Kendall's tau with 400 labels; on validation accuracies
-            of NAS-Bench-201, whose paths are counted, 0.007 with 78 labels and nothing with more,
-            or beside free labels.
+            of NAS-Bench-201, whose paths are counted, 0.007 with 78 labels and nothing with more, or beside free
+            labels.
     """
 
     takes_free_labels = True
@@ -105,7 +105,11 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     def fit(self, archs: Sequence[Architecture], y: Floats) -> GaussianProcess:
         """Fit the hyperparameters by marginal likelihood, on at most 512 of the labels; inference is exact, on all.
 
-        A score of hyperparameters is known well from 512 labels, and the likelihood's cost grows as `b^3`.
+        A dozen hyperparameters are known well from 512 labels, and the likelihood's cost grows as `b^3`.
+
+        Args:
+            archs: `b` architectures.
+            y: Their values, `b`, in the metric's unit.
 
         Raises:
             ArchgenError: No values, or a value is not finite.
@@ -158,7 +162,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         return AdditiveKernel(*blocks).double()
 
     def normalise(self, values: Sequence[float]) -> list[float]:
-        """Normal scores of values; linear with the mean slope beyond the training range, so better stays better."""
+        """Normal scores of values, beyond the training range too (`NormalScores.normalise`), so better stays better."""
         return [float(x) for x in self.normal.normalise(values)]
 
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from torch import Tensor
 
 from archgen.graph import Architecture
-from archgen.predictors import PREDICTORS, Ensemble, Prediction, Predictor, judge, load_predictor, save_predictor
+from archgen.predictors import PREDICTORS, Prediction, Predictor, judge, load_predictor, save_predictor
 from archgen.predictors.base import Floats
-from archgen.predictors.ensemble import least_squares_weights
 from archgen.spaces import SearchSpace
+from archgen.surrogates import Ensemble
+from archgen.surrogates.ensemble import least_squares_weights
 
 
 def law(space: SearchSpace, archs: Sequence[Architecture], seed: int = 0, noise: float = 1.0) -> Floats:
@@ -31,7 +33,9 @@ class Noise(Predictor):
         return self
 
     def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        drawn = [np.random.default_rng(abs(hash(arch.ops)) % 2**32).uniform(self.low, self.high) for arch in archs]
+        drawn = [
+            np.random.default_rng(zlib.crc32(repr(arch.ops).encode())).uniform(self.low, self.high) for arch in archs
+        ]
         return Prediction(np.array(drawn), np.ones(len(archs)))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

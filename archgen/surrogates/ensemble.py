@@ -1,4 +1,7 @@
-"""Predictors joined by weights from cross-validation (stacking: Wolpert, Neural Networks 5, 1992)."""
+"""Predictors joined by weights from cross-validation (stacking: Wolpert, Neural Networks 5, 1992).
+
+It lives here because the Gaussian process is a member, and predictors never import surrogates.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ class Ensemble(NormalScorePredictor):
         for out in (fold == k for k in range(FOLDS)):
             kept, left = ([archs[i] for i in np.flatnonzero(rows).tolist()] for rows in (~out, out))
             for i, name in enumerate(self.names):
-                mean[out, i], std[out, i] = self._scores(self._member(name).fit(kept, y[~out]), left)
+                mean[out, i], std[out, i] = self.normal.belief(self._member(name).fit(kept, y[~out]).predict(left))
         self.errors = ((mean - truth[:, None]) ** 2).mean(0)
         nested = np.zeros(len(y))
         for out in (fold == k for k in range(FOLDS)):
@@ -102,18 +105,12 @@ class Ensemble(NormalScorePredictor):
         spread = np.sqrt(np.maximum(std**2 @ self.weights, FLOOR**2))
         self._factor = calibrated_std((truth - nested) / spread)
 
-    def _scores(self, member: Predictor, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
-        """Mean and spread of a member's prediction, in the scores of all labels."""
-        mean, std = member.predict(archs)
-        low, middle, high = (self.normal.normalise(mean + k * std) for k in (-1.0, 0.0, 1.0))
-        return middle, (high - low) / 2
-
     def _used(self) -> list[Predictor]:
         return [member for member, weight in zip(self.members, self.weights, strict=True) if weight > 0]
 
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         weights = self.weights[self.weights > 0]
-        mean, std = np.stack([self._scores(member, archs) for member in self._used()], -1)
+        mean, std = np.stack([self.normal.belief(member.predict(archs)) for member in self._used()], -1)
         spread: Floats = self._factor * np.sqrt(std**2 @ weights)
         return mean @ weights, np.maximum(spread, FLOOR)
 
