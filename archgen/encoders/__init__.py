@@ -4,6 +4,7 @@ from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.dag_transformer import DAGTransformer
 from archgen.encoders.data_set import DataSetEncoder
 from archgen.encoders.graph_transformer import GraphTransformer
+from archgen.encoders.distances import DistanceEncoder
 from archgen.encoders.paths import PathEncoder
 from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
 
@@ -11,6 +12,7 @@ __all__ = [
     "ConditionEmbedding",
     "DAGTransformer",
     "DataSetEncoder",
+    "DistanceEncoder",
     "GraphTransformer",
     "PathEncoder",
     "WeisfeilerLehmanEncoder",

@@ -1,7 +1,32 @@
-"""Surrogates: predictors with a BoTorch posterior, and the ensemble that joins them with other predictors."""
+"""Surrogates: predictors with a BoTorch posterior, what is optimised on them, and the ensemble that joins predictors."""
 
+from archgen.surrogates.acquisition import ACQUISITIONS, make_acquisition, propose
+from archgen.surrogates.adahessian import AdaHessian
 from archgen.surrogates.base import Surrogate
+from archgen.surrogates.boshnas import EMBEDDINGS, Boshnas, UncertaintyBound
+from archgen.surrogates.cost import Cost, cooled, fit_log_cost
 from archgen.surrogates.ensemble import Ensemble
+from archgen.surrogates.gobi import Optimum, OptimumTilt, ascend
 from archgen.surrogates.gp import GaussianProcess
+from archgen.surrogates.problem import Constraint, Problem
 
-__all__ = ["Ensemble", "GaussianProcess", "Surrogate"]
+__all__ = [
+    "ACQUISITIONS",
+    "EMBEDDINGS",
+    "AdaHessian",
+    "Boshnas",
+    "Constraint",
+    "Cost",
+    "Ensemble",
+    "GaussianProcess",
+    "Optimum",
+    "OptimumTilt",
+    "Problem",
+    "Surrogate",
+    "UncertaintyBound",
+    "ascend",
+    "cooled",
+    "fit_log_cost",
+    "make_acquisition",
+    "propose",
+]

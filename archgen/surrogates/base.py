@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from archgen.graph import Architecture
-from archgen.predictors.base import Predictor
+from archgen.predictors.base import Floats, Predictor
 
 
 class Surrogate(Predictor):
@@ -33,6 +33,10 @@ class Surrogate(Predictor):
     @abstractmethod
     def normalise(self, values: Sequence[float]) -> list[float]:
         """Values in the metric's unit to the model's scale; monotone."""
+
+    @abstractmethod
+    def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the noise-free value in the model's scale, `b` each."""
 
     def posterior(self, archs: Sequence[Architecture]) -> Posterior:
         """Joint posterior over the architectures, in the normalised scale."""

@@ -22,6 +22,7 @@ METRICS = {"count": "params", "latency": "latency_ms"}
 SETTINGS = {
     "gnn": {"width": 16, "members": 2, "unlabelled": 50, "pretraining": 3, "steps": 10, "reference": 20},
     "parzc": {"width": 8, "members": 2, "steps": 10, "reference": 20},
+    "boshnas": {"steps": 20, "unlabelled": 20},
 }
 """Arguments that make a member quick to train; promises do not depend on how well it predicts."""
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from archgen import spaces
+from archgen.errors import ArchgenError
 from archgen.evaluators import Evaluator, Measurement, TabularEvaluator
 from archgen.generators import DiscreteFlow, Generator, Guidance
 from archgen.graph import Architecture, GraphBatch
@@ -234,6 +235,69 @@ def test_only_what_the_screen_lets_through_is_asked(
     assert len(asked) == min(keep, 4)
     assert set(asked) <= allowed
 
+
+
+# -- other surrogates, acquisition functions and conditions ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"surrogate": "boshnas"},
+        {"surrogate": "boshnas", "condition": "gobi", "acquisition": "thompson"},
+        {"condition": "gobi", "acquisition": "logei"},
+        {"acquisition": "qucb"},
+    ],
+    ids=str,
+)
+def test_with_other_parts_what_is_asked_is_still_better_than_what_was_seen(
+    space: SearchSpace, flow: DiscreteFlow, options: dict[str, Any]
+) -> None:
+    strategy, evaluator = make(space, flow, [maximize("merit"), at_most("cost", 36.0)], **options), Counted(space)
+    draws = told(strategy, evaluator, space.sample(40, np.random.default_rng(0)))
+    seen = [evaluator.values(arch)["merit"] for arch in draws]
+    asked = [evaluator.values(arch)["merit"] for arch in strategy.ask(4)]
+    assert np.mean(asked) > np.quantile(seen, 0.75)
+
+
+def test_with_a_budget_in_seconds_cheap_architectures_are_asked_for_first(
+    space: SearchSpace, flow: DiscreteFlow
+) -> None:
+    """A large convolution makes an evaluation ten times as dear; near the end of the budget that counts no more."""
+    evaluator = Counted(space)
+
+    def asked(budget_seconds: float | None) -> float:
+        strategy = make(space, flow, [maximize("merit")], budget_seconds=budget_seconds)
+        for i, arch in enumerate(space.sample(40, np.random.default_rng(0))):
+            seconds = 10.0 ** arch.ops.count("nor_conv_3x3")
+            strategy.tell([Trial(i, arch, evaluator.values(arch), seconds)])
+        return float(np.mean([arch.ops.count("nor_conv_3x3") for arch in strategy.ask(6)]))
+
+    assert asked(1e9) < asked(None) - 0.5
+    assert asked(1.0) == asked(None)
+
+
+def test_a_table_without_costs_has_no_budget_in_seconds(space: SearchSpace, flow: DiscreteFlow) -> None:
+    strategy = make(space, flow, [maximize("merit")], budget_seconds=10.0)
+    told(strategy, Counted(space), space.sample(8, np.random.default_rng(0)))
+    with pytest.raises(ArchgenError, match="positive number of seconds"):
+        strategy.ask(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"surrogate": "gbdt"}, "with a posterior .gp, boshnas., got 'gbdt'"),
+        ({"acquisition": "ei"}, "unknown acquisition function 'ei'"),
+        ({"condition": "gob"}, "unknown condition 'gob': did you mean 'gobi'"),
+        ({"budget_seconds": 0.0}, "positive budget_seconds, got 0.0"),
+    ],
+)
+def test_unknown_parts_are_refused(
+    space: SearchSpace, flow: DiscreteFlow, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArchgenError, match=message):
+        make(space, flow, [maximize("merit")], **options)
 
 # -- against random search at the same budget --------------------------------------------------------------------
 

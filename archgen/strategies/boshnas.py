@@ -1,0 +1,168 @@
+"""BOSHNAS: Bayesian optimisation by second-order gradients on a heteroscedastic surrogate (arXiv 2205.11656)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archgen.errors import ArchgenError
+from archgen.graph import Architecture
+from archgen.objectives import Objective
+from archgen.spaces import SearchSpace
+from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
+from archgen.study import Trial
+from archgen.surrogates import Boshnas, Constraint, Problem, UncertaintyBound, ascend
+
+LISTABLE = 100_000
+"""Architectures of a space up to which all are candidates."""
+CHUNK = 64
+"""Candidates that are screened at a time."""
+
+
+@STRATEGIES.register("boshnas")
+class BoshnasSearch(SearchStrategy):
+    r"""The loop of BOSHNAS (algorithm 1 of the paper) over a list of architectures.
+
+    After some random architectures, each next one is, by a draw,
+
+    - with probability :math:`1 - \alpha - \beta` an optimum: the bound :math:`\mu + k_1 \sigma + k_2 \xi` of the
+      surrogate is ascended in the space of embeddings from several random candidates (GOBI: AdaHessian on the input),
+      and the candidate nearest to the best end is taken;
+    - with probability :math:`\alpha` an uncertain one: of all candidates that with the largest
+      :math:`k_1 \sigma + k_2 \xi`;
+    - with probability :math:`\beta` a random one, for diversity.
+
+    Against the paper: an architecture is never evaluated twice, so the candidate is the nearest *new* one; bounds add
+    their log-probability to what is ascended, each with a surrogate of its own; weights are not transferred between
+    neighbours, which is the evaluator's business. Candidates are all architectures of a space of up to 100,000, else a
+    random pool, drawn anew each time.
+
+    Args:
+        initial: Random architectures before the first fit.
+        alpha: Probability of uncertainty sampling.
+        beta: Probability of diversity sampling; 0.1 each in the paper's code.
+        aleatoric, epistemic: :math:`k_1` and :math:`k_2`.
+        embedding: What the surrogate sees; `distances` is the paper's (`surrogates.EMBEDDINGS`).
+        heteroscedastic: Whether the surrogate has the natural-parameter network.
+        second_order: Whether the ascent uses AdaHessian; else Adam.
+        restarts: Starts of the ascent.
+        pool: Candidates in a space that is too large to list.
+        steps: Of the surrogate's training, at most.
+        space, objectives, seed, screen, key: As in `SearchStrategy`.
+
+    Raises:
+        ArchgenError: `alpha` or `beta` no probability, or a number of anything below 1.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        *,
+        seed: int = 0,
+        screen: Screen | None = None,
+        key: Callable[[Architecture], Hashable] | None = None,
+        initial: int = 10,
+        alpha: float = 0.1,
+        beta: float = 0.1,
+        aleatoric: float = 0.5,
+        epistemic: float = 0.5,
+        embedding: str = "paths",
+        heteroscedastic: bool = True,
+        second_order: bool = True,
+        restarts: int = 10,
+        pool: int = 2000,
+        steps: int = 400,
+    ) -> None:
+        super().__init__(space, objectives, seed=seed, screen=screen, key=key)
+        if alpha < 0 or beta < 0 or alpha + beta > 1:
+            raise ArchgenError(f"expected alpha >= 0, beta >= 0 and alpha + beta <= 1, got {alpha} and {beta}")
+        if min(initial, restarts, pool) < 1:
+            raise ArchgenError(
+                f"expected initial, restarts and pool of at least 1, got {initial}, {restarts} and {pool}"
+            )
+        self.initial, self.alpha, self.beta, self.restarts, self.pool = initial, alpha, beta, restarts, pool
+        self.aleatoric, self.epistemic, self.second_order = aleatoric, epistemic, second_order
+
+        def surrogate(metric: str) -> Boshnas:
+            return Boshnas(
+                space, metric, embedding=embedding, heteroscedastic=heteroscedastic, steps=steps, seed=seed
+            )
+
+        self._objective = surrogate(self.objective.metric)
+        self._bounds = [Constraint(surrogate(wish.metric), wish) for wish in self.bounds]
+
+    def ask(self, n: int) -> list[Architecture]:
+        rng = self.rng()
+        told = [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
+        if len(told) < self.initial:
+            return self.fresh(n, lambda m: self.space.sample(m, rng), rng)
+        self._fit(told)
+        candidates = self._candidates(rng)
+        picks = self._picks(n, candidates, rng) if candidates else []
+        return self.fresh(n, lambda m: picks, rng)
+
+    def _fit(self, told: Sequence[Trial]) -> None:
+        archs, sign = [trial.arch for trial in told], self.objective.sign
+        self._objective.fit(archs, np.array([sign * trial.values[self.objective.metric] for trial in told]))
+        for surrogate, wish in self._bounds:
+            surrogate.fit(archs, np.array([trial.values[wish.metric] for trial in told]))
+
+    def _candidates(self, rng: np.random.Generator) -> list[Architecture]:
+        """New architectures; the screen is left for those that are about to be taken."""
+        listed = self.space.size <= LISTABLE
+        every = self.space.enumerate() if listed else self.space.sample(self.pool, rng)
+        return list({self._key(arch): arch for arch in every if self._key(arch) not in self._seen}.values())
+
+    def _picks(self, n: int, candidates: Sequence[Architecture], rng: np.random.Generator) -> list[Architecture]:
+        """One candidate for each draw of what to do."""
+        features = self._objective.features(candidates)
+        draws = rng.random(n)
+        taken: dict[int, None] = {}
+        ends = self._ends(features, rng) if bool((draws < 1 - self.alpha - self.beta).any()) else features[:0]
+        next_end = 0
+        for draw in draws:
+            if draw < 1 - self.alpha - self.beta:
+                # more draws than ends: what is next to the best of them, after what is taken
+                end = ends[next_end if next_end < len(ends) else 0]
+                order: Iterable[int] = (features - end).abs().mean(1).argsort(stable=True).tolist()
+                next_end += 1
+            elif draw < 1 - self.beta:
+                order = self._uncertainty(features).argsort(descending=True, stable=True).tolist()
+            else:
+                order = rng.permutation(len(candidates)).tolist()
+            pick = next(self._allowed(order, taken, candidates), None)
+            if pick is None:
+                break
+            taken[pick] = None
+        return [candidates[i] for i in taken]
+
+    def _ends(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """Ends of the ascent from random candidates, the best first."""
+        bound = UncertaintyBound(self._objective.model, self.aleatoric, self.epistemic)
+        problem = Problem([self._objective], self._bounds)
+        starts = features[torch.from_numpy(rng.choice(len(features), min(self.restarts, len(features)), replace=False))]
+        ends, values = ascend(
+            lambda X: bound(X) + problem.log_feasible(X),
+            starts,
+            torch.stack([features.min(0).values, features.max(0).values]),
+            second_order=self.second_order,
+            generator=torch.Generator().manual_seed(int(rng.integers(2**62))),
+        )
+        return ends[values.argsort(descending=True, stable=True)]
+
+    @torch.no_grad()
+    def _uncertainty(self, features: Tensor) -> Tensor:
+        unsure = UncertaintyBound(self._objective.model, self.aleatoric, self.epistemic, mean=0.0)
+        return unsure(features[:, None])
+
+    def _allowed(self, order: Iterable[int], taken: dict[int, None], candidates: Sequence[Architecture]) -> Iterator[int]:
+        """Candidates of an order that are not taken and that the screen lets through, screened a few at a time."""
+        left = [i for i in order if i not in taken]
+        for start in range(0, len(left), CHUNK):
+            rows = left[start : start + CHUNK]
+            allowed = self._screen([candidates[i] for i in rows])
+            yield from (i for i, good in zip(rows, allowed, strict=True) if good)

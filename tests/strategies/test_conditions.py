@@ -1,0 +1,80 @@
+"""Conditions for a generator: thresholds of candidates, and optima in the space of embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm, spearmanr
+
+from archgen.graph import Architecture
+from archgen.objectives import at_most
+from archgen.spaces import SearchSpace
+from archgen.strategies.conditions import CONDITIONS, OPTIMISM, exceeds
+from archgen.surrogates import Boshnas, Constraint, GaussianProcess, Problem, Surrogate
+
+
+def merit(space: SearchSpace, archs: list[Architecture]) -> np.ndarray:
+    return np.array([float(space.simplify(arch).ops.count("nor_conv_3x3")) for arch in archs])
+
+
+@pytest.fixture(scope="module")
+def archs(space: SearchSpace) -> list[Architecture]:
+    return list(dict.fromkeys(space.sample(60, np.random.default_rng(0))))
+
+
+@pytest.fixture(scope="module", params=["gp", "boshnas"])
+def surrogate(request: pytest.FixtureRequest, space: SearchSpace, archs: list[Architecture]) -> Surrogate:
+    kind = {"gp": GaussianProcess, "boshnas": Boshnas}[request.param]
+    fitted = kind(space, "merit").fit(archs, merit(space, archs))
+    assert isinstance(fitted, Surrogate)
+    return fitted
+
+
+def noise() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_the_threshold_is_what_the_best_candidate_may_reach(surrogate: Surrogate, archs: list[Architecture]) -> None:
+    mean, std = surrogate.predict_normalised(archs)
+    tilts = CONDITIONS["candidates"](Problem([surrogate]), archs, noise())
+    for kappa, tilt in zip(OPTIMISM, tilts, strict=True):
+        tau = (mean + kappa * std).max()
+        assert tilt(archs) == pytest.approx(norm.logcdf((mean - tau) / std))
+
+
+def test_candidates_that_break_a_bound_set_no_threshold(
+    space: SearchSpace, surrogate: Surrogate, archs: list[Architecture]
+) -> None:
+    """Large cells are the best and cost the most."""
+    cost = GaussianProcess(space, "cost").fit(archs, merit(space, archs))
+    bound = at_most("cost", 1.5)
+    free = CONDITIONS["candidates"](Problem([surrogate]), archs, noise())
+    bounded = CONDITIONS["candidates"](Problem([surrogate], [Constraint(cost, bound)]), archs, noise())
+    assert all(np.all(b(archs) >= f(archs)) for f, b in zip(free, bounded, strict=True))
+    assert bounded[0](archs).max() > free[0](archs).max() - 1e-9
+    assert np.median(bounded[0](archs)) > np.median(free[0](archs)) + 1
+
+
+def test_exceeding_a_threshold_is_a_probability(surrogate: Surrogate, archs: list[Architecture]) -> None:
+    mean, std = surrogate.predict_normalised(archs)
+    assert np.exp(exceeds(archs, surrogate, mean[0]))[0] == pytest.approx(0.5)
+
+
+def test_an_optimum_of_the_embedding_pulls_towards_what_is_good(
+    space: SearchSpace, surrogate: Surrogate, archs: list[Architecture]
+) -> None:
+    """Of architectures that the surrogate has not seen."""
+    unseen = space.sample(300, np.random.default_rng(1))
+    tilts = CONDITIONS["gobi"](Problem([surrogate]), archs, noise())
+    assert len(tilts) == len(OPTIMISM)
+    for tilt in tilts[:2]:
+        weights = tilt(unseen)
+        assert np.isfinite(weights).all()
+        assert spearmanr(weights, merit(space, unseen)).statistic > 0.4
+        assert merit(space, [unseen[i] for i in np.argsort(-weights)[:5]]).mean() > 3.5
+
+
+def test_conditions_are_the_same_each_time(surrogate: Surrogate, archs: list[Architecture]) -> None:
+    one, other = (CONDITIONS["gobi"](Problem([surrogate]), archs, noise())[0](archs) for _ in range(2))
+    assert one.tolist() == other.tolist()
