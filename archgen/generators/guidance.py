@@ -48,6 +48,10 @@ class _Weighing:
     def evaluated(self) -> int:
         return len(self._asked)
 
+    def heaviest(self, n: int) -> list[Architecture]:
+        known = {arch: weight for arch, weight in self._known.items() if arch is not None}
+        return sorted(known, key=known.__getitem__, reverse=True)[:n]
+
 
 class _BlackBox(Guidance):
     """What weighs decoded architectures by a function."""
@@ -58,6 +62,10 @@ class _BlackBox(Guidance):
     def evaluated(self) -> int:
         """Number of distinct architectures weighed so far."""
         return self._weigh.evaluated
+
+    def heaviest(self, n: int) -> list[Architecture]:
+        """Of all architectures weighed since `forget`, the `n` of the largest weight."""
+        return self._weigh.heaviest(n)
 
     def forget(self) -> None:
         """Weigh every architecture anew from now on: the function has changed."""

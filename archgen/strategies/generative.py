@@ -14,11 +14,18 @@ from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
 from archgen.predictors import PREDICTORS
 from archgen.predictors.base import Floats
+from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
 from archgen.strategies.conditions import CONDITIONS, LogTilt
+from archgen.strategies.start import GROUP, best_of_groups
 from archgen.study import Trial
 from archgen.surrogates import ACQUISITIONS, Constraint, Cost, Problem, Surrogate, cooled, fit_log_cost, propose
+
+INCUMBENTS = 3
+"""Best architectures whose neighbours are candidates."""
+GROWTH = 1.15
+"""Of the evaluations from one fit of the surrogates' hyperparameters to the next."""
 
 
 @STRATEGIES.register("generative")
@@ -64,11 +71,13 @@ class Generative(SearchStrategy):
         seed: int = 0,
         screen: Screen | None = None,
         key: Callable[[Architecture], Hashable] | None = None,
-        initial: int = 10,
+        free_labels: FreeLabels | None = None,
+        initial: int = 5,
         pool: int = 48,
         steps: int = 8,
+        guided: bool = True,
         surrogate: str = "gp",
-        acquisition: str = "qlogei",
+        acquisition: str | None = None,
         condition: str = "candidates",
         budget_seconds: float | None = None,
     ) -> None:
@@ -78,12 +87,15 @@ class Generative(SearchStrategy):
             raise ArchgenError(f"expected a predictor with a posterior (gp, boshnas), got '{surrogate}'")
         if budget_seconds is not None and budget_seconds <= 0:
             raise ArchgenError(f"expected a positive budget_seconds, got {budget_seconds}")
+        _ = ACQUISITIONS[acquisition or "logei"]
         self.generator, self.initial, self.pool, self.steps = generator, initial, pool, steps
-        self.acquisition, self.budget_seconds = acquisition, budget_seconds
-        _ = ACQUISITIONS[acquisition]
+        self.guided, self.acquisition, self.budget_seconds = guided, acquisition, budget_seconds
+        self.free_labels = free_labels
         self._tilts_of = CONDITIONS[condition]
-        self._objective: Surrogate = kind(space, self.objective.metric)
-        self._bounds = [Constraint(kind(space, wish.metric), wish) for wish in self.bounds]
+        extra = {"free_labels": free_labels} if kind.takes_free_labels else {}
+        self._objective: Surrogate = kind(space, self.objective.metric, **extra)
+        self._bounds = [Constraint(kind(space, wish.metric, **extra), wish) for wish in self.bounds]
+        self._fitted = 0
 
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
@@ -91,27 +103,35 @@ class Generative(SearchStrategy):
         told = [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: self._draw(m, noise), rng)
+            return self.fresh(want, lambda m: self._first(m, noise), rng)
         self._fit(told)
-        best = sorted(told, key=self.merit, reverse=True)[:3]
-        near = [arch for trial in best for arch in self.space.neighbours(trial.arch)]
-        candidates = self._draw(self.pool, noise) + near
-        tilts = self._tilts_of(self._problem, candidates, noise)
-        guided = [arch for tilt in tilts for arch in self._draw(self.pool, noise, tilt)]
-        pool = self._new(candidates + guided)
+        best = sorted(told, key=self.merit, reverse=True)[:INCUMBENTS]
+        candidates = self._draw(self.pool, noise) + [a for trial in best for a in self.space.neighbours(trial.arch)]
+        for tilt in self._tilts_of(self._problem, candidates, noise) if self.guided else ():
+            candidates = candidates + self._sampled(tilt, noise)
+        pool = self._new(candidates)
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
-        return propose(self._problem, pool, n, rng=rng, name=self.acquisition, cost=self._cost(told))
+        name = self.acquisition or ("logei" if n == 1 else "qlogei")
+        return propose(self._problem, pool, n, rng=rng, name=name, cost=self._cost(told))
+
+    def _first(self, n: int, noise: torch.Generator) -> list[Architecture]:
+        """Before anything is known: samples, or with free labels the best of groups of them."""
+        if self.free_labels is None:
+            return self._draw(n, noise)
+        return best_of_groups(self.free_labels, self._draw(n * GROUP, noise), n)
 
     def _fit(self, told: Sequence[Trial]) -> None:
-        archs = [trial.arch for trial in told]
-
-        def values(metric: str, sign: int) -> Floats:
-            return np.array([sign * trial.values[metric] for trial in told])
-
-        self._objective.fit(archs, values(self.objective.metric, self.objective.sign))
-        for surrogate, wish in self._bounds:
-            surrogate.fit(archs, values(wish.metric, 1))
+        """Fit to the first trials, as many as `scheduled` says, then infer from all."""
+        archs, first = [trial.arch for trial in told], scheduled(len(told))
+        wishes = [(self._objective, self.objective.metric, self.objective.sign)]
+        wishes += [(surrogate, wish.metric, 1) for surrogate, wish in self._bounds]
+        for surrogate, metric, sign in wishes:
+            y = np.array([sign * trial.values[metric] for trial in told])
+            if first != self._fitted:
+                surrogate.fit(archs[:first], y[:first])
+            surrogate.update(archs, y)
+        self._fitted = first
 
     @property
     def _problem(self) -> Problem:
@@ -128,12 +148,19 @@ class Generative(SearchStrategy):
         exponent = cooled(self.budget_seconds, sum(spent), sum(spent[: self.initial]))
         return Cost(fit_log_cost(features, [trial.cost_seconds for trial in told]), exponent)
 
-    def _draw(self, n: int, noise: torch.Generator, tilt: LogTilt | None = None) -> list[Architecture]:
-        """Samples of the generator; under a condition, the bounds and the screen where there is one."""
-        tilts = [] if tilt is None else [ImportanceGuidance(self.space.decode, partial(self._screened, tilt=tilt))]
+    def _draw(
+        self, n: int, noise: torch.Generator, guidance: Sequence[ImportanceGuidance] = ()
+    ) -> list[Architecture]:
         projector = None if self.space.free else self.space.project
-        batch = self.generator.sample(max(n, 1), guidance=tilts, projector=projector, steps=self.steps, generator=noise)
+        batch = self.generator.sample(
+            max(n, 1), guidance=guidance, projector=projector, steps=self.steps, generator=noise
+        )
         return [arch for arch in self.space.decode(batch) if arch is not None]
+
+    def _sampled(self, tilt: LogTilt, noise: torch.Generator) -> list[Architecture]:
+        """Samples under a condition, the bounds and the screen; and the best that were weighed on the way there."""
+        guidance = ImportanceGuidance(self.space.decode, partial(self._screened, tilt=tilt))
+        return self._draw(self.pool, noise, [guidance]) + guidance.heaviest(self.pool)
 
     def _screened(self, archs: Sequence[Architecture], tilt: LogTilt) -> Floats:
         total = tilt(archs)
@@ -145,3 +172,13 @@ class Generative(SearchStrategy):
         unseen = {self._key(a): a for a in pool if self._key(a) not in self._seen}
         allowed = self._screen(list(unseen.values())) if unseen else []
         return [arch for arch, good in zip(unseen.values(), allowed, strict=True) if good]
+
+
+def scheduled(n: int) -> int:
+    """To how many of `n` evaluations hyperparameters are fitted: the largest of 1, 2, ..., 7, 8, 9, 10, 11, 12, 13,
+    14, 16, 18, ..., each 15 % above the one before. They hardly change between, and fitting takes most of the time.
+    """
+    first = 1
+    while (after := max(first + 1, int(first * GROWTH))) <= n:
+        first = after
+    return first

@@ -38,6 +38,16 @@ class Surrogate(Predictor):
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value in the model's scale, `b` each."""
 
+    def update(self, archs: Sequence[Architecture], y: Floats) -> Surrogate:
+        """Learn from `b` architectures and their values, more cheaply than by `fit` where a member can; fitted before.
+
+        Args:
+            archs: All architectures to learn from, those of the last fit among them.
+            y: Their values, `b`.
+        """
+        self.fit(archs, y)
+        return self
+
     def posterior(self, archs: Sequence[Architecture]) -> Posterior:
         """Joint posterior over the architectures, in the normalised scale."""
         return self.model.posterior(self.features(archs))

@@ -132,6 +132,19 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         """The architectures that it was fitted to, and their values."""
         return list(self._archs), [float(y) for y in self._y]
 
+    def update(self, archs: Sequence[Architecture], y: Floats) -> GaussianProcess:
+        """Infer from `b` architectures and their values, with the hyperparameters as they were fitted.
+
+        Raises:
+            ArchgenError: Not fitted, no values, or a value is not finite.
+        """
+        self.check_fit(archs, np.asarray(y, dtype=float))
+        hyperparameters = dict(self.model.named_parameters())
+        self._archs, self._y = list(archs), np.array(y, dtype=float)
+        self._normal = NormalScores(self._y)
+        self._set_model(self.features(archs), torch.from_numpy(self.normal.scores), hyperparameters)
+        return self
+
     def _set_model(self, x: Tensor, scores: Tensor, hyperparameters: Mapping[str, Tensor]) -> None:
         """Condition a model of the given hyperparameters on all data."""
         self._model, self._factor = self._make(x, scores), None
