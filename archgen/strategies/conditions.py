@@ -10,6 +10,7 @@ import torch
 from scipy.stats import norm
 
 from archgen.graph import Architecture
+from archgen.pareto import hypervolume, nondominated_fronts
 from archgen.predictors.base import Floats
 from archgen.registry import Registry
 from archgen.surrogates import Optimum, OptimumTilt, Problem, Surrogate, ascend, make_acquisition
@@ -30,19 +31,40 @@ CONDITIONS: Registry[MakeTilts] = Registry("condition")
 def candidate_conditions(
     problem: Problem, candidates: Sequence[Architecture], generator: torch.Generator
 ) -> list[LogTilt]:
-    r"""For each :math:`\kappa` of `OPTIMISM`: at least the largest :math:`\mu + \kappa \sigma` of the candidates.
+    r"""For each :math:`\kappa` of `OPTIMISM`: at least the best :math:`\mu + \kappa \sigma` of the candidates.
 
-    Only candidates count that meet the bounds rather than not, or as probably as any.
+    With several objectives the best is what adds most hypervolume to the front of what is known, in the scales of the
+    surrogates; each choice counts as known for the next, so that the conditions ask for different trade-offs. Only
+    candidates count that meet the bounds rather than not, or as probably as any.
     """
-    mean, std = problem.objective.predict_normalised(candidates)
+    beliefs = [surrogate.predict_normalised(candidates) for surrogate in problem.objectives]
+    mean, std = (np.stack(columns, 1) for columns in zip(*beliefs, strict=True))
     weight = np.zeros(len(candidates))
     for surrogate, wish in problem.constraints:
         weight = weight + surrogate.log_probability(candidates, wish)
     likely = weight >= min(np.log(0.5), weight.max())
-    return [
-        partial(exceeds, surrogate=problem.objective, threshold=float((mean + kappa * std)[likely].max()))
-        for kappa in OPTIMISM
-    ]
+    known = np.array(problem.scores, dtype=float).T.reshape(-1, len(problem.objectives))
+    tilts: list[LogTilt] = []
+    for kappa in OPTIMISM:
+        bounds = (mean + kappa * std)[likely]
+        threshold = bounds[most_improving(bounds, known)]
+        known = np.vstack([known, threshold])
+        tilts.append(partial(exceeds, surrogates=problem.objectives, thresholds=threshold))
+    return tilts
+
+
+def most_improving(points: Floats, known: Floats) -> int:
+    """Row of the point that adds most hypervolume to known ones; of the largest sum where none adds any.
+
+    Args:
+        points: `b x m`, larger is better.
+        known: `k x m`; volumes are above the least value of either in each direction, and a unit of score more.
+    """
+    corner = np.vstack([points, known]).min(0) - 1.0
+    front = nondominated_fronts(points)[0]
+    before = hypervolume(known, corner)
+    gains = [hypervolume(np.vstack([known, points[i]]), corner) - before for i in front]
+    return int(front[np.argmax(gains)]) if max(gains) > 0 else int(points.sum(1).argmax())
 
 
 @CONDITIONS.register("gobi")
@@ -52,7 +74,7 @@ def optimum_conditions(
     r"""For each :math:`\kappa` of `OPTIMISM`: near the optimum of :math:`\mu + \kappa \sigma`, and as good as there.
 
     The bound is ascended from the best candidates in the box of their features (`surrogates.ascend`); the optimum is a
-    condition in two ways, by similarity of the features to it (`OptimumTilt`) and by the value there as a threshold.
+    condition in two ways, by similarity of the features to it (`OptimumTilt`) and by the value there as a threshold. For one objective.
     """
     features = problem.objective.features(candidates)
     box = torch.stack([features.min(0).values, features.max(0).values])
@@ -77,14 +99,16 @@ def optimum_conditions(
     return tilts
 
 
-def exceeds(archs: Sequence[Architecture], surrogate: Surrogate, threshold: float) -> Floats:
-    """Log-probability of each architecture to have a score of at least the threshold, `b`."""
-    mean, std = surrogate.predict_normalised(archs)
-    log_p: Floats = norm.logcdf((mean - threshold) / std)
-    return log_p
+def exceeds(archs: Sequence[Architecture], surrogates: Sequence[Surrogate], thresholds: Floats) -> Floats:
+    """Log-probability of each architecture to have scores of at least the thresholds, `b`; beliefs are independent."""
+    total = np.zeros(len(archs))
+    for surrogate, threshold in zip(surrogates, thresholds, strict=True):
+        mean, std = surrogate.predict_normalised(archs)
+        total = total + norm.logcdf((mean - threshold) / std)
+    return total
 
 
 def _near_and_good(
     archs: Sequence[Architecture], similarity: OptimumTilt, surrogate: Surrogate, threshold: float
 ) -> Floats:
-    return similarity(archs) + exceeds(archs, surrogate, threshold)
+    return similarity(archs) + exceeds(archs, [surrogate], np.array([threshold]))

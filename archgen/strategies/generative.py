@@ -12,6 +12,7 @@ from archgen.errors import ArchgenError
 from archgen.generators import Generator, ImportanceGuidance
 from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
+from archgen.pareto import crowding_distance
 from archgen.predictors import PREDICTORS
 from archgen.predictors.base import Floats
 from archgen.predictors.free_labels import FreeLabels
@@ -34,23 +35,31 @@ class Generative(SearchStrategy):
 
     Each `ask`:
 
-    1. fits a Gaussian process to the objective, and one to each bounded metric, by ranks;
+    1. fits a Gaussian process to each objective and to each bounded metric, by ranks; hyperparameters anew only
+       when there are 15 % more evaluations;
     2. proposes conditions "objective at least :math:`\tau_\kappa`": :math:`\tau_\kappa` is the largest
        :math:`\mu + \kappa \sigma` over fresh samples and the neighbours of the incumbents, for several values of
-       :math:`\kappa` (`conditions.OPTIMISM`);
+       :math:`\kappa`; with several objectives a trade-off that would add much hypervolume (`conditions`);
     3. samples the generator under each condition and the bounds: by Bayes the architectures that meet a condition
        are distributed as :math:`p(x) P(y(x) \ge \tau \mid D) \prod_c P(c(x) \mid D)`, which is exactly a guidance
-       weight;
-    4. chooses the batch among these samples by constrained qLogEI (BoTorch, sequential greedy: pending points
-       push the next one away, so the batch is diverse).
+       weight; the best that were weighed on the way are candidates too;
+    4. chooses the batch by an acquisition function of BoTorch: LogEI for one architecture, qLogEI for a batch
+       (sequential greedy: pending points push the next one away, so the batch is diverse), qLogNEHVI for several
+       objectives.
 
-    Args:
+    The first architectures are unguided samples; with free labels the best of groups of them (`start`).
+
+        Args:
         generator: Trained on the space.
-        initial: Unguided samples before the first fit.
+        free_labels: Features of the surrogates, and what the first architectures are chosen by; none without. No
+            accuracy is behind them.
+        initial: Architectures before the first fit.
         pool: Samples for each condition.
         steps: Solver steps of the guided sampling.
+        guided: Whether to sample under conditions; without, candidates are unguided samples and neighbours (an
+            ablation).
         surrogate: Of the objective and the bounds, a registered predictor that is a `Surrogate`.
-        acquisition: What chooses the batch, a name in `surrogates.ACQUISITIONS` that takes one objective.
+        acquisition: What chooses the batch, a name in `surrogates.ACQUISITIONS`; as in step 4 by default.
         condition: What the conditions are made of, a name in `conditions.CONDITIONS`: `candidates` as in step 2, or
             `gobi`, BOSHNAS's optimum in the space of embeddings, which needs no list of the space.
         budget_seconds: Of all evaluations; the expected improvement is then counted per second of evaluation, less and
@@ -61,6 +70,8 @@ class Generative(SearchStrategy):
         UnknownName: No such surrogate, acquisition function or condition.
         ArchgenError: A predictor that is no surrogate, or a budget that is not positive.
     """
+
+    several_directions = True
 
     def __init__(
         self,
@@ -93,27 +104,39 @@ class Generative(SearchStrategy):
         self.free_labels = free_labels
         self._tilts_of = CONDITIONS[condition]
         extra = {"free_labels": free_labels} if kind.takes_free_labels else {}
-        self._objective: Surrogate = kind(space, self.objective.metric, **extra)
+        self._objectives: list[Surrogate] = [kind(space, wish.metric, **extra) for wish in self.directions]
         self._bounds = [Constraint(kind(space, wish.metric, **extra), wish) for wish in self.bounds]
         self._fitted = 0
 
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        told = [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
+        told = self._usable
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
             return self.fresh(want, lambda m: self._first(m, noise), rng)
         self._fit(told)
-        best = sorted(told, key=self.merit, reverse=True)[:INCUMBENTS]
-        candidates = self._draw(self.pool, noise) + [a for trial in best for a in self.space.neighbours(trial.arch)]
+        near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
+        candidates = self._draw(self.pool, noise) + near
         for tilt in self._tilts_of(self._problem, candidates, noise) if self.guided else ():
             candidates = candidates + self._sampled(tilt, noise)
         pool = self._new(candidates)
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
-        name = self.acquisition or ("logei" if n == 1 else "qlogei")
+        name = self.acquisition or ("qlognehvi" if len(self.directions) > 1 else "logei" if n == 1 else "qlogei")
         return propose(self._problem, pool, n, rng=rng, name=name, cost=self._cost(told))
+
+    @property
+    def _usable(self) -> list[Trial]:
+        """Trials with a value of everything that is wished for."""
+        return [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
+
+    def _incumbents(self, told: Sequence[Trial]) -> list[Architecture]:
+        """The best, as many for each direction; of a front those first that have no near neighbours on it."""
+        values, ranking = self.signed_values(told), []
+        for front in self.fronts(told):
+            ranking += [front[i] for i in np.argsort(-crowding_distance(values[front]), kind="stable")]
+        return [told[i].arch for i in ranking[: INCUMBENTS * len(self.directions)]]
 
     def _first(self, n: int, noise: torch.Generator) -> list[Architecture]:
         """Before anything is known: samples, or with free labels the best of groups of them."""
@@ -124,9 +147,8 @@ class Generative(SearchStrategy):
     def _fit(self, told: Sequence[Trial]) -> None:
         """Fit to the first trials, as many as `scheduled` says, then infer from all."""
         archs, first = [trial.arch for trial in told], scheduled(len(told))
-        wishes = [(self._objective, self.objective.metric, self.objective.sign)]
-        wishes += [(surrogate, wish.metric, 1) for surrogate, wish in self._bounds]
-        for surrogate, metric, sign in wishes:
+        signed = [(s, wish.metric, wish.sign) for s, wish in zip(self._objectives, self.directions, strict=True)]
+        for surrogate, metric, sign in signed + [(s, wish.metric, 1) for s, wish in self._bounds]:
             y = np.array([sign * trial.values[metric] for trial in told])
             if first != self._fitted:
                 surrogate.fit(archs[:first], y[:first])
@@ -136,14 +158,14 @@ class Generative(SearchStrategy):
     @property
     def _problem(self) -> Problem:
         feasible = [t for t in self.complete if all_met(self.bounds, t.values)]
-        scores = [(self.objective.sign * t.values[self.objective.metric],) for t in feasible]
-        return Problem([self._objective], self._bounds, scores)
+        told = [t.arch for t in self._usable]
+        return Problem(self._objectives, self._bounds, self.signed_values(feasible).tolist(), told)
 
     def _cost(self, told: Sequence[Trial]) -> Cost | None:
         """What an evaluation is predicted to cost, where a budget in seconds is given."""
         if self.budget_seconds is None:
             return None
-        features = self._objective.features([trial.arch for trial in told])
+        features = self._objectives[0].features([trial.arch for trial in told])
         spent = [trial.cost_seconds for trial in self.trials]
         exponent = cooled(self.budget_seconds, sum(spent), sum(spent[: self.initial]))
         return Cost(fit_log_cost(features, [trial.cost_seconds for trial in told]), exponent)
