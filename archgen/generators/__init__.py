@@ -3,7 +3,7 @@
 from archgen.generators.adapt import adapt_to_examples, adapt_to_space
 from archgen.generators.base import GENERATORS, Generator, Guidance, Projector, Start, load_generator
 from archgen.generators.discrete_flow import DiscreteFlow
-from archgen.generators.guidance import ImportanceGuidance, ParticleGuidance
+from archgen.generators.guidance import ImportanceGuidance, ParticleGuidance, SideBySide
 from archgen.generators.noised import CleanGuidance, NoisedGuidance, Tilt, expected_log_weight
 from archgen.generators.noised_predictor import NoisedPredictor
 from archgen.generators.one_step import OneStep
@@ -23,6 +23,7 @@ __all__ = [
     "ParticleGuidance",
     "Projector",
     "ScoreSDE",
+    "SideBySide",
     "Start",
     "Tilt",
     "adapt_to_examples",

@@ -93,6 +93,36 @@ class ImportanceGuidance(_BlackBox):
         return self._weigh(clean)
 
 
+class SideBySide(Guidance):
+    """Importance sampling under several conditions in one run: each has an equal part of the samples, in a row.
+
+    One run of the generator in place of one a condition: for small batches that takes little longer than one of them.
+
+    Args:
+        decode: Graphs to architectures.
+        log_tilts: Of each condition, as in `ImportanceGuidance`.
+        candidates: Clean graphs drawn for each graph and step, at least 2.
+
+    Raises:
+        ValueError: Fewer than 2 candidates; while sampling, a number of samples that the conditions can not share.
+    """
+
+    def __init__(self, decode: Decode, log_tilts: Sequence[LogTilt], candidates: int = 16) -> None:
+        self._parts = [ImportanceGuidance(decode, log_tilt, candidates) for log_tilt in log_tilts]
+        self.candidates = candidates
+
+    def log_tilt(self, clean: GraphBatch) -> Float[Tensor, " b"]:
+        size, rest = divmod(len(clean), len(self._parts) * self.candidates)
+        if rest:
+            raise ValueError(f"expected as many samples for each of {len(self._parts)} conditions, got {len(clean)}")
+        rows = torch.arange(len(clean)).split(size * self.candidates)
+        return torch.cat([part.log_tilt(clean[own]) for part, own in zip(self._parts, rows, strict=True)])
+
+    def heaviest(self, n: int) -> list[Architecture]:
+        """For each condition the `n` architectures of the largest weight of all that it weighed."""
+        return [arch for part in self._parts for arch in part.heaviest(n)]
+
+
 class ParticleGuidance(_BlackBox):
     r"""Feynman-Kac steering (Singhal et al., arXiv 2501.06848; twisted diffusion sampling, arXiv 2306.17775).
 

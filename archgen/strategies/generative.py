@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from archgen.errors import ArchgenError
-from archgen.generators import Generator, ImportanceGuidance
+from archgen.generators import Generator, Guidance, SideBySide
 from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
 from archgen.pareto import crowding_distance
@@ -25,6 +25,8 @@ from archgen.surrogates import ACQUISITIONS, Constraint, Cost, Problem, Surrogat
 
 INCUMBENTS = 3
 """Best architectures whose neighbours are candidates."""
+HEAVIEST = 64
+"""Of the architectures weighed under a condition, so many of the largest weight become candidates."""
 GROWTH = 1.15
 """Of the evaluations from one fit of the surrogates' hyperparameters to the next."""
 
@@ -118,8 +120,8 @@ class Generative(SearchStrategy):
         self._fit(told)
         near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
         candidates = self._draw(self.pool, noise) + near
-        for tilt in self._tilts_of(self._problem, candidates, noise) if self.guided else ():
-            candidates = candidates + self._sampled(tilt, noise)
+        if self.guided:
+            candidates += self._guided(self._tilts_of(self._problem, candidates, noise), noise)
         pool = self._new(candidates)
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
@@ -170,19 +172,17 @@ class Generative(SearchStrategy):
         exponent = cooled(self.budget_seconds, sum(spent), sum(spent[: self.initial]))
         return Cost(fit_log_cost(features, [trial.cost_seconds for trial in told]), exponent)
 
-    def _draw(
-        self, n: int, noise: torch.Generator, guidance: Sequence[ImportanceGuidance] = ()
-    ) -> list[Architecture]:
+    def _draw(self, n: int, noise: torch.Generator, guidance: Sequence[Guidance] = ()) -> list[Architecture]:
         projector = None if self.space.free else self.space.project
         batch = self.generator.sample(
             max(n, 1), guidance=guidance, projector=projector, steps=self.steps, generator=noise
         )
         return [arch for arch in self.space.decode(batch) if arch is not None]
 
-    def _sampled(self, tilt: LogTilt, noise: torch.Generator) -> list[Architecture]:
-        """Samples under a condition, the bounds and the screen; and the best that were weighed on the way there."""
-        guidance = ImportanceGuidance(self.space.decode, partial(self._screened, tilt=tilt))
-        return self._draw(self.pool, noise, [guidance]) + guidance.heaviest(self.pool)
+    def _guided(self, tilts: Sequence[LogTilt], noise: torch.Generator) -> list[Architecture]:
+        """Samples under each condition, the bounds and the screen; and the best that were weighed on the way there."""
+        guidance = SideBySide(self.space.decode, [partial(self._screened, tilt=tilt) for tilt in tilts])
+        return self._draw(self.pool * len(tilts), noise, [guidance]) + guidance.heaviest(HEAVIEST)
 
     def _screened(self, archs: Sequence[Architecture], tilt: LogTilt) -> Floats:
         total = tilt(archs)

@@ -30,6 +30,8 @@ from archgen.surrogates.base import Surrogate
 
 CHUNK = 256
 """Architectures that are predicted at a time: their covariances stay in the cache of a processor."""
+REMEMBERED = 100_000
+"""Architectures whose prediction is kept."""
 FITTED = 512
 """Most labels that the hyperparameters are fitted to."""
 MODEL = "model."
@@ -68,6 +70,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
         self._factor: tuple[Tensor, Tensor, Tensor] | None = None
+        self._known: dict[Architecture, tuple[float, float]] = {}
 
     @property
     def model(self) -> SingleTaskGP:
@@ -147,7 +150,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def _set_model(self, x: Tensor, scores: Tensor, hyperparameters: Mapping[str, Tensor]) -> None:
         """Condition a model of the given hyperparameters on all data."""
-        self._model, self._factor = self._make(x, scores), None
+        self._model, self._factor, self._known = self._make(x, scores), None, {}
         with torch.no_grad():
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(hyperparameters[name])
@@ -184,13 +187,18 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value, as normal scores."""
-        rows, which = distinct(self.features(archs).numpy())  # many architectures compute the same
-        mean, std = [np.zeros(0)], [np.zeros(0)]
-        for x in torch.split(torch.from_numpy(rows), CHUNK):
-            chunk = self._marginals(x)
-            mean.append(chunk[0].numpy())
-            std.append(chunk[1].numpy())
-        return np.concatenate(mean)[which], np.concatenate(std)[which]
+        known = self._known  # guidance asks again and again about the same ones
+        new = [arch for arch in dict.fromkeys(archs) if arch not in known]
+        if len(known) + len(new) > REMEMBERED:  # memory must not grow with the samples
+            known.clear()
+            new = list(dict.fromkeys(archs))
+        if new:
+            rows, which = distinct(self.features(new).numpy())  # many architectures compute the same
+            chunks = [self._marginals(x) for x in torch.split(torch.from_numpy(rows), CHUNK)]
+            mean, std = (torch.cat(parts).numpy()[which] for parts in zip(*chunks, strict=True))
+            known.update(zip(new, zip(mean.tolist(), std.tolist(), strict=True), strict=True))
+        beliefs = np.array([known[arch] for arch in archs]).reshape(-1, 2)
+        return beliefs[:, 0], beliefs[:, 1]
 
     @torch.no_grad()
     def _marginals(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:

@@ -39,7 +39,9 @@ def test_second_order_needs_fewer_steps_where_curvatures_differ() -> None:
 
 
 def test_the_end_lies_in_the_box() -> None:
-    ends, _ = ascend(lambda X: X[:, 0].sum(-1) + X[:, 0].square().sum(-1), torch.zeros(1, 2).double(), BOX, generator=noise())
+    ends, _ = ascend(
+        lambda X: X[:, 0].sum(-1) + X[:, 0].square().sum(-1), torch.zeros(1, 2).double(), BOX, generator=noise()
+    )
     assert ends.tolist() == [[1.0, 1.0]]
 
 

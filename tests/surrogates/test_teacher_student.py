@@ -98,7 +98,9 @@ def test_samples_are_drawn_from_the_joint_belief(fitted: TeacherStudentModel, po
     with torch.random.fork_rng():
         torch.manual_seed(0)
         samples = fitted.posterior(points[:3]).rsample(torch.Size([4000]))[..., 0]
-    assert np.cov(samples.T) == pytest.approx(fitted.posterior(points[:3]).distribution.covariance_matrix.numpy(), rel=0.15, abs=3e-4)
+    assert np.cov(samples.T) == pytest.approx(
+        fitted.posterior(points[:3]).distribution.covariance_matrix.numpy(), rel=0.15, abs=3e-4
+    )
 
 
 def test_the_belief_is_twice_differentiable(fitted: TeacherStudentModel, points: Tensor) -> None:
