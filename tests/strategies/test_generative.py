@@ -132,14 +132,11 @@ def test_failures_do_not_count_as_knowledge_and_do_not_stop_the_start(space: Sea
 def test_what_is_asked_after_learning_is_better_than_what_was_seen(
     space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator, wish: Objective, share: float
 ) -> None:
-    """40 uniform draws teach what pays: 8 proposals are on average better than most of the draws.
-
-    In 8 tries with other draws the mean beat 97 to 100 % of them (minimize: 78 to 100 %); for uniform proposals it
-    would beat the shares demanded here with probability below 0.01 (minimize: 0.06).
-    """
+    """40 uniform draws teach what pays: 4 proposals are on average better than most of the draws (of a larger batch
+    the last ones explore)."""
     strategy, evaluator = make(space, flow, [wish], pool=24), Counted(space)
     seen = [wish.sign * evaluator.values(arch)["merit"] for arch in told(strategy, evaluator, space.sample(40, rng))]
-    asked = [wish.sign * evaluator.values(arch)["merit"] for arch in strategy.ask(8)]
+    asked = [wish.sign * evaluator.values(arch)["merit"] for arch in strategy.ask(4)]
     assert np.mean(asked) > np.quantile(seen, share)
 
 
@@ -175,8 +172,9 @@ def test_the_guidance_itself_knows_the_bounds(space: SearchSpace, flow: Discrete
 
     class Spy(DiscreteFlow):
         def sample(self, n: int, *, guidance: Sequence[Guidance] = (), **options: Any) -> GraphBatch:
-            for each in guidance:
-                tilts.append(each.log_tilt(space.encode([dear, cheap])).tolist())
+            for each in guidance:  # for each of three conditions one graph with 16 candidates
+                rows = space.encode(([dear, cheap] * 8) * 3)
+                tilts.extend(each.log_tilt(rows).view(3, 16)[:, :2].tolist())
             return super().sample(n, guidance=guidance, **options)
 
     spy = Spy(space.node_domain, space.edge_domain, width=8, layers=1, heads=2)
