@@ -114,8 +114,7 @@ def test_expected_improvement_is_weighed_by_the_probability_to_meet_the_bounds(s
     trials = told(small, 20)
     rest, mean, std, process = beliefs(small, trials, "acc")
     limits = beliefs(small, trials, "ms")[3]
-    (centre,), (spread,) = limits.predict([rest[int(np.argmax(mean))]])
-    bound = float(centre - 3 * spread)
+    bound = sorted(trial.values["ms"] for trial in trials)[3]
     wish = at_most("ms", bound)
     best = max(process.normalise([trial.values["acc"] for trial in trials if trial.values["ms"] <= bound]))
     log_p = limits.log_probability(rest, wish)
