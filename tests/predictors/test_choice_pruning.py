@@ -73,6 +73,13 @@ def test_contributions_are_effects_where_choices_add_up(space: SearchSpace) -> N
     assert np.abs(found - expected).max() < 0.3
 
 
+def test_fewer_resamples_are_the_first_of_more(space: SearchSpace) -> None:
+    archs, y = space.sample(40, np.random.default_rng(0)), np.random.default_rng(1).normal(size=40)
+    more, fewer = (contributions_of(space, archs, y, resamples=n) for n in (6, 3))
+    assert more.shape == (6, 30)
+    assert (more[:3] == fewer).all()
+
+
 def test_a_planted_bad_operation_is_dropped_and_nothing_else(space: SearchSpace) -> None:
     archs = space.sample(300, np.random.default_rng(0))
     y = np.random.default_rng(1).normal(0, 1, 300) - 3.0 * np.array([arch.ops[3] == "avg_pool_3x3" for arch in archs])

@@ -154,8 +154,8 @@ def test_no_initial_architecture_is_refused(space: SearchSpace) -> None:
         LocalSearch(space, [maximize("acc")], initial=0)
 
 
-def test_it_finds_the_best_of_nasbench201_in_about_as_many_as_published(space: SearchSpace, tables: Path) -> None:
-    """The paper: 127 evaluations on average until the best of CIFAR-100. Median of 9 seeds here, all counted."""
+def test_it_finds_the_best_of_nasbench201_in_no_more_than_published(space: SearchSpace, tables: Path) -> None:
+    """The paper: 127 evaluations on average until the best of CIFAR-100. Median of 9 seeds here (56), all counted."""
     metric, path = "cifar100_val_acc", tables / "nasbench201" / "accuracy.parquet"
     table = TabularEvaluator(space, path, needed=[metric])
     best = max(m.values[metric] for m in table.evaluate(table.architectures, seed=0))
@@ -164,4 +164,4 @@ def test_it_finds_the_best_of_nasbench201_in_about_as_many_as_published(space: S
         strategy = LocalSearch(space, [maximize(metric)], seed=seed)
         found = [t.values[metric] for t in search(Study(space, [maximize(metric)]), strategy, table, budget=400)]
         needed.append(found.index(best) + 1 if best in found else 400)
-    assert 50 < np.median(needed) < 200
+    assert np.median(needed) < 127
