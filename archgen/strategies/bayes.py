@@ -39,8 +39,8 @@ class Bayes(SearchStrategy):
 
     One direction: the upper confidence bound :math:`\mu + \kappa \sigma` (Srinivas et al., arXiv 0912.3995) or the
     logarithm of expected improvement (arXiv 2310.20708). Several: expected hypervolume improvement, in closed form,
-    over the front of what was told (arXiv 1904.12672); the reference point is the worst of that front in each
-    direction, less a tenth of the range of all that was told.
+    over the front of what was told (arXiv 1904.12672), in normal scores; the reference point is the worst that was told
+    in each direction, less a tenth of the range.
 
     Bounds are independent of the value: improvements are multiplied by the probability to meet them (Gardner et al.,
     "Bayesian optimization with inequality constraints", 2014); an upper confidence bound counts where they are met as
@@ -159,7 +159,7 @@ class Bayes(SearchStrategy):
             likely = likely + surrogate.log_probability(archs, wish)
         if len(self.directions) > 1:
             front = good[nondominated_fronts(good)[0]] if len(good) else good
-            reference = (front if len(front) else scores).min(0) - 0.1 * np.ptp(scores, 0)
+            reference = scores.min(0) - 0.1 * np.ptp(scores, 0)
             gain = np.log(expected_hypervolume_improvement(mean, std, front, reference) + TINY)
             return np.asarray(gain + likely)
         if self.acquisition == "logei":
