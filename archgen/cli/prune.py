@@ -15,7 +15,7 @@ from archgen.cli.terminal import say, show
 from archgen.errors import ArchgenError, InvalidSpace, RunConflict
 
 if TYPE_CHECKING:
-    from archgen.prune import Evidence
+    from archgen.predictors.choice_pruning import Evidence
 
 
 @app.command("prune")
@@ -35,7 +35,8 @@ def prune_command(
 
     from archgen import spaces
     from archgen.evaluators import read_labels
-    from archgen.prune import base_reference, kept_values, prune, pruned_toml, write_pruned
+    from archgen.predictors.choice_pruning import kept_values, prune
+    from archgen.prune import base_reference, pruned_toml, write_pruned
     from archgen.spaces import RestrictedSpace
 
     loaded = spaces.load(space)

@@ -15,8 +15,8 @@ from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
 class Evolution(SearchStrategy):
     """Mutates the best of a random sample of the youngest `population` trials; the oldest die.
 
-    Against the paper: a child that was evaluated before is mutated on (nothing is paid for twice), and parents are
-    compared by the violation of the bounds first.
+    Against the paper: the sample is drawn without replacement, a child that was evaluated before is mutated on (nothing
+    is paid for twice), parents are compared by the violation of the bounds first, and failures age like all others.
 
     Args:
         population: Trials alive, P; the first P architectures are random.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -147,6 +148,20 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         self._normal = NormalScores(self._y)
         self._set_model(self.features(archs), torch.from_numpy(self.normal.scores), hyperparameters)
         return self
+
+    def believing(self, archs: Sequence[Architecture]) -> GaussianProcess:
+        """A copy that was also told its own mean of some architectures: the same mean, but surer near them.
+
+        How pending evaluations enter a sequential design (the "kriging believer" of Ginsbourger, Le Riche and Carraro,
+        2010; "hallucinated" feedback in GP-BUCB, arXiv 1206.6402).
+        """
+        x, scores = self.model.train_inputs[0], self.model.train_targets
+        mean = torch.from_numpy(self.predict_normalised(archs)[0])
+        other = copy.copy(self)
+        other._set_model(
+            torch.cat([x, self.features(archs)]), torch.cat([scores, mean]), dict(self.model.named_parameters())
+        )
+        return other
 
     def _set_model(self, x: Tensor, scores: Tensor, hyperparameters: Mapping[str, Tensor]) -> None:
         """Condition a model of the given hyperparameters on all data."""

@@ -117,6 +117,13 @@ def test_a_bound_of_zero_measures_violation_absolutely(space: SearchSpace, arch:
     assert strategy.merit(trial(arch, acc=1.0, margin=-0.5)) == (-0.5, 1.0)
 
 
+def test_predicted_values_rank_as_the_merits_that_they_would_be(space: SearchSpace, rng: np.random.Generator) -> None:
+    archs = list(dict.fromkeys(space.sample(9, rng)))[:5]
+    strategy = Random(space, [minimize("loss"), at_most("ms", 2.0)])
+    predicted = {"loss": np.array([3.0, 1.0, 2.0, 0.0, 1.0]), "ms": np.array([1.0, 2.0, 1.5, 9.0, 3.0])}
+    assert strategy.ranked(archs, predicted) == [archs[i] for i in (1, 2, 0, 4, 3)]
+
+
 def test_complete_leaves_failed_trials_out(space: SearchSpace, arch: Architecture) -> None:
     strategy = Random(space, [maximize("acc")])
     good, bad = trial(arch, acc=1.0), trial(arch, 1, FAILED)

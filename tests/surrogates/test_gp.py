@@ -233,3 +233,18 @@ def test_it_ranks_nasbench201_from_78_labels(space: SearchSpace, tables: Path) -
         surrogate = GaussianProcess(space, "val_acc").fit(archs[:78], y[:78])
         taus.append(kendalltau(surrogate.predict(archs[78:]).mean, y[78:]).statistic)
     assert np.mean(taus) >= 0.72
+
+
+def test_believing_keeps_the_mean_and_shrinks_the_uncertainty_as_a_posterior_does(space: SearchSpace) -> None:
+    """Told its own mean at a point, the variance elsewhere falls by `cov^2 / (variance + noise)`."""
+    archs = list(dict.fromkeys(space.sample(40, np.random.default_rng(0))))[:30]
+    process = GaussianProcess(space, "acc").fit(archs[:20], np.random.default_rng(1).normal(size=20))
+    others, (pending,) = archs[21:], archs[20:21]
+    mean, std = process.predict_normalised(others)
+    surer_mean, surer_std = process.believing([pending]).predict_normalised(others)
+    joint = process.posterior([pending, *others]).distribution.covariance_matrix.detach().numpy()
+    noise = process.model.likelihood.noise.item()
+    expected = std**2 - joint[0, 1:] ** 2 / (joint[0, 0] + noise)
+    assert surer_mean == pytest.approx(mean, abs=1e-6)
+    assert surer_std**2 == pytest.approx(expected, abs=2e-4)
+    assert process.predict_normalised(others)[1].tolist() == std.tolist()

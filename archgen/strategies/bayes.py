@@ -1,0 +1,169 @@
+"""Bayesian optimisation over a list: a Gaussian process, an acquisition function, and nothing that generates."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgen.errors import InvalidObjective
+from archgen.graph import Architecture
+from archgen.objectives import Objective, all_met
+from archgen.pareto import Floats, nondominated_fronts
+from archgen.predictors.distinct import distinct
+from archgen.spaces import SearchSpace
+from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
+from archgen.strategies.improvement import expected_hypervolume_improvement, log_expected_improvement
+from archgen.study import Trial
+from archgen.surrogates import GaussianProcess
+
+Acquisition = Literal["ucb", "logei"]
+LISTED = 20_000
+"""Points of a space up to which every one is a candidate."""
+INCUMBENTS = 5
+"""Best trials whose neighbours are candidates in a space that is not listed."""
+SHORT = 256
+"""Candidates, the best by the first acquisition, that the later places of a batch are chosen from."""
+TINY = 1e-300
+
+
+@STRATEGIES.register("bayes")
+class Bayes(SearchStrategy):
+    r"""The plain control of every model-based strategy: all candidates are scored, the best ones are asked for.
+
+    A Gaussian process (`archgen.surrogates.GaussianProcess`) for each metric, by ranks. Candidates are all
+    architectures of a space of at most 20,000, else random ones and the neighbours of the best.
+
+    One direction: the upper confidence bound :math:`\mu + \kappa \sigma` (Srinivas et al., arXiv 0912.3995) or the
+    logarithm of expected improvement (arXiv 2310.20708). Several: expected hypervolume improvement, in closed form,
+    over the front of what was told (arXiv 1904.12672), in normal scores; the reference point is the worst that was told
+    in each direction, less a tenth of the range.
+
+    Bounds are independent of the value: improvements are multiplied by the probability to meet them (Gardner et al.,
+    "Bayesian optimization with inequality constraints", 2014); an upper confidence bound counts where they are met as
+    likely as not, and below all of these the likelier to meet them is better.
+
+    A batch is chosen one by one, the earlier ones told as what the process believes of them: its mean stays and its
+    uncertainty shrinks (GP-BUCB, arXiv 1206.6402). No acquisition can grow by that, so the later places are looked for
+    among the best candidates of the first.
+
+    Args:
+        acquisition: `ucb` or `logei`, for one direction.
+        kappa: :math:`\kappa`, at least 0; of `ucb`.
+        initial: Random architectures before the first fit, at least 2.
+        pool: Random candidates where the space is not listed.
+        space, objectives, seed, screen, key: As in `SearchStrategy`.
+    """
+
+    several_directions = True
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        *,
+        seed: int = 0,
+        screen: Screen | None = None,
+        key: Callable[[Architecture], Hashable] | None = None,
+        acquisition: Acquisition = "ucb",
+        kappa: float = 0.5,
+        initial: int = 10,
+        pool: int = 1000,
+    ) -> None:
+        super().__init__(space, objectives, seed=seed, screen=screen, key=key)
+        if acquisition not in get_args(Acquisition):
+            raise InvalidObjective(f"expected acquisition ucb or logei, got '{acquisition}'")
+        if kappa < 0 or initial < 2 or pool < 1:
+            raise InvalidObjective(
+                f"expected kappa >= 0, initial >= 2 and pool >= 1, got {kappa:g}, {initial} and {pool}"
+            )
+        self.acquisition: Acquisition = acquisition
+        self.kappa, self.initial, self.pool = kappa, initial, pool
+        self._values = [GaussianProcess(space, wish.metric) for wish in self.directions]
+        self._limits = [GaussianProcess(space, wish.metric) for wish in self.bounds]
+        self._listed: tuple[list[Architecture], NDArray[np.int64]] | None = None
+
+    def ask(self, n: int) -> list[Architecture]:
+        rng = self.rng()
+        told = [trial for trial in self.complete if np.isfinite(self.violation(trial))]
+        if len(told) < self.initial:
+            want = min(n, max(self.initial - len(self.trials), 1))
+            return self.fresh(want, lambda m: self.space.sample(m, rng), rng)
+        archs, values = [trial.arch for trial in told], self.signed_values(told)
+        for surrogate, column in zip(self._values, values.T, strict=True):
+            surrogate.fit(archs, column)
+        for surrogate, wish in zip(self._limits, self.bounds, strict=True):
+            surrogate.fit(archs, np.array([trial.values[wish.metric] for trial in told]))
+        scores = np.stack([s.normal.normalise(c) for s, c in zip(self._values, values.T, strict=True)], 1)
+        picks = self._batch(*self._candidates(told, rng), scores, [all_met(self.bounds, t.values) for t in told], n)
+        return self.fresh(n, lambda m: picks, rng)
+
+    def _candidates(
+        self, told: Sequence[Trial], rng: np.random.Generator
+    ) -> tuple[list[Architecture], NDArray[np.int64]]:
+        """Architectures, and for each the position of the first with equal features: the same belief serves all."""
+        if self.space.size <= LISTED:
+            if self._listed is None:
+                self._listed = self._with_twins(self.space.enumerate())
+            return self._listed
+        best = [told[i] for i in itertools.chain.from_iterable(self.fronts(told))][:INCUMBENTS]
+        near = [arch for trial in best for arch in self.space.neighbours(trial.arch)]
+        return self._with_twins(list(dict.fromkeys(near + self.space.sample(self.pool, rng))))
+
+    def _with_twins(self, archs: list[Architecture]) -> tuple[list[Architecture], NDArray[np.int64]]:
+        which = distinct(self._values[0].features(archs).numpy())[1]
+        return archs, np.unique(which, return_index=True)[1][which]
+
+    def _batch(
+        self,
+        candidates: Sequence[Architecture],
+        twins: NDArray[np.int64],
+        scores: Floats,
+        met: Sequence[bool],
+        n: int,
+    ) -> list[Architecture]:
+        """The best new candidate, then the best of the short list given those before it.
+
+        Args:
+            candidates: `b` architectures.
+            twins: For each the position of the first with equal features, `b`.
+            scores: Normal scores of the values that were told, `t x m`, larger is better.
+            met: Whether each of the told meets every bound, `t`.
+            n: How many.
+        """
+        first, which = np.unique(twins, return_inverse=True)
+        gain = self._gain([candidates[i] for i in first.tolist()], [], scores, met)[which]
+        ranking = self.unseen(candidates[i] for i in np.argsort(-gain, kind="stable").tolist())
+        short = list(itertools.islice(ranking, 1 if n == 1 else max(SHORT, n)))
+        picks = short[:1]
+        while len(picks) < min(n, len(short)):
+            rest = [arch for arch in short if arch not in picks]
+            picks.append(rest[int(np.argmax(self._gain(rest, picks, scores, met)))])
+        return picks
+
+    def _gain(
+        self, archs: Sequence[Architecture], pending: Sequence[Architecture], scores: Floats, met: Sequence[bool]
+    ) -> Floats:
+        """The acquisition of each architecture, larger is better, while others are pending."""
+        values = [surrogate.believing(pending) if pending else surrogate for surrogate in self._values]
+        moments = [surrogate.predict_normalised(archs) for surrogate in values]
+        mean, std = (np.stack(columns, 1) for columns in zip(*moments, strict=True))
+        good = scores[np.array(met)]
+        if pending:
+            good = np.vstack([good, np.stack([s.predict_normalised(pending)[0] for s in self._values], 1)])
+        likely = np.zeros(len(archs))
+        for surrogate, wish in zip(self._limits, self.bounds, strict=True):
+            likely = likely + surrogate.log_probability(archs, wish)
+        if len(self.directions) > 1:
+            front = good[nondominated_fronts(good)[0]] if len(good) else good
+            reference = scores.min(0) - 0.1 * np.ptp(scores, 0)
+            gain = np.log(expected_hypervolume_improvement(mean, std, front, reference) + TINY)
+            return np.asarray(gain + likely)
+        if self.acquisition == "logei":
+            best = float(good.max()) if len(good) else float(scores.min())  # nothing meets the bounds: all improves
+            return log_expected_improvement(mean[:, 0], std[:, 0], best) + likely
+        bound = mean[:, 0] + self.kappa * std[:, 0]
+        return np.where(likely >= np.log(0.5), bound, bound.min() + likely)
