@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from botorch.utils.multi_objective.hypervolume import Hypervolume, infer_reference_point
+from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from numpy.typing import ArrayLike, NDArray
 
+from archgen import pareto
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.metrics import pareto_front, regret_curve
 from archgen.objectives import Objective, check, directions
@@ -118,7 +119,7 @@ def infer_reference(points: ArrayLike, signs: Sequence[int]) -> tuple[float, ...
 
 
 def hypervolume(points: ArrayLike, signs: Sequence[int], reference_point: Sequence[float]) -> float:
-    """Volume that points dominate beyond a reference point (BoTorch's `Hypervolume`, of Fonseca et al., 2006).
+    """Volume that points dominate beyond a reference point (`archgen.pareto.hypervolume`, of their front).
 
     Args:
         points: `n x m` values; rows with a NaN do not count.
@@ -126,9 +127,7 @@ def hypervolume(points: ArrayLike, signs: Sequence[int], reference_point: Sequen
         reference_point: `m` values, in the points' units.
     """
     reference = np.asarray(reference_point, dtype=np.float64) * np.asarray(signs, dtype=np.float64)
-    front = _signed_front(points, signs)
-    inside = front[(front > reference).all(1)]
-    return float(Hypervolume(torch.from_numpy(reference)).compute(torch.from_numpy(inside)))
+    return pareto.hypervolume(_signed_front(points, signs), reference)
 
 
 def hypervolume_curve(points: ArrayLike, signs: Sequence[int], reference_point: Sequence[float]) -> Floats:

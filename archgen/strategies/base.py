@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from archgen.errors import InvalidObjective
 from archgen.graph import Architecture
 from archgen.objectives import Objective, bounds, check, directions
+from archgen.pareto import Floats, nondominated_fronts
 from archgen.registry import Registry
 from archgen.spaces import SearchSpace
 from archgen.study import COMPLETE, Trial
@@ -18,6 +21,8 @@ STRATEGIES: Registry[type[SearchStrategy]] = Registry("search strategy")
 
 Screen = Callable[[Sequence[Architecture]], Sequence[bool]]
 """Which architectures may be proposed at all: listed in the table, predicted within a bound."""
+CHUNK = 64
+"""Architectures that the screen is asked about at a time, going down a ranking."""
 
 
 class SearchStrategy(ABC):
@@ -28,14 +33,17 @@ class SearchStrategy(ABC):
 
     Args:
         space: The search space.
-        objectives: The wishes: one direction, any number of bounds.
+        objectives: The wishes: one direction, or several where the strategy takes them; any number of bounds.
         seed: Of all randomness.
         screen: Which architectures may be proposed; all by default.
         key: Two architectures with equal keys count as the same; `space.canonical` merges equal functions.
 
     Raises:
-        InvalidObjective: Not exactly one direction, or contradicting wishes.
+        InvalidObjective: No direction, more than the strategy takes, or contradicting wishes.
     """
+
+    several_directions: ClassVar[bool] = False
+    """Whether it takes more than one `maximize` or `minimize`; it then looks for their Pareto front."""
 
     def __init__(
         self,
@@ -48,9 +56,10 @@ class SearchStrategy(ABC):
     ) -> None:
         check(objectives)
         wanted = directions(objectives)
-        if len(wanted) != 1:
-            raise InvalidObjective(f"expected one metric to maximize or minimize, got {wanted}")
-        self.space, self.objective, self.bounds, self.seed = space, wanted[0], bounds(objectives), seed
+        if not wanted or (len(wanted) > 1 and not self.several_directions):
+            most = "at least one metric" if self.several_directions else "one metric"
+            raise InvalidObjective(f"expected {most} to maximize or minimize, got {wanted}")
+        self.space, self.directions, self.bounds, self.seed = space, wanted, bounds(objectives), seed
         self.trials: list[Trial] = []
         self._screen: Screen = screen or (lambda archs: [True] * len(archs))
         self._key = key or (lambda arch: arch)
@@ -66,6 +75,13 @@ class SearchStrategy(ABC):
         self._seen |= {self._key(trial.arch) for trial in trials}
 
     @property
+    def objective(self) -> Objective:
+        """The direction; raises `InvalidObjective` where there are several."""
+        if len(self.directions) > 1:
+            raise InvalidObjective(f"expected one direction, got {self.directions}; compare trials by their fronts")
+        return self.directions[0]
+
+    @property
     def complete(self) -> list[Trial]:
         """Trials with values."""
         return [trial for trial in self.trials if trial.state == COMPLETE]
@@ -74,19 +90,50 @@ class SearchStrategy(ABC):
         """A fresh generator for one `ask`."""
         return np.random.default_rng([self.seed, len(self.trials)])
 
-    def merit(self, trial: Trial) -> tuple[float, float]:
-        """Larger is better: first minus the summed relative violation of the bounds, then the objective."""
+    # -- which trial is better -------------------------------------------------------------------------------------
+
+    def violation(self, trial: Trial) -> float:
+        """By how much the bounds are missed, each relative to itself, summed; infinite for a failure or a NaN."""
         if trial.state != COMPLETE:
-            return (-np.inf, -np.inf)
-        violation = 0.0
+            return np.inf
+        total = 0.0
         for wish in self.bounds:
             assert wish.bound is not None
             gap = wish.sign * (wish.bound - trial.values.get(wish.metric, np.nan))
-            violation += 0.0 if gap <= 0 else gap / (abs(wish.bound) or 1.0)  # a NaN gap makes the sum NaN
-        return (
-            -np.inf if np.isnan(violation) else -violation,
-            self.objective.sign * trial.values[self.objective.metric],
-        )
+            total += 0.0 if gap <= 0 else gap / (abs(wish.bound) or 1.0)  # a NaN gap makes the sum NaN
+        return np.inf if np.isnan(total) else total
+
+    def merit(self, trial: Trial) -> tuple[float, float]:
+        """Larger is better: first minus the violation of the bounds, then the objective; for one direction."""
+        if trial.state != COMPLETE:
+            return (-np.inf, -np.inf)
+        return (-self.violation(trial), self.objective.sign * trial.values[self.objective.metric])
+
+    def fronts(self, trials: Sequence[Trial]) -> list[list[int]]:
+        """Positions of trials by constrained domination, best front first (`archgen.pareto`); failures come last.
+
+        Trials that miss the bounds by the same amount share a front, whatever their values.
+        """
+        violations = [self.violation(trial) for trial in trials]
+        return [front.tolist() for front in nondominated_fronts(self.signed_values(trials), violations)]
+
+    def signed_values(self, trials: Sequence[Trial]) -> Floats:
+        """`n x m` values in the `m` directions, larger is better; NaN for failures."""
+        rows = [[wish.sign * trial.values.get(wish.metric, np.nan) for wish in self.directions] for trial in trials]
+        return np.array(rows, dtype=float).reshape(len(trials), len(self.directions))
+
+    def ranked(self, archs: Sequence[Architecture], values: Mapping[str, Floats]) -> list[Architecture]:
+        """Architectures by the merit that predicted values would give them, best first; for one direction.
+
+        Args:
+            archs: `b` architectures.
+            values: Of the objective's metric and of each bounded one, `b` in the metric's unit.
+        """
+        rows = np.stack(list(values.values()), 1).tolist()
+        guesses = [Trial(-1, a, dict(zip(values, row, strict=True)), 0.0) for a, row in zip(archs, rows, strict=True)]
+        return [guess.arch for guess in sorted(guesses, key=self.merit, reverse=True)]
+
+    # -- what is new -----------------------------------------------------------------------------------------------
 
     def fresh(
         self, n: int, propose: Callable[[int], Sequence[Architecture]], rng: np.random.Generator
@@ -116,3 +163,18 @@ class SearchStrategy(ABC):
             every = self.space.enumerate()
             add([every[i] for i in rng.permutation(len(every))])
         return list(found.values())
+
+    def unseen(self, ranking: Iterable[Architecture]) -> Iterator[Architecture]:
+        """Those of a ranking that are new and that the screen lets through, in order, each key once.
+
+        Keys and screen are asked only as far down as the result is read.
+        """
+        rest, found = iter(ranking), set(self._seen)
+        while chunk := list(itertools.islice(rest, CHUNK)):
+            new: dict[Hashable, Architecture] = {}
+            for arch in chunk:
+                if (key := self._key(arch)) not in found:
+                    found.add(key)
+                    new[key] = arch
+            archs = list(new.values())
+            yield from itertools.compress(archs, self._screen(archs) if archs else [])

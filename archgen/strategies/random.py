@@ -10,6 +10,8 @@ from archgen.strategies.base import STRATEGIES, SearchStrategy
 class Random(SearchStrategy):
     """Uniform over the variables' settings, without repetition (Li and Talwalkar, arXiv 1902.07638)."""
 
+    several_directions = True
+
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
         return self.fresh(n, lambda m: self.space.sample(m, rng), rng)

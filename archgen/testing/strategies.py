@@ -28,7 +28,7 @@ def check_strategy(make: MakeStrategy, space: SearchSpace, *, rng: np.random.Gen
 
     Args:
         make: A seed and a screen (or None) to a new strategy, without a `key`, of whatever objectives: a direction
-            and at most one bound for each other metric. After 4 batches it should have begun to learn.
+            (or several) and at most one bound for each other metric. After 4 batches it should have begun to learn.
         space: The space.
         rng: Source of the synthetic values.
         batch: Architectures of a batch, at least 2.
@@ -52,12 +52,14 @@ def check_strategy(make: MakeStrategy, space: SearchSpace, *, rng: np.random.Gen
     if space.size <= LISTABLE:
         every = _search(make(0, None), space, measure, batch, rounds=space.size)
         assert len(every) == space.size, f"ask proposed {len(every)} of the {space.size} architectures there are"
-    _check_merit(make(0, None), trials[0])
+    if len(make(0, None).directions) == 1:
+        _check_merit(make(0, None), trials[0])
+    _check_fronts(make(0, None), trials[0])
 
 
 def _synthetic(strategy: SearchStrategy, space: SearchSpace, rng: np.random.Generator) -> Measure:
     """Values that add up over the choices; about half of the architectures meet each bound."""
-    centre = {strategy.objective.metric: 0.0, **{wish.metric: wish.bound or 0.0 for wish in strategy.bounds}}
+    centre = {wish.metric: wish.bound or 0.0 for wish in (*strategy.directions, *strategy.bounds)}
     weights = {m: {name: rng.normal(size=len(v)) for name, v in space.variables.items()} for m in centre}
 
     def measure(number: int, arch: Architecture) -> Trial:
@@ -126,3 +128,30 @@ def _check_merit(strategy: SearchStrategy, trial: Trial) -> None:
         near, far = ({wish.metric: within[wish.metric] - wish.sign * gap} for gap in (1.0, 2.0))
         assert merit(1.0) > merit(9.0, **near), f"merit: what violates {wish} beats what meets every bound"
         assert merit(1.0, **near) > merit(9.0, **far) > failed, f"merit: violating {wish} more is not worse"
+
+
+def _check_fronts(strategy: SearchStrategy, trial: Trial) -> None:
+    """What dominates comes before what it dominates, a trade-off shares a front, violations and failures come last."""
+    assert len(strategy.directions) == 1 or strategy.several_directions, "took several directions without saying so"
+    within = {wish.metric: wish.bound or 0.0 for wish in strategy.bounds}
+
+    def at(gains: Sequence[float], **values: float) -> Trial:
+        good = {wish.metric: wish.sign * gain for wish, gain in zip(strategy.directions, gains, strict=True)}
+        return replace(trial, values={**good, **within, **values})
+
+    m = len(strategy.directions)
+    best, ahead, worst = [5.0] * m, [[3.0 + (i == j) for i in range(m)] for j in range(m)], [1.0] * m
+    good = [at(best), *(at(gains) for gains in ahead), at(worst)]
+    bad = [replace(trial, values={}, state=FAILED)]
+    for wish in strategy.bounds:
+        near, far = ({wish.metric: within[wish.metric] - wish.sign * gap} for gap in (1.0, 2.0))
+        ranked = strategy.fronts([at([9.0] * m, **far), at([0.0] * m, **near), at(worst)])
+        assert ranked == [[2], [1], [0]], f"fronts: what violates {wish} more must come later, whatever its values"
+        bad = [at(best, **near), *bad]
+    ranked = strategy.fronts(good)
+    assert ranked == [[0], list(range(1, m + 1)), [m + 1]], "fronts: what dominates must come first, a trade-off share"
+    after = strategy.fronts([*bad[::-1], *good])
+    assert after[-1] == [0], "fronts: a failure must come last"
+    assert [i for front in after[:3] for i in front] == list(range(len(bad), len(bad) + len(good))), (
+        "fronts: what violates a bound beats what meets every bound"
+    )

@@ -50,7 +50,30 @@ def test_wishes_that_no_strategy_can_serve_are_refused(
     space: SearchSpace, wishes: list[Objective], message: str
 ) -> None:
     with pytest.raises(InvalidObjective, match=message):
-        Random(space, wishes)
+        Fixed(space, wishes)
+
+
+def test_a_strategy_that_takes_several_directions_still_needs_one(space: SearchSpace) -> None:
+    assert not SearchStrategy.several_directions
+    assert Random(space, [maximize("acc"), minimize("loss")]).directions == [maximize("acc"), minimize("loss")]
+    with pytest.raises(InvalidObjective, match="at least one metric to maximize or minimize"):
+        Random(space, [at_most("latency_ms", 1.0)])
+
+
+def test_several_directions_have_fronts_and_no_merit(space: SearchSpace, arch: Architecture) -> None:
+    strategy = Random(space, [maximize("acc"), minimize("loss"), at_most("ms", 2.0)])
+    told = [
+        trial(arch, state=FAILED),
+        trial(arch, acc=99.0, loss=0.1, ms=4.0),  # best values, bound missed by 100 %
+        trial(arch, acc=50.0, loss=0.9, ms=3.0),  # worst values, by 50 %
+        trial(arch, acc=60.0, loss=0.8, ms=2.0),
+        trial(arch, acc=70.0, loss=0.5, ms=2.0),
+        trial(arch, acc=80.0, loss=0.6, ms=1.0),
+    ]
+    assert strategy.fronts(told) == [[4, 5], [3], [2], [1], [0]]
+    assert strategy.violation(told[1]) == 1.0
+    with pytest.raises(InvalidObjective, match="expected one direction"):
+        strategy.merit(told[3])
 
 
 def test_an_unknown_strategy_gets_a_hint() -> None:
@@ -180,3 +203,22 @@ def test_the_screen_is_asked_only_for_what_is_new(space: SearchSpace, rng: np.ra
     strategy.tell([trial(known, acc=1.0)])
     assert strategy.ask(1) == [new]
     assert seen == [new]
+
+
+def test_going_down_a_ranking_asks_the_screen_no_further_than_it_is_read(
+    space: SearchSpace, rng: np.random.Generator
+) -> None:
+    ranking = list(dict.fromkeys(space.sample(300, rng)))
+    asked: list[Architecture] = []
+
+    def screen(archs: Sequence[Architecture]) -> list[bool]:
+        asked.extend(archs)
+        return [a != ranking[2] for a in archs]
+
+    strategy = Fixed(space, [maximize("acc")], screen=screen)
+    strategy.tell([trial(ranking[0], acc=1.0)])
+    unseen = strategy.unseen([*ranking[:4], *ranking])
+    assert [next(unseen) for _ in range(3)] == [ranking[1], *ranking[3:5]]
+    assert len(asked) < 70
+    assert list(unseen) == ranking[5:]
+    assert len(asked) == len(set(asked)) == len(ranking) - 1

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from archgen.graph import Architecture
-from archgen.objectives import at_least, at_most, maximize
+from archgen.objectives import Objective, at_least, at_most, maximize, minimize
+from archgen.pareto import Floats
 from archgen.spaces import CellSpace, SearchSpace
 from archgen.strategies import Random
 from archgen.study import Trial
@@ -94,6 +95,33 @@ def test_check_strategy_finds_a_broken_promise(case: str, space: SearchSpace) ->
     with pytest.raises(AssertionError, match=message):
         check_strategy(
             lambda seed, screen: kind(space, WISHES, seed=seed, screen=screen), space, rng=np.random.default_rng(0)
+        )
+
+
+def test_check_strategy_finds_one_that_looks_at_the_first_direction_only(space: SearchSpace) -> None:
+    class Blind(Random):
+        def signed_values(self, trials: Sequence[Trial]) -> Floats:
+            return super().signed_values(trials)[:, :1]
+
+    wishes = [maximize("acc"), minimize("loss")]
+    with pytest.raises(AssertionError, match="what dominates must come first, a trade-off share"):
+        check_strategy(
+            lambda seed, screen: Blind(space, wishes, seed=seed, screen=screen), space, rng=np.random.default_rng(0)
+        )
+
+
+def test_check_strategy_finds_one_that_takes_several_directions_in_silence(space: SearchSpace) -> None:
+    class Silent(Random):
+        several_directions = False
+
+        def __init__(self, space: SearchSpace, wishes: Sequence[Objective], **options: Any) -> None:
+            super().__init__(space, wishes[:1], **options)
+            self.directions = list(wishes)
+
+    wishes = [maximize("acc"), minimize("loss")]
+    with pytest.raises(AssertionError, match="several directions without saying so"):
+        check_strategy(
+            lambda seed, screen: Silent(space, wishes, seed=seed, screen=screen), space, rng=np.random.default_rng(0)
         )
 
 
