@@ -3,17 +3,17 @@
     python experiments/ask_profile.py [--strategies generative bayes] [--trials 50 100 200] [--batch 4] [--threads 1]
 
 A strategy is told random architectures of the table but for a last batch, asked (its memory of features is then as in a
-search), told the last batch, and asked again: `ask_seconds` and `tell_seconds` are the wall-clock of that second turn
-(median and worst of the repeats, each with another seed). Parts are what the strategy's own module calls outside of it,
-by cProfile in a run of its own, as shares of that `ask`; one that calls back (guidance inside sampling) counts in both.
-The goal is 0.5 s on two cores. Writes experiments/results/ask_profile.csv.
+search), told the last batch, and asked again: `ask_seconds` is the wall-clock of that second ask, `cpu_seconds` its
+processor time (the two differ where others use the machine), `tell_seconds` the wall-clock of that tell; medians of the
+repeats, each with another seed, and `worst` ask. Parts are functions of this package with their share of the time of an
+`ask` by cProfile, in a run of its own, callees included: they overlap. The goal is 0.5 s on two cores. Writes
+experiments/results/ask_profile.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
-import inspect
 import platform
 import pstats
 import sys
@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 from bo_tables import RESULTS, Variant, needed
 
+import archgen
 from archgen import config, maximize, spaces
 from archgen.evaluators import TabularEvaluator
 from archgen.sampler import pretrained_generator
@@ -32,7 +33,7 @@ from archgen.strategies import STRATEGIES, SearchStrategy
 from archgen.study import Trial
 
 METRIC = "cifar100_val_acc"
-SMALL = 0.01
+SMALL = 0.03
 """Parts below this share are left out."""
 
 
@@ -55,16 +56,22 @@ def main() -> None:
     for name in args.strategies:
         arguments = needed(Variant(name), lambda: pretrained_generator(space))
         for n in args.trials:
-            asks, tells = [], []
+            asks, cpu, tells = [], [], []
             for seed in range(args.repeats):
                 strategy = STRATEGIES[name](space, [maximize(METRIC)], seed=seed, **arguments)
                 tells.append(warm(strategy, table, n, args.batch, seed))
-                start = time.perf_counter()
+                start, busy = time.perf_counter(), time.process_time()
                 strategy.ask(args.batch)
                 asks.append(time.perf_counter() - start)
-            row = {"strategy": name, "trials": n, "part": "all", "ask_seconds": np.median(asks), "worst": max(asks)}
-            rows.append(row | {"tell_seconds": np.median(tells), "share": 1.0})
-            print(f"{name:12} {n:4} trials: ask {np.median(asks):.3f} s (worst {max(asks):.3f}), tell {tells[0]:.3f} s")
+                cpu.append(time.process_time() - busy)
+            row = {"strategy": name, "trials": n, "part": "all", "share": 1.0, "ask_seconds": np.median(asks)}
+            row |= {"cpu_seconds": np.median(cpu), "worst": max(asks), "tell_seconds": np.median(tells)}
+            rows.append(row)
+            print(
+                ", ".join(
+                    f"{key} {value:.3f}" if isinstance(value, float) else str(value) for key, value in row.items()
+                )
+            )
             strategy = STRATEGIES[name](space, [maximize(METRIC)], seed=0, **arguments)
             warm(strategy, table, n, args.batch, 0)
             for part, share in parts(strategy, args.batch).items():
@@ -88,18 +95,18 @@ def warm(strategy: SearchStrategy, table: TabularEvaluator, n: int, batch: int, 
 
 
 def parts(strategy: SearchStrategy, batch: int) -> dict[str, float]:
-    """Shares of one `ask` of what the strategy's module calls outside of it, largest first."""
+    """Shares of one `ask` of the package's functions, callees included, largest first."""
     profile = cProfile.Profile()
     profile.runcall(strategy.ask, batch)
     stats = pstats.Stats(profile)
-    own = inspect.getfile(type(strategy))
-    seconds: dict[str, float] = {}
-    for (path, _, function), (*_, callers) in stats.stats.items():  # type: ignore[attr-defined]
-        inside = sum(cumulative for caller, (*_, cumulative) in callers.items() if caller[0] == own)
-        if path != own and inside > SMALL * stats.total_tt:  # type: ignore[attr-defined]
-            name = f"{Path(path).parent.name}/{Path(path).stem}: {function}" if path != "~" else function
-            seconds[name] = seconds.get(name, 0.0) + inside / stats.total_tt  # type: ignore[attr-defined]
-    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+    package = str(Path(archgen.__file__).parent)
+    total = stats.total_tt  # type: ignore[attr-defined]
+    shares = {
+        f"{Path(path).relative_to(package).with_suffix('')}: {function}": inclusive / total
+        for (path, _, function), (_, _, _, inclusive, _) in stats.stats.items()  # type: ignore[attr-defined]
+        if path.startswith(package) and function != "ask" and not function.startswith("<")
+    }
+    return dict(sorted(((n, s) for n, s in shares.items() if s > SMALL), key=lambda item: -item[1]))
 
 
 if __name__ == "__main__":
