@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from numpy.typing import ArrayLike, NDArray
 
 from archgen import pareto
@@ -104,7 +102,9 @@ def _missed(
 
 
 def infer_reference(points: ArrayLike, signs: Sequence[int]) -> tuple[float, ...]:
-    """A reference point: the worst of the front and a tenth of its range beyond (BoTorch's `infer_reference_point`).
+    """A reference point: the worst of the front and a tenth of its range beyond (Ishibuchi et al., CEC 2011).
+
+    Where the whole front has one value, a tenth of that value beyond.
 
     Args:
         points: `n x m` values; rows with a NaN do not count.
@@ -113,9 +113,10 @@ def infer_reference(points: ArrayLike, signs: Sequence[int]) -> tuple[float, ...
     Returns:
         `m` values, in the points' units.
     """
-    signed = _signed_front(points, signs)
-    inferred = infer_reference_point(torch.from_numpy(signed)).numpy()
-    return tuple(float(sign * x) for sign, x in zip(signs, inferred, strict=True))
+    front = _signed_front(points, signs)
+    worst, best = front.min(0), front.max(0)
+    span = np.where(best > worst, best - worst, np.where(best == 0, 1.0, np.abs(best)))
+    return tuple(float(sign * x) for sign, x in zip(signs, worst - 0.1 * span, strict=True))
 
 
 def hypervolume(points: ArrayLike, signs: Sequence[int], reference_point: Sequence[float]) -> float:

@@ -125,7 +125,8 @@ class Protocol:
         """Do the runs that are not in a folder yet, keep each as it ends, and read all of them.
 
         A run is a file, `<strategy>/seed_<seed>.parquet`, so a series that was stopped goes on with what is missing,
-        and more seeds or strategies can be added. `archgen compare` reads the files too.
+        and more seeds or strategies can be added. A strategy whose code or arguments have changed keeps its old runs:
+        remove its folder. `archgen compare` reads the files too.
 
         Args:
             folder: Of this protocol alone; made when absent.

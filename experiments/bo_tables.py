@@ -4,10 +4,10 @@
         --maximize test_acc --name nasbench_macro [--seeds 30] [--budget 200] [--batch 4] [--workers 2]
 
 Each strategy gets the same seeds and budget; its random start counts, no label is known before, no run is left out. A
-finished run is kept (runs/<name>/<strategy>/), so the same command goes on where it was stopped, and more seeds or
-strategies can be added to it. `best_at` is the evaluation that found the table's best (median over all runs, those that
-did not find it counted as infinite). Writes experiments/results/bo_<name>.csv (a row a run), .png (mean regret with a
-bootstrap band) and .md (a row a strategy).
+finished run is kept (runs/bo_<name>/<strategy>/), so the same command goes on where it was stopped, and more seeds or
+strategies can be added to it; remove a strategy's folder when its code has changed. `best_at` is the evaluation that
+found the table's best (median over all runs, those that did not find it counted as infinite). Writes
+experiments/results/bo_<name>.csv (a row a run), .png (mean regret with a bootstrap band) and .md (a row a strategy).
 
 The other scripts `bo_*.py` are made of the parts of this one.
 """

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from botorch.utils.multi_objective.hypervolume import infer_reference_point
 
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.gaps import find_gaps, hypervolume, hypervolume_curve, infer_reference
+from archgen.metrics import pareto_front
 from archgen.objectives import at_most, maximize, minimize
 from archgen.runs import Runs
 
@@ -95,3 +98,11 @@ def test_points_with_nan_and_those_worse_than_the_reference_add_nothing() -> Non
 def test_the_inferred_reference_lies_a_tenth_of_the_fronts_range_beyond_its_worst() -> None:
     points = [[70.0, 10.0], [50.0, 5.0], [40.0, 50.0], [np.nan, 0.0]]  # the third is dominated
     assert infer_reference(points, [1, -1]) == pytest.approx((48.0, 10.5))
+    assert infer_reference([[70.0, 10.0], [60.0, 10.0]], [1, -1]) == pytest.approx((63.0, 11.0))
+    assert infer_reference([[0.0, -5.0]], [1, 1]) == pytest.approx((-0.1, -5.5))
+
+
+def test_the_inferred_reference_is_botorchs() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    front = torch.from_numpy(points[pareto_front(points, [1, 1, 1])])
+    assert infer_reference(points, [1, 1, 1]) == pytest.approx(infer_reference_point(front).tolist())

@@ -77,7 +77,9 @@ def compare_command(
     save_png(line_plot(series, x="evaluations", y=label, bands=bands, title=title), out / "comparison.png")
     write_atomic(out / "comparison.md", lambda path: _write(path, text))
     if as_json:
-        show(json.dumps([{str(k): _json(v) for k, v in row.items()} for row in summary.to_dict("records")]))
+        rows = [{str(key): _json(value) for key, value in row.items()} for row in summary.to_dict("records")]
+        facts = {"gap": gaps.name, "best": gaps.best, "reference_point": gaps.reference_point, "tested": tested}
+        show(json.dumps({**facts, "reference": against, "strategies": rows, "out": str(out)}))
     else:
         show(text.rstrip())
 

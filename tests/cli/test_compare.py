@@ -55,11 +55,13 @@ def test_searches_are_compared_from_their_files(written: list[str], succeeds: Ru
 
 def test_the_order_of_files_does_not_matter_but_the_reference_does(written: list[str], succeeds: Run) -> None:
     options = ["--maximize", "acc", "--at", 3, "--out", "c", "--json"]
-    rows = {r["strategy"]: r for r in json.loads(succeeds("compare", *reversed(written), *options).stdout)}
+    answer = json.loads(succeeds("compare", *reversed(written), *options).stdout)
+    assert (answer["reference"], answer["tested"], answer["best"]) == ("random", "regret@3", 9.0)
+    rows = {row["strategy"]: row for row in answer["strategies"]}
     assert (rows["random"]["p"], rows["random"]["best_at"]) == (None, None)
     assert rows["good"]["effect"] == -1.0
     again = json.loads(succeeds("compare", *written, *options, "--reference", "random").stdout)
-    assert {r["strategy"]: r for r in again} == rows
+    assert {row["strategy"]: row for row in again["strategies"]} == rows
 
 
 def test_several_directions_are_compared_by_hypervolume(written: list[str], succeeds: Run) -> None:
@@ -70,11 +72,12 @@ def test_several_directions_are_compared_by_hypervolume(written: list[str], succ
 
 def test_bounds_an_optimum_and_a_part_of_the_budget_count(written: list[str], succeeds: Run) -> None:
     options = ["--maximize", "acc", "--at-most", "lat=1.6", "--optimum", 6.0, "--budget", 3, "--out", "c", "--json"]
-    rows = {r["strategy"]: r for r in json.loads(succeeds("compare", *written, *options).stdout)}
+    answer = json.loads(succeeds("compare", *written, *options).stdout)
+    rows = {row["strategy"]: row for row in answer["strategies"]}
     assert rows["good"]["regret@3"] == pytest.approx(np.mean([1.0, 1, 1, 1, 1, 0]))  # 6.0 of seed 5 meets the bound
     assert rows["good"]["found"] == 1
     near = json.loads(succeeds("compare", *written, *options, "--tolerance", 1.0).stdout)
-    assert {r["strategy"]: r["found"] for r in near} == {"good": 6, "random": 6}
+    assert {row["strategy"]: row["found"] for row in near["strategies"]} == {"good": 6, "random": 6}
 
 
 @pytest.mark.parametrize(
