@@ -123,13 +123,17 @@ def summarise(table: pd.DataFrame, *, reference: str, tested: str, level: float 
         raise UnknownName("strategy", reference, groups)
     if tested not in figures:
         raise UnknownName("column", tested, figures)
-    base = groups[reference]
-    rows: list[dict[str, object]] = []
+    base = groups.pop(reference)
     for name, part in groups.items():
         if part["seed"].tolist() != base["seed"].tolist():
             raise ArchgenError(
                 f"'{name}' and '{reference}' have other seeds, and each must have all: run those missing"
             )
+    tests = {name: signed_rank(part[tested], base[tested]) for name, part in groups.items()}
+    p = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    rows: list[dict[str, object]] = []
+    for name in table["strategy"].astype(str).unique():
+        part = groups.get(name, base)
         row: dict[str, object] = {"strategy": name, "runs": len(part)}
         for figure in figures:
             column = part[figure].to_numpy(dtype=np.float64)
@@ -137,14 +141,8 @@ def summarise(table: pd.DataFrame, *, reference: str, tested: str, level: float 
                 row["found"] = int(np.isfinite(column).sum())
             value, low, high = _estimate(figure, column, level, seed)
             row |= {figure: value, f"{figure}_low": low, f"{figure}_high": high}
-        test = signed_rank(part[tested], base[tested])
-        rows.append(row | {"p": test.p, "effect": test.effect})
-    others = [row for row in rows if row["strategy"] != reference]
-    for row, p in zip(others, holm([float(str(row["p"])) for row in others]), strict=True):
-        row["p"] = p
-    summary = pd.DataFrame(rows)
-    summary.loc[summary["strategy"] == reference, ["p", "effect"]] = np.nan
-    return summary
+        rows.append(row | {"p": p.get(name, np.nan), "effect": tests[name].effect if name in tests else np.nan})
+    return pd.DataFrame(rows)
 
 
 def _estimate(figure: str, column: Floats, level: float, seed: int) -> tuple[float, float, float]:
