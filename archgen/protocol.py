@@ -80,7 +80,7 @@ class Protocol:
         Args:
             name: Of the strategy.
             make: Makes it.
-            evaluator: Measures; the strategy never sees it.
+            evaluator: Measures, one architecture at a time; the strategy never sees it.
             seed: Of the strategy and of the evaluator.
             paid: Architectures whose labels went into the strategy before it began (a predictor's training set):
                 they are the first trials, so that they count.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bo_tables import RESULTS, Search, options, report, variants, write_text
+from bo_tables import RESULTS, Search, options, report, takes_generator, variants, write_text
 from ofa_searches import ACCURACY, LATENCY
 from ofa_truth import Truth
 
@@ -92,7 +92,7 @@ def main() -> None:
     if tables is None:
         sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
     trained = args.runs / "ofa_note10_unlabelled"
-    if not (trained / "config.json").exists() and "generative" in args.strategies:
+    if not (trained / "config.json").exists() and any(map(takes_generator, args.strategies)):
         print(f"generator: {pretrain_generator(load_space(SPACE), trained, steps=STEPS)}", flush=True)
     sections = ["# Search strategies on Once-for-All's MobileNetV3\n"]
     for bound in args.bounds:

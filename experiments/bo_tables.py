@@ -114,10 +114,15 @@ class TableSearch(Search):
         return _generator(self.space)
 
 
+def takes_generator(strategy: str) -> bool:
+    """Whether a strategy can not be made without a generator."""
+    parameter = inspect.signature(STRATEGIES[strategy]).parameters.get("generator")
+    return parameter is not None and parameter.default is parameter.empty
+
+
 def needed(variant: Variant, generator: Callable[[], Generator]) -> dict[str, Any]:
     """The arguments of a variant, with the trained generator where its strategy can not do without one."""
-    parameter = inspect.signature(STRATEGIES[variant.strategy]).parameters.get("generator")
-    if parameter is None or parameter.default is not parameter.empty:
+    if not takes_generator(variant.strategy):
         return dict(variant.arguments)
     return {"generator": (variant.wrap or (lambda same: same))(generator()), **variant.arguments}
 
