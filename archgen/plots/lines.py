@@ -136,7 +136,7 @@ def _draw(ax: Axes, panel: Panel, styles: Mapping[str, int]) -> None:
             xs,
             ys,
             color=colour,
-            marker=_MARKERS[k % len(_MARKERS)],
+            marker=_MARKERS[(k + k // len(_COLOURS)) % len(_MARKERS)],  # a colour that comes again has another
             ls=_LINES[k // len(_COLOURS) % len(_LINES)],
             lw=1.7,
             ms=5.5,

@@ -48,6 +48,11 @@ def test_each_series_is_a_line_with_markers_and_an_entry_below_the_axes() -> Non
     assert "growth of $n$" in plots.to_svg(fig)
 
 
+def test_many_series_differ_in_colour_or_marker_which_a_legend_shows() -> None:
+    (ax,) = plots.line_plot({f"series {k}": ([1, 2], [k + 1, k + 2]) for k in range(18)}, x="n", y="s").axes
+    assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 18
+
+
 def test_a_metric_is_named_in_words_with_its_unit() -> None:
     ax = plots.line_plot(TIMES, x="latency_ms@pixel3", y="val_acc", log=False).axes[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("latency on pixel3 (ms)", "validation accuracy (%)")
