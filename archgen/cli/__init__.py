@@ -6,6 +6,7 @@ import sys
 import warnings
 
 from archgen.cli import (  # noqa: F401  they register themselves
+    data,
     design,
     export,
     generate,

@@ -6,6 +6,7 @@ from archgen.networks.count import count_network
 from archgen.networks.darts import DartsNetwork
 from archgen.networks.fbnet import fbnet
 from archgen.networks.flexibert import flexibert
+from archgen.networks.tree_network import GRAPH_OPERATIONS, TreeNetwork, count_tree_network
 from archgen.networks.image import image
 from archgen.networks.mbconv import MBConv
 from archgen.networks.mobilenetv3 import mobilenetv3
@@ -16,16 +17,19 @@ from archgen.networks.skeleton import SKELETONS, Segment, SegmentNetwork
 from archgen.networks.vit_resnas import vit_resnas
 
 __all__ = [
+    "GRAPH_OPERATIONS",
     "OPERATIONS",
     "SKELETONS",
     "CellNetwork",
     "CellSkeleton",
     "DartsNetwork",
+    "TreeNetwork",
     "MBConv",
     "ModuleNetwork",
     "Segment",
     "SegmentNetwork",
     "autoformer",
+    "count_tree_network",
     "count_network",
     "fbnet",
     "flexibert",
