@@ -98,7 +98,7 @@ def _spec(adjacency: str, operations: str) -> str:
     return json.dumps({"matrix": matrix, "operations": labels})
 
 
-# -- TFRecord -------------------------------------------------------------------------------------------------------------
+# -- TFRecord ----------------------------------------------------------------------------------------------------
 
 
 def records(file: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -129,9 +129,10 @@ def records(file: IO[bytes], path: Path) -> Iterator[bytes]:
 def _crc_table() -> tuple[int, ...]:
     table = []
     for byte in range(256):
+        rest = byte
         for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
+            rest = rest >> 1 ^ (0x82F63B78 if rest & 1 else 0)
+        table.append(rest)
     return tuple(table)
 
 
@@ -147,7 +148,7 @@ def masked_crc32c(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-# -- protocol buffers -----------------------------------------------------------------------------------------------------
+# -- protocol buffers --------------------------------------------------------------------------------------------
 
 
 def _measured(message: bytes) -> tuple[int, tuple[float, float, float, float]]:

@@ -44,7 +44,7 @@ def read_nats_bench(path: Path | None, dataset: str | None = None) -> pd.DataFra
     Columns, of each data set, all means over seeds: `<dataset>_val_acc` and `<dataset>_test_acc` in % after 200 epochs;
     `<dataset>_val_acc_12ep` and what that cost, `<dataset>_cost_12ep` in s (12 epochs of training and one validation,
     as `simulate_train_eval` counts it); `<dataset>_latency_ms` as published, of a batch on their GPU; `params` and
-    `flops` of the first data set, plain numbers; and `index`, the official one. What is not published is NaN.
+    `flops` of the network for CIFAR-10, plain numbers; and `index`, the official one. What is not published is NaN.
 
     Args:
         path: File or folder; a folder may hold some of the architectures only.
@@ -102,7 +102,7 @@ def _found(path: Path, index: Any, archs: Any, results: Any) -> tuple[int, str, 
     return index, archs[index], results
 
 
-# -- making results small while they are read -----------------------------------------------------------------------------
+# -- making results small while they are read ----------------------------------------------------------------------
 
 
 def compact(key: object, found: dict[Any, Any]) -> None:

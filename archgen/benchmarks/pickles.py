@@ -15,7 +15,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,11 @@ def read_pickle(path: Path, compact: Compact | None = None) -> Any:
     try:
         with _opened(path) as file:
             value = RestrictedUnpickler(file, compact).load()
-            if value == LEGACY_TORCH:
+            if value == LEGACY_TORCH:  # weights come after what is wanted here
                 for _ in ("protocol", "byte order and sizes", "value"):
                     value = RestrictedUnpickler(file, compact).load()
+            elif file.read(1):  # at the end of the file, archives compare their checksums
+                raise pickle.UnpicklingError("it goes on after its value")
             return value
     except pickle.UnpicklingError as error:
         raise InvalidTable(f"{path} is refused as a pickle: {_one_line(error)}; get it from its publisher") from None
@@ -79,7 +81,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-# -- what a pickle may name ---------------------------------------------------------------------------------------------
+# -- what a pickle may name ----------------------------------------------------------------------------------------
 
 
 class Withheld:
@@ -157,6 +159,9 @@ _OF_WEIGHTS = re.compile(
 )
 
 
+_OPCODES: dict[int, Any] = pickle._Unpickler.dispatch
+
+
 class RestrictedUnpickler(pickle._Unpickler):
     """Unpickles data and nothing else; dictionaries may be made smaller while the file is being read.
 
@@ -168,7 +173,7 @@ class RestrictedUnpickler(pickle._Unpickler):
         compact: See `read_pickle`.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(_OPCODES)
     stack: list[Any]
 
     def __init__(self, file: IO[bytes], compact: Compact | None = None) -> None:
@@ -202,11 +207,11 @@ class RestrictedUnpickler(pickle._Unpickler):
             self._compact(self.stack[-2] if len(self.stack) > 1 else None, self.stack[-1])
 
     def _setitem(self) -> None:
-        pickle._Unpickler.dispatch[pickle.SETITEM[0]](self)
+        _OPCODES[pickle.SETITEM[0]](self)
         self._filled()
 
     def _setitems(self) -> None:
-        pickle._Unpickler.dispatch[pickle.SETITEMS[0]](self)
+        _OPCODES[pickle.SETITEMS[0]](self)
         self._filled()
 
     dispatch |= dict.fromkeys([code[0] for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX)], _refuse)

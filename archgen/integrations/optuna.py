@@ -204,7 +204,8 @@ class GenerativeSampler(BaseSampler):
         Raises:
             InvalidSpace: A finished trial with a value whose parameters are not the space's.
         """
-        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        values: dict[str, Any] = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        choices: dict[str, int] | None
         if all(values.get(name) in options for name, options in self.space.variables.items()):
             choices = {name: options.index(values[name]) for name, options in self.space.variables.items()}
         elif trial.state == TrialState.COMPLETE:
@@ -223,7 +224,8 @@ class GenerativeSampler(BaseSampler):
     def _told(self, study: optuna.Study, trial: FrozenTrial) -> list[Trial]:
         """What the strategy is told: finished trials, then pending ones with a lie."""
         objectives = _directions(study)
-        finished, pending = [], []
+        finished: list[Trial] = []
+        pending: list[Architecture] = []
         for other, choices in self._others(study, trial):
             if choices is None:
                 continue

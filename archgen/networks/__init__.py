@@ -6,7 +6,6 @@ from archgen.networks.count import count_network
 from archgen.networks.darts import DartsNetwork
 from archgen.networks.fbnet import fbnet
 from archgen.networks.flexibert import flexibert
-from archgen.networks.tree_network import GRAPH_OPERATIONS, TreeNetwork, count_tree_network
 from archgen.networks.image import image
 from archgen.networks.mbconv import MBConv
 from archgen.networks.mobilenetv3 import mobilenetv3
@@ -14,6 +13,7 @@ from archgen.networks.module import ModuleNetwork
 from archgen.networks.nasbench_macro import nasbench_macro
 from archgen.networks.operations import OPERATIONS
 from archgen.networks.skeleton import SKELETONS, Segment, SegmentNetwork
+from archgen.networks.tree_network import GRAPH_OPERATIONS, TreeNetwork, count_tree_network
 from archgen.networks.vit_resnas import vit_resnas
 
 __all__ = [
@@ -23,14 +23,14 @@ __all__ = [
     "CellNetwork",
     "CellSkeleton",
     "DartsNetwork",
-    "TreeNetwork",
     "MBConv",
     "ModuleNetwork",
     "Segment",
     "SegmentNetwork",
+    "TreeNetwork",
     "autoformer",
-    "count_tree_network",
     "count_network",
+    "count_tree_network",
     "fbnet",
     "flexibert",
     "image",

@@ -7,6 +7,7 @@ linear layer.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -90,14 +91,14 @@ class TreeNetwork(nn.Module):
         self.leaves = [v for v in range(1, len(link) + 1) if v not in link]
         self.raw = _raw(link, operations, identity) if pre == 0 else frozenset()
         widths = [features] + [channels] * pre
-        self.pre = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.pre = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(channels) for _ in link)
         self.operations = nn.ModuleList(
             GRAPH_OPERATIONS[operation].make(features if source in self.raw else channels, channels)
             for source, operation in zip(link, operations, strict=True)
         )
         widths = [len(self.leaves) * channels] + [channels] * post + [classes]
-        self.post = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.post = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "n features"], edge_index: Int[Tensor, "2 e"] | None = None) -> Tensor:
@@ -166,7 +167,7 @@ def count_tree_network(
         flops += 0 if source in raw else 3 * channels * nodes
     widths = [features] + [channels] * pre
     joined = [leaves * channels] + [channels] * post + [classes]
-    for a, b in [*zip(widths, widths[1:], strict=False), *zip(joined, joined[1:], strict=False)]:
+    for a, b in [*itertools.pairwise(widths), *itertools.pairwise(joined)]:
         params += (a + 1) * b
         flops += a * b * nodes
     return {"params": float(params), "flops": float(flops)}

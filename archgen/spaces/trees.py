@@ -27,7 +27,8 @@ class TreeSpace(SearchSpace):
 
     A point is a tree in the published form (`archgen.spaces.tree_forms`): trees that compute the same are one point,
     and the one of identities alone, which computes nothing, is none. Any setting of the variables is taken to its
-    point, as the published `valid_hash` does. Node `v` of a point sits in slot `v`, the input in slot 0, the output last.
+    point, as the published `valid_hash` does. Node `v` of a point sits in slot `v`, the input in slot 0 and the output
+    in the last one.
 
     Args:
         name: Name of the space.
@@ -62,7 +63,7 @@ class TreeSpace(SearchSpace):
             raise InvalidSpace(f"[tree] nodes = {nodes}: expected 2 to 5, more can not be listed")
         if len(set(operations)) != len(operations) or not {identity} < set(operations):
             raise InvalidSpace(
-                f"[[operations]]: expected two or more, each named once, {identity!r} among them; got {list(operations)}"
+                f"[[operations]]: expected two or more, each once, {identity!r} among them; got {list(operations)}"
             )
         for operation in operations:
             if operation not in GRAPH_OPERATIONS:
@@ -207,13 +208,11 @@ class TreeSpace(SearchSpace):
         """
         if text.strip().isdecimal():
             return self._of_hash(int(text))
-        match = _TEXT.fullmatch(text)
+        parts = match.groups() if (match := _TEXT.fullmatch(text)) else ()
         try:
-            link, operations = (json.loads(part.replace("'", '"')) for part in match.groups()) if match else (None, None)
-        except ValueError:
-            link = None
-        if link is None:
-            raise InvalidArchitecture(f"expected {self.example()} or the published hash, got {text[:80]!r}")
+            link, operations = (json.loads(part.replace("'", '"')) for part in parts)
+        except ValueError:  # no match, or a comma too many
+            raise InvalidArchitecture(f"expected {self.example()} or the published hash, got {text[:80]!r}") from None
         if not all(isinstance(operation, str) for operation in operations):
             raise InvalidArchitecture(f"operations must be texts, such as in {self.example()}; got {text[:80]!r}")
         return self.from_tree(link, operations)

@@ -23,7 +23,8 @@ def whole(space: SearchSpace) -> dict[str, Any]:
     part = {}
     for i, dataset in enumerate(DATASETS.values()):
         config = [
-            {"name": "infer.tiny", "C": 16, "N": 5, "arch_str": arch, "num_classes": [10, 100, 120][i]} for arch in archs
+            {"name": "infer.tiny", "C": 16, "N": 5, "arch_str": arch, "num_classes": [10, 100, 120][i]}
+            for arch in archs
         ]
         part[dataset] = {
             "config": config,

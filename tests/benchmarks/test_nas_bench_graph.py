@@ -11,6 +11,8 @@ import pytest
 
 from archgen import spaces
 from archgen.benchmarks import nas_bench_graph, read_nas_bench_graph
+from archgen.benchmarks.nas_bench_graph import NETWORKS
+from archgen.benchmarks.pickles import read_pickle
 from archgen.errors import InvalidTable, MissingExtra, UnknownName
 from archgen.spaces import TreeSpace
 
@@ -32,8 +34,9 @@ def test_results_come_by_hash(tmp_path: Path, trees: TreeSpace) -> None:
     frame = read_nas_bench_graph(tmp_path / "cora.bench")
     assert [trees.parse(text) for text in frame["arch"]] == archs
     assert frame["index"].tolist() == list(bench)
-    assert frame["test_acc"].tolist() == [0.5, 1.5]
-    assert frame["val_acc"].tolist() == [0.75, 0.75]
+    assert frame.loc[0, ["latency_ms", "params"]].tolist() == [10, 100_000]
+    assert frame["test_acc"].tolist() == [50, 150]
+    assert frame["val_acc"].tolist() == [75, 75]
 
 
 def test_other_files_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +47,7 @@ def test_other_files_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.M
 
     refuse({}, "not a table of NAS-Bench-Graph")
     refuse([RESULTS], "not a table of NAS-Bench-Graph")
-    refuse({1111: {"perf": 1.0}}, "architecture 1111 lacks one of valid_perf")
+    refuse({1111: {"perf": 1.0}}, "architecture 1111 lacks one of latency, para, perf, valid_perf")
     refuse({"gcn": RESULTS}, "is not of the space nasbench_graph")
     refuse({98888: RESULTS}, "is not of the space nasbench_graph")
     with pytest.raises(UnknownName, match="known are: arxiv, citeseer"):
@@ -59,6 +62,19 @@ def test_other_files_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_the_packages_tables_list_every_architecture_once(trees: TreeSpace) -> None:
     if find_spec("nas_bench_graph") is None:
         pytest.skip("nas-bench-graph is not installed: pip install 'archgen[graph]'")
-    frame = read_nas_bench_graph(None, "cora")
+    frame = read_nas_bench_graph(None, "arxiv")
     assert {trees.parse(text) for text in frame["arch"]} == set(trees.enumerate())
     assert len(frame) == trees.size
+    counts = [trees.count(trees.parse(text), **NETWORKS["arxiv"])["params"] for text in frame["arch"][::50]]
+    assert counts == pytest.approx(frame["params"][::50].tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize("dataset", sorted(set(NETWORKS) - {"arxiv", "physics"}))
+def test_networks_have_the_published_number_of_parameters(trees: TreeSpace, dataset: str) -> None:
+    if find_spec("nas_bench_graph") is None:
+        pytest.skip("nas-bench-graph is not installed: pip install 'archgen[graph]'")
+    bench = read_pickle(nas_bench_graph.installed() / f"{dataset}.bench")
+    for number in sorted(bench)[::400]:
+        arch = trees.parse(str(number))
+        assert trees.hash(arch) == number
+        assert trees.count(arch, **NETWORKS[dataset])["params"] == pytest.approx(1e6 * bench[number]["para"], abs=0.5)

@@ -18,8 +18,8 @@ from archgen.errors import InvalidTable, UnknownName
 from archgen.evaluators import TabularEvaluator
 from archgen.spaces import ModuleSpace
 
-CONV = ("0100" "0010" "0001" "0000", "input,conv3x3-bn-relu,maxpool3x3,output")
-LINE = ("010" "001" "000", "input,conv1x1-bn-relu,output")
+CONV = ("0100001000010000", "input,conv3x3-bn-relu,maxpool3x3,output")
+LINE = ("010001000", "input,conv1x1-bn-relu,output")
 
 
 def varint(number: int) -> bytes:

@@ -111,7 +111,9 @@ def test_every_form_gives_the_means_of_the_published_api(
         short, long = infos[index]["12"]["all_results"], infos[index]["200"]["all_results"]
 
         def last(runs: Any, dataset: str, part: str, epochs: int) -> float:
-            return float(np.mean([r["eval_acc1es"][f"{part}@{epochs - 1}"] for (d, _), r in runs.items() if d == dataset]))
+            return float(
+                np.mean([r["eval_acc1es"][f"{part}@{epochs - 1}"] for (d, _), r in runs.items() if d == dataset])
+            )
 
         expected = {
             "cifar10_val_acc": last(long, "cifar10-valid", "x-valid", 200),
@@ -132,7 +134,11 @@ def test_every_form_gives_the_means_of_the_published_api(
 
 def test_the_table_can_be_searched(tmp_path: Path, archs: list[str], infos: dict[int, Any], space: SearchSpace) -> None:
     frame = read_nats_bench(single(tmp_path / "f", archs, infos), "cifar100")
-    assert [c for c in frame.columns if "acc" in c] == ["cifar100_val_acc", "cifar100_test_acc", "cifar100_val_acc_12ep"]
+    assert [c for c in frame.columns if "acc" in c] == [
+        "cifar100_val_acc",
+        "cifar100_test_acc",
+        "cifar100_val_acc_12ep",
+    ]
     frame.to_parquet(tmp_path / "t.parquet")
     table = TabularEvaluator(space, tmp_path / "t.parquet", needed=["cifar100_val_acc"], partial=True)
     assert table.architectures == [space.parse(archs[0]), space.parse(archs[2])]

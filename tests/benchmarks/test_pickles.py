@@ -170,12 +170,18 @@ def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path: Path, write: Calla
     end = len(whole) if write is not torch_legacy else whole.index(b"n29")  # after the value come empty lists
     for cut in {*np.linspace(0, end - 1, 25).astype(int).tolist()}:
         (tmp_path / "f").write_bytes(whole[:cut])
-        with pytest.raises(InvalidTable, match="not a whole pickle|refused"):
+        with pytest.raises(InvalidTable, match=r"not a whole pickle|refused"):
             read_pickle(tmp_path / "f")
 
 
 def test_what_is_no_pickle_is_refused_in_one_line(tmp_path: Path) -> None:
-    for content in (b"arch,acc\na,1\n", b"\x00" * 99, b"BZh9 no", b"PK\x03\x04 no", np.random.default_rng(0).bytes(200)):
+    for content in (
+        b"arch,acc\na,1\n",
+        b"\x00" * 99,
+        b"BZh9 no",
+        b"PK\x03\x04 no",
+        np.random.default_rng(0).bytes(200),
+    ):
         (tmp_path / "f").write_bytes(content)
         with pytest.raises(InvalidTable) as caught:
             read_pickle(tmp_path / "f")
