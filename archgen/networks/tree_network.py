@@ -1,8 +1,8 @@
 """Networks for node classification out of graph convolutions, as NAS-Bench-Graph trains them (arXiv 2206.09166).
 
 The paper describes the search space (section 3) and not the layers around it; these follow its published training code:
-normalisation and ReLU before each operation that does not read raw features, the leaves concatenated, ReLU, and a
-linear layer.
+normalisation and ReLU before each operation that does not read raw features (where one does, the normalisation is there
+and not used), the leaves concatenated, ReLU, and a linear layer.
 """
 
 from __future__ import annotations
@@ -92,14 +92,15 @@ class TreeNetwork(nn.Module):
         self.raw = _raw(link, operations, identity) if pre == 0 else frozenset()
         widths = [features] + [channels] * pre
         self.pre = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(channels) for _ in link)
+        self.dropout = nn.Dropout(dropout)
+        self.before = nn.ModuleList(nn.Sequential(nn.BatchNorm1d(channels), nn.ReLU(), self.dropout) for _ in link)
         self.operations = nn.ModuleList(
-            GRAPH_OPERATIONS[operation].make(features if source in self.raw else channels, channels)
+            _Counted(GRAPH_OPERATIONS[operation], features if source in self.raw else channels, channels)
             for source, operation in zip(link, operations, strict=True)
         )
+        self.joined = nn.ReLU()
         widths = [len(self.leaves) * channels] + [channels] * post + [classes]
         self.post = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "n features"], edge_index: Int[Tensor, "2 e"] | None = None) -> Tensor:
         """Logits of every node; nodes without edges where none are given."""
@@ -110,12 +111,10 @@ class TreeNetwork(nn.Module):
             if i == len(self.pre) - 2:  # where the published code has its one activation
                 x = nn.functional.elu(x)
         states = [x]
-        for source, operation, norm in zip(self.link, self.operations, self.norms, strict=True):
-            read = states[source]
-            if source not in self.raw:
-                read = self.dropout(torch.relu(norm(read)))
+        for source, before, operation in zip(self.link, self.before, self.operations, strict=True):
+            read = states[source] if source in self.raw else before(states[source])
             states.append(operation(read, edges))
-        out = torch.relu(torch.cat([states[leaf] for leaf in self.leaves], 1))
+        out: Tensor = self.joined(torch.cat([states[leaf] for leaf in self.leaves], 1))
         for i, layer in enumerate(self.post):
             if i == len(self.post) - 1 and i > 1:
                 out = nn.functional.elu(out)
@@ -149,7 +148,7 @@ def count_tree_network(
 
     `flops` are multiply-adds, in the convention of `archgen.networks.count`: of linear layers one a weight and node, of
     a propagation one a channel and edge (loops that an operation adds included), of attention two a channel and node;
-    normalisation 2 and ReLU 1 an element. No table states them.
+    ReLU 1 an element. No table states them.
 
     Args:
         link, operations, identity, features, channels, classes, pre, post: As in `TreeNetwork`.
@@ -164,7 +163,7 @@ def count_tree_network(
         kind = GRAPH_OPERATIONS[operation]
         params += _params(operation, inputs, channels)
         flops += kind.matrices * inputs * channels * nodes + kind.propagated(inputs, channels, nodes, edges)
-        flops += 0 if source in raw else 3 * channels * nodes
+        flops += 0 if source in raw else channels * nodes
     widths = [features] + [channels] * pre
     joined = [leaves * channels] + [channels] * post + [classes]
     for a, b in [*itertools.pairwise(widths), *itertools.pairwise(joined)]:
@@ -177,6 +176,25 @@ def count_tree_network(
 def _params(operation: str, inputs: int, outputs: int) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in GRAPH_OPERATIONS[operation].make(inputs, outputs).parameters())
+
+
+class _Counted(nn.Module):
+    """An operation that tells `archgen.networks.count` what PyTorch Geometric's layers do not show it."""
+
+    def __init__(self, kind: GraphOperation, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.kind, self.inputs, self.outputs = kind, inputs, outputs
+        self.layer = kind.make(inputs, outputs)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.layer(x, edge_index)
+        return out
+
+    def extra_macs(self, x: Tensor, output: Tensor) -> int:
+        """Of nodes without edges: a network is counted on features alone."""
+        shown = sum(m.in_features * m.out_features for m in self.layer.modules() if isinstance(m, nn.Linear))
+        matrices = self.kind.matrices * self.inputs * self.outputs - shown
+        return matrices * len(x) + self.kind.propagated(self.inputs, self.outputs, len(x), 0)
 
 
 class _Alone(nn.Module):
@@ -236,12 +254,12 @@ def sage(inputs: int, outputs: int) -> nn.Module:
     return layer
 
 
-@graph_operation("arma", matrices=2, propagated=lambda i, o, n, e: e * o)
+@graph_operation("arma", matrices=2, propagated=lambda i, o, n, e: (e + n) * o)
 def arma(inputs: int, outputs: int) -> nn.Module:
-    """Auto-regressive moving-average filter, one stack of one layer (arXiv 1901.01343)."""
+    """Auto-regressive moving-average filter, one stack of one layer, with its ReLU (arXiv 1901.01343)."""
     from torch_geometric.nn import ARMAConv
 
-    layer: nn.Module = ARMAConv(inputs, outputs)
+    layer: nn.Module = ARMAConv(inputs, outputs, act=torch.relu)
     return layer
 
 

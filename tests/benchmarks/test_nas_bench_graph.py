@@ -62,19 +62,20 @@ def test_other_files_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_the_packages_tables_list_every_architecture_once(trees: TreeSpace) -> None:
     if find_spec("nas_bench_graph") is None:
         pytest.skip("nas-bench-graph is not installed: pip install 'archgen[graph]'")
-    frame = read_nas_bench_graph(None, "arxiv")
-    assert {trees.parse(text) for text in frame["arch"]} == set(trees.enumerate())
-    assert len(frame) == trees.size
-    counts = [trees.count(trees.parse(text), **NETWORKS["arxiv"])["params"] for text in frame["arch"][::50]]
-    assert counts == pytest.approx(frame["params"][::50].tolist(), rel=1e-9)
+    bench = read_pickle(nas_bench_graph.installed() / "arxiv.bench")
+    assert bench.keys() == {trees.hash(arch) for arch in trees.enumerate()}
+    assert len(bench) == trees.size == 26_206
+    frame = read_nas_bench_graph(None, "proteins")
+    assert len(frame) == len(set(frame["arch"])) == 2021
+    assert frame["test_acc"].between(50, 100).all()
 
 
-@pytest.mark.parametrize("dataset", sorted(set(NETWORKS) - {"arxiv", "physics"}))
+@pytest.mark.parametrize("dataset", sorted(set(NETWORKS) - {"physics"}))
 def test_networks_have_the_published_number_of_parameters(trees: TreeSpace, dataset: str) -> None:
     if find_spec("nas_bench_graph") is None:
         pytest.skip("nas-bench-graph is not installed: pip install 'archgen[graph]'")
     bench = read_pickle(nas_bench_graph.installed() / f"{dataset}.bench")
-    for number in sorted(bench)[::400]:
+    for number in sorted(bench)[::500]:
         arch = trees.parse(str(number))
         assert trees.hash(arch) == number
         assert trees.count(arch, **NETWORKS[dataset])["params"] == pytest.approx(1e6 * bench[number]["para"], abs=0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgen.networks import GRAPH_OPERATIONS, TreeNetwork, count_tree_network
+from archgen.networks import GRAPH_OPERATIONS, TreeNetwork, count_network, count_tree_network
 
 EDGES = torch.tensor([[0, 1, 1, 2, 3, 4, 0], [1, 0, 2, 1, 4, 3, 3]])
 SIZES = {"features": 6, "channels": 8, "classes": 3}
@@ -48,9 +48,9 @@ def test_what_reads_raw_features_is_not_normalised_and_identities_pass_them_on()
     assert built.leaves == [3, 4]
     x = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        first, third = built.operations[1].layer, built.operations[2].layer
-        norms = [torch.relu(norm(first(x))) for norm in (built.norms[2], built.norms[3])]
-        joined = torch.relu(torch.cat([third(norms[0]), norms[1]], 1))
+        first, third = built.operations[1].layer.layer, built.operations[2].layer.layer
+        read = [before(first(x)) for before in (built.before[2], built.before[3])]
+        joined = torch.relu(torch.cat([third(read[0]), read[1]], 1))
         expected = built.post[1](built.post[0](joined))
         torch.testing.assert_close(built(x), expected)
 
@@ -61,7 +61,17 @@ def test_counts_by_hand() -> None:
     counted = count_tree_network([0, 1, 2, 3], ["fc"] * 4, **sizes)  # type: ignore[arg-type]
     assert counted["params"] == (6 * 8 + 8) + 3 * (64 + 8) + 4 * 16 + (8 * 3 + 3)
     layers = 10 * (6 * 8 + 3 * 64 + 8 * 3)
-    assert counted["flops"] == layers + 10 * (3 * 3 * 8 + 8)
+    assert counted["flops"] == layers + 10 * (3 * 8 + 8)
     convolved = count_tree_network([0, 1, 2, 3], ["fc", "fc", "fc", "gcn"], **sizes)  # type: ignore[arg-type]
     assert convolved["flops"] == counted["flops"] + (20 + 10) * 8
     assert convolved["params"] == counted["params"]
+
+
+@pytest.mark.parametrize("name", list(GRAPH_OPERATIONS))
+@pytest.mark.parametrize("pre", [0, 1])
+def test_counts_are_those_of_the_network_where_there_are_no_edges(name: str, pre: int) -> None:
+    built = network("0112", name, name, "gcn", "fc", pre=pre)
+    counted = count_network(built, torch.zeros(7, 6))
+    sizes = {**SIZES, "pre": pre, "post": 1, "nodes": 7, "edges": 0, "identity": "skip"}
+    expected = count_tree_network([0, 1, 1, 2], [name, name, "gcn", "fc"], **sizes)  # type: ignore[arg-type]
+    assert {metric: counted[metric] for metric in expected} == expected
