@@ -3,7 +3,7 @@
 Both keep, for each architecture and each length of training, the results of every data set and seed. All published
 forms are read: `NAS-Bench-201-v1_1-096897.pth`, `NATS-tss-v1_0-3ffb9.pickle.pbz2`, and the folder
 `NATS-tss-v1_0-3ffb9-simple` with a file an architecture. The single files say what happened in each of 200 epochs: of
-that only sums and last values are kept while they are read, which needs about 1 GB instead of tens.
+that only sums and last values are kept while they are read, which needs 1.5 GB instead of 40.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETS = {
 LENGTHS = {"12": 12, "200": 200, "less": 12, "full": 200}
 """Epochs of a training run, by the name that NATS-Bench or NAS-Bench-201 gives it."""
 
-UNUSED = ("train_acc1es", "train_acc5es", "train_losses", "eval_losses", "net_state_dict")
+UNUSED = ("train_acc1es", "train_acc5es", "train_losses", "eval_losses", "eval_times", "net_state_dict")
 EXTENSION = ".pickle.pbz2"
 
 Row = dict[str, float]
@@ -42,9 +42,9 @@ def read_nats_bench(path: Path | None, dataset: str | None = None) -> pd.DataFra
     """The table of an official file or folder.
 
     Columns, of each data set, all means over seeds: `<dataset>_val_acc` and `<dataset>_test_acc` in % after 200 epochs;
-    `<dataset>_val_acc_12ep` and what that cost, `<dataset>_cost_12ep` in s (12 epochs of training and one validation,
-    as `simulate_train_eval` counts it); `<dataset>_latency_ms` as published, of a batch on their GPU; `params` and
-    `flops` of the network for CIFAR-10, plain numbers; and `index`, the official one. What is not published is NaN.
+    `<dataset>_val_acc_12ep` after 12, and how long their training took, `<dataset>_12ep_train_seconds`;
+    `<dataset>_latency_ms` as published, of a batch on their GPU; `params` and `flops` of the network for CIFAR-10,
+    plain numbers; and `index`, the official one. What is not published is NaN.
 
     Args:
         path: File or folder; a folder may hold some of the architectures only.
@@ -60,8 +60,8 @@ def read_nats_bench(path: Path | None, dataset: str | None = None) -> pd.DataFra
     rows = []
     for index, text, results in _folder(path) if path.is_dir() else _file(path):
         merged: Row = {}
-        for name in sorted(results, key=str):  # "12" and "less" come after "200" and "full" or not: they share nothing
-            merged |= results[name] if isinstance(results[name], dict) else {}
+        for row in results.values():  # of short and of long training: they share no column
+            merged |= row if isinstance(row, dict) else {}
         rows.append({"arch": formatted(space, text, path), "index": index, **merged})
     if not rows:
         raise InvalidTable(f"{path} has results of no architecture; download it again")
@@ -70,7 +70,7 @@ def read_nats_bench(path: Path | None, dataset: str | None = None) -> pd.DataFra
     return frame.reindex(columns=kept)
 
 
-_METRICS = ("val_acc", "test_acc", "val_acc_12ep", "cost_12ep", "latency_ms")
+_METRICS = ("val_acc", "test_acc", "val_acc_12ep", "12ep_train_seconds", "latency_ms")
 
 
 def _file(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -108,8 +108,8 @@ def _found(path: Path, index: Any, archs: Any, results: Any) -> tuple[int, str, 
 def compact(key: object, found: dict[Any, Any]) -> None:
     """Keep of the results of a training run what the table needs; called again when more items have come.
 
-    Results of one run (`ResultsCount` of the published API) keep the last accuracy and the sum of the times of each
-    split; the runs of one architecture and length (`ArchResults`) become a row.
+    Results of one run (`ResultsCount` of the published API) keep the last accuracy of each split and the sum of the
+    times; the runs of one architecture and length (`ArchResults`) become a row.
     """
     if key in UNUSED:
         found.clear()
@@ -117,13 +117,14 @@ def compact(key: object, found: dict[Any, Any]) -> None:
         total = sum(found.values())
         found.clear()
         found["total"] = total
-    elif key == "eval_times":
-        _replace(found, {name: sum(v for k, v in found.items() if _split(k) == name) for name in map(_split, found)})
     elif key == "eval_acc1es":
         last = {_split(k): k for k in sorted(found, key=_epoch)}
         _replace(found, {k: found[k] for k in last.values()})
     elif {"all_results", "dataset_seed"} <= found.keys() and key in LENGTHS:
-        _replace(found, _row(found, LENGTHS[str(key)]))
+        row = _row(found, LENGTHS[str(key)])
+        for run in found["all_results"].values():
+            run.clear()  # the unpickler remembers it until the end of the file
+        _replace(found, row)
 
 
 def _replace(found: dict[Any, Any], kept: dict[Any, Any]) -> None:
@@ -158,11 +159,7 @@ def _row(results: dict[str, Any], epochs: int) -> Row:
                 row.setdefault("flops", 1e6 * float(np.mean([run["flop"] for run in runs])))
             elif part == "val":
                 row[f"{dataset}_val_acc_12ep"] = float(np.mean(values))
-                costs = [
-                    run["train_times"]["total"] + run["eval_times"][split] / run["epochs"]
-                    for run in runs
-                    if run["train_times"] and split in (run["eval_times"] or ())
-                ]
-                if costs:
-                    row[f"{dataset}_cost_12ep"] = float(np.mean(costs))
+                seconds = [run["train_times"]["total"] for run in runs if run["train_times"]]
+                if seconds:
+                    row[f"{dataset}_12ep_train_seconds"] = float(np.mean(seconds))
     return row

@@ -11,6 +11,7 @@ import bz2
 import pickle
 import re
 import zipfile
+from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,6 +160,41 @@ _OF_WEIGHTS = re.compile(
 )
 
 
+class _Memo:
+    """What an unpickler remembers by number, with equal texts held once and four bytes for each mention of one.
+
+    A published table of gigabytes is mostly such texts: the names of epochs, again for every training run.
+    """
+
+    def __init__(self) -> None:
+        self._mentions = array("I")  # for each number the place of its text, from 1; 0 for what is no text
+        self._places: dict[str, int] = {}
+        self._texts: list[str] = [""]
+        self._others: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._mentions)
+
+    def __setitem__(self, number: int, value: Any) -> None:
+        place = 0
+        if type(value) is str:
+            place = self._places.setdefault(value, len(self._texts))
+            if place == len(self._texts):
+                self._texts.append(value)
+        if number == len(self._mentions):
+            self._mentions.append(place)
+        elif number < len(self._mentions):
+            self._mentions[number] = place
+        else:  # numbers that leave some out, which no pickler writes
+            place = 0
+        if place == 0:
+            self._others[number] = value
+
+    def __getitem__(self, number: int) -> Any:
+        place = self._mentions[number] if number < len(self._mentions) else 0
+        return self._texts[place] if place else self._others[number]
+
+
 _OPCODES: dict[int, Any] = pickle._Unpickler.dispatch
 
 
@@ -179,6 +215,7 @@ class RestrictedUnpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], compact: Compact | None = None) -> None:
         super().__init__(file, encoding="latin1")  # texts of Python 2
         self._compact = compact
+        self.memo: Any = _Memo()
 
     def find_class(self, module: str, name: str, /) -> Any:
         """The harmless thing of that name; raises `UnpicklingError` for every other one."""
