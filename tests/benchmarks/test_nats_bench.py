@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import pickle
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from archgen.benchmarks import read_nats_bench
 from archgen.benchmarks.nats_bench import EXTENSION, compact
+from archgen.benchmarks.pickles import read_pickle
 from archgen.errors import InvalidTable, UnknownName
 from archgen.evaluators import TabularEvaluator
 from archgen.spaces import SearchSpace
@@ -159,6 +161,18 @@ def test_runs_are_made_small_as_soon_as_they_are_read(archs: list[str]) -> None:
     assert found["train_times"] == {"total": pytest.approx(total)}
     assert found["eval_acc1es"]["x-test@199"] == last
     assert sum(len(value) for value in found.values() if isinstance(value, dict)) == 1 + 3 + 4
+
+
+def test_reading_holds_a_small_part_of_the_file(tmp_path: Path, archs: list[str]) -> None:
+    """One run at a time, and of those before what they leave."""
+    path = single(tmp_path / "f", archs, {i: {"200": results(i, arch, 200, LONG)} for i, arch in enumerate(archs)})
+    peaks = []
+    for smaller in (None, compact):
+        tracemalloc.start()
+        read_pickle(path, smaller)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] / 3
 
 
 def test_other_files_are_refused(tmp_path: Path, archs: list[str], infos: dict[int, Any]) -> None:

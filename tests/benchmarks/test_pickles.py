@@ -97,15 +97,6 @@ def test_dictionaries_can_be_made_smaller_while_they_are_read(tmp_path: Path) ->
     assert max(seen) <= 1001  # never the 2,500 of them
 
 
-def test_equal_texts_are_held_once(tmp_path: Path) -> None:
-    texts = [f"x-valid@{i % 5}" for i in range(100)]
-    assert len({id(text) for text in texts}) == 100
-    plain(tmp_path / "f", [*texts, texts[7], [1], texts[3]], 4)
-    found = read_pickle(tmp_path / "f")
-    assert found == [*texts, texts[7], [1], texts[3]]
-    assert len({id(text) for text in found if isinstance(text, str)}) == 5
-
-
 def test_what_is_remembered_may_have_any_numbers(tmp_path: Path) -> None:
     """A list `r` is put at 900, a text at 0 and again at 900: what is got is what was put there last."""
     (tmp_path / "f").write_bytes(b"(lp900\nVa\np0\nag900\nag0\nag900\n0Vb\np900\nag900\na.")
