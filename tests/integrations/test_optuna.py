@@ -293,6 +293,10 @@ def test_directions_are_the_studys(ordered: type[Ordered]) -> None:
     with pytest.raises(UnknownName, match="did you mean 'random'"):
         GenerativeSampler(TINY, strategy="randm")
 
+    study = study_of(GenerativeSampler(TINY, strategy="evolution"), direction=None, directions=["maximize", "minimize"])
+    with pytest.raises(InvalidObjective, match="expected one metric to maximize or minimize"):
+        suggest(study.ask(), TINY)
+
     def loss(trial: optuna.Trial) -> float:
         return -convolutions(suggest(trial, TINY))
 
@@ -303,6 +307,21 @@ def test_directions_are_the_studys(ordered: type[Ordered]) -> None:
         study.optimize(lambda trial, sign=sign: sign * loss(trial), n_trials=14)  # type: ignore[misc]
         best[direction] = proposed(study)
     assert best["minimize"] == best["maximize"]
+
+
+@pytest.mark.skipif("nsga2" not in STRATEGIES, reason="no strategy takes several directions")
+def test_several_directions_reach_a_strategy_that_takes_them() -> None:
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        arch = suggest(trial, TINY)
+        return convolutions(arch), TINY.count(arch)["params"]
+
+    sampler = GenerativeSampler(TINY, strategy="nsga2", seed=0)
+    study = study_of(sampler, direction=None, directions=["maximize", "minimize"])
+    study.optimize(objective, n_trials=12)
+    assert len(set(proposed(study))) == 12
+    told = sampler._told(study, study.ask()._get_latest_trial())
+    assert [list(trial.values.values()) for trial in told] == [trial.values for trial in study.trials[:12]]
+    assert [trial.values.keys() for trial in told] == [{"value_0", "value_1"}] * 12
 
 
 def test_the_committed_generator_is_the_default(space: SearchSpace) -> None:
