@@ -26,6 +26,9 @@ from archgen.study import COMPLETE, FAILED, Trial
 CLAIM = "archgen:choices"
 """System attribute of a trial: what is proposed for it, written before it is handed out."""
 
+Known = tuple[FrozenTrial, dict[str, int] | None]
+"""A trial and the choices of its architecture, as far as they are known."""
+
 
 def suggest(trial: BaseTrial, space: SearchSpace) -> Architecture:
     """The architecture of a trial: each variable of the space asked for by `suggest_categorical`.
@@ -153,7 +156,8 @@ class GenerativeSampler(BaseSampler):
         fixed = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         for attempt in itertools.count():
             strategy = self._strategy(study, fixed)
-            strategy.tell(self._told(study, trial))
+            known = self._others(study, trial)
+            strategy.tell(self._told(study, known))
             asked = strategy.ask(attempt + 1)
             if not asked:
                 self._claim(study, trial, None)
@@ -166,8 +170,8 @@ class GenerativeSampler(BaseSampler):
             arch = asked[trial.number % (attempt + 1) % len(asked)]
             choices = self.space.to_choices(arch)
             self._claim(study, trial, choices)
-            others = self._others(study, trial)
-            if all(found is None or self.space.from_choices(found) != arch for _, found in others):
+            told = {other.number for other, found in known if found == choices}  # the strategy knew and chose it again
+            if {other.number for other, found in self._others(study, trial) if found == choices} <= told:
                 return choices
             self._claim(study, trial, None)
         raise AssertionError("counting does not end")
@@ -193,7 +197,7 @@ class GenerativeSampler(BaseSampler):
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def _others(self, study: optuna.Study, trial: FrozenTrial) -> list[tuple[FrozenTrial, dict[str, int] | None]]:
+    def _others(self, study: optuna.Study, trial: FrozenTrial) -> list[Known]:
         """All other trials in the order of their numbers, with their choices as far as they are known."""
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         return [(other, self._choices(other)) for other in others]
@@ -221,12 +225,12 @@ class GenerativeSampler(BaseSampler):
         except InvalidArchitecture:  # of a sampler that knows nothing of the space's constraints
             return None
 
-    def _told(self, study: optuna.Study, trial: FrozenTrial) -> list[Trial]:
+    def _told(self, study: optuna.Study, others: Sequence[Known]) -> list[Trial]:
         """What the strategy is told: finished trials, then pending ones with a lie."""
         objectives = _directions(study)
         finished: list[Trial] = []
         pending: list[Architecture] = []
-        for other, choices in self._others(study, trial):
+        for other, choices in others:
             if choices is None:
                 continue
             arch = self.space.from_choices(choices)

@@ -228,6 +228,19 @@ def test_a_claim_that_another_process_made_meanwhile_is_given_up(ordered: type[O
     assert suggest(rival, TINY) == TINY.enumerate()[0]
 
 
+def test_a_strategy_may_choose_what_it_knows_once_more() -> None:
+    """As one does that evaluates again with more epochs; only what it could not know is a conflict."""
+
+    class Again(Ordered):
+        told: list[list[Trial]] = []  # noqa: RUF012
+
+        def ask(self, n: int) -> list[Architecture]:
+            return self.space.enumerate()[:1]
+
+    study = study_of(GenerativeSampler(TINY, strategy=Again))
+    assert [suggest(study.ask(), TINY) for _ in range(3)] == TINY.enumerate()[:1] * 3
+
+
 # -- parameters that are given ----------------------------------------------------------------------------------------
 
 
@@ -319,7 +332,7 @@ def test_several_directions_reach_a_strategy_that_takes_them() -> None:
     study = study_of(sampler, direction=None, directions=["maximize", "minimize"])
     study.optimize(objective, n_trials=12)
     assert len(set(proposed(study))) == 12
-    told = sampler._told(study, study.ask()._get_latest_trial())
+    told = sampler._told(study, sampler._others(study, study.ask()._get_latest_trial()))
     assert [list(trial.values.values()) for trial in told] == [trial.values for trial in study.trials[:12]]
     assert [trial.values.keys() for trial in told] == [{"value_0", "value_1"}] * 12
 
