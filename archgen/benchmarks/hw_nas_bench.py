@@ -58,8 +58,8 @@ def _table(path: Path, part: Mapping[Any, Any], dataset: str) -> dict[str, Any]:
     if not isinstance(found, Mapping) or "config" not in found:
         raise InvalidTable(f"{path} has no {dataset} with a config for nasbench201; download it again")
     try:
-        table: dict[str, Any] = {"arch": [config["arch_str"] for config in found["config"]]}
-        table |= {str(k): np.asarray(v, dtype=float) for k, v in found.items() if k != "config"}
+        table: dict[str, Any] = {"arch": [config["arch_str"] for config in _by_index(found["config"])]}
+        table |= {str(k): np.asarray(_by_index(v), dtype=float) for k, v in found.items() if k != "config"}
     except (TypeError, KeyError, ValueError) as error:
         raise InvalidTable(f"{path}: {dataset} is not as published ({str(error)[:100]}); download it again") from None
     for metric, values in table.items():
@@ -68,3 +68,8 @@ def _table(path: Path, part: Mapping[Any, Any], dataset: str) -> dict[str, Any]:
                 f"{path}: {dataset} {metric} has {np.shape(values)} values for {len(table['arch'])} architectures"
             )
     return table
+
+
+def _by_index(values: Any) -> Any:
+    """Values in the order of the official index, by which the published code asks whatever holds them."""
+    return [values[i] for i in range(len(values))] if isinstance(values, Mapping) else values

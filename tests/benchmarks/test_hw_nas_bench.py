@@ -52,6 +52,14 @@ def test_metrics_come_by_data_set_and_device(tmp_path: Path, whole: dict[str, An
     pd.testing.assert_frame_equal(one, frame[["arch", "index", *(c for c in frame.columns if "cifar100_" in c)]])
 
 
+def test_values_may_be_kept_by_their_index(tmp_path: Path, whole: dict[str, Any]) -> None:
+    expected = read_hw_nas_bench(write(tmp_path / "f", whole))
+    for table in whole["nasbench201"].values():
+        for name in ("config", "edgegpu_latency"):
+            table[name] = {i: table[name][i] for i in (2, 0, 3, 1)}
+    pd.testing.assert_frame_equal(read_hw_nas_bench(write(tmp_path / "f", whole)), expected)
+
+
 def test_other_files_are_refused(tmp_path: Path, whole: dict[str, Any]) -> None:
     def refuse(value: Any, match: str) -> None:
         with pytest.raises(InvalidTable, match=match):
