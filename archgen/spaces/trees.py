@@ -206,7 +206,7 @@ class TreeSpace(SearchSpace):
         Raises:
             InvalidArchitecture: Neither of them, or no tree of this space.
         """
-        if text.strip().isdecimal():
+        if text.strip().isdecimal() and len(text) < 40:
             return self._of_hash(int(text))
         parts = match.groups() if (match := _TEXT.fullmatch(text)) else ()
         try:
