@@ -7,6 +7,7 @@ import warnings
 
 from archgen.cli import (  # noqa: F401  they register themselves
     compare,
+    data,
     design,
     export,
     generate,

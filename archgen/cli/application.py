@@ -17,3 +17,5 @@ latency_app = typer.Typer(help="Latency on real devices.", no_args_is_help=True,
 app.add_typer(latency_app, name="latency")
 predictor_app = typer.Typer(help="Predictors from labels.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(predictor_app, name="predictor")
+data_app = typer.Typer(help="Published benchmarks.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")

@@ -17,7 +17,10 @@ def spaces_command(
     name: Annotated[str | None, typer.Argument(help="Show one space.")] = None, as_json: Json = False
 ) -> None:
     """List the search spaces, or describe one."""
+    import numpy as np
+
     from archgen import spaces
+    from archgen.errors import InvalidArchitecture
 
     if name is None:
         listed = [spaces.load(each) for each in spaces.available()]
@@ -28,7 +31,10 @@ def spaces_command(
             show(f"{row['name']:14} {row['family']:8} {row['size']:>12,}  {row['summary']}")
         return
     space = spaces.load(name)
-    example = space.format(space.from_choices({variable: len(v) - 1 for variable, v in space.variables.items()}))
+    try:
+        example = space.from_choices({variable: len(v) - 1 for variable, v in space.variables.items()})
+    except InvalidArchitecture:  # the last values together may break a constraint
+        (example,) = space.sample(1, np.random.default_rng(0))
     facts: dict[str, Any] = {
         "name": space.name,
         "family": space.family,
@@ -36,7 +42,7 @@ def spaces_command(
         "size": space.size,
         "variables": {variable: list(values) for variable, values in space.variables.items()},
         "network": space.network_defaults,
-        "example": example,
+        "example": space.format(example),
     }
     if as_json:
         show(json.dumps(facts))

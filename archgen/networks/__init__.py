@@ -13,9 +13,11 @@ from archgen.networks.module import ModuleNetwork
 from archgen.networks.nasbench_macro import nasbench_macro
 from archgen.networks.operations import OPERATIONS
 from archgen.networks.skeleton import SKELETONS, Segment, SegmentNetwork
+from archgen.networks.tree_network import GRAPH_OPERATIONS, TreeNetwork, count_tree_network
 from archgen.networks.vit_resnas import vit_resnas
 
 __all__ = [
+    "GRAPH_OPERATIONS",
     "OPERATIONS",
     "SKELETONS",
     "CellNetwork",
@@ -25,8 +27,10 @@ __all__ = [
     "ModuleNetwork",
     "Segment",
     "SegmentNetwork",
+    "TreeNetwork",
     "autoformer",
     "count_network",
+    "count_tree_network",
     "fbnet",
     "flexibert",
     "image",

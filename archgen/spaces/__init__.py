@@ -8,6 +8,7 @@ from archgen.spaces.genotype import GenotypeSpace
 from archgen.spaces.loading import available, load, read
 from archgen.spaces.modules import ModuleSpace
 from archgen.spaces.restricted import RestrictedSpace
+from archgen.spaces.trees import TreeSpace
 
 __all__ = [
     "FAMILIES",
@@ -17,6 +18,7 @@ __all__ = [
     "ModuleSpace",
     "RestrictedSpace",
     "SearchSpace",
+    "TreeSpace",
     "available",
     "load",
     "read",

@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from archgen.spaces import SearchSpace, available
+from archgen.spaces import SearchSpace, available, load
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -36,6 +36,12 @@ def test_a_space_is_described_with_an_example_that_can_be_read(space: SearchSpac
     assert facts["example"] in text
     assert "arXiv 2001.00326" in text
     assert "channels=16" in text
+
+
+def test_the_example_is_an_architecture_where_the_last_values_together_are_none(succeeds: Run) -> None:
+    """Identities alone are no architecture of NAS-Bench-Graph."""
+    space = load("nasbench_graph")
+    space.validate(space.parse(json.loads(succeeds("spaces", "nasbench_graph", "--json").stdout)["example"]))
 
 
 def test_a_space_of_ones_own_is_described_from_its_file(own_space: Path, succeeds: Run) -> None:

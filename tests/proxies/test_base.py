@@ -24,12 +24,19 @@ SMALL: dict[str, dict[str, int]] = {
     "mobilenetv3": {"width_percent": 25, "classes": 3, "image_size": 32},
     "nasbench101": {"stacks": 2, "cells": 1, "channels": 8, "classes": 3, "image_size": 16},
     "nasbench201": NETWORK,
+    "nasbench_graph": {"features": 12, "channels": 8, "classes": 3},
     "nasbench_macro": {"channels": 4, "head": 16, "classes": 3},
     "vit_resnas": {"patch": 16, "classes": 3, "image_size": 32},
 }
 NO_RELU = {"nwot", "swap"}
 TOKENS = {"jacov", "epe_nas", "synflow", "zen"}
-UNDEFINED = {"autoformer": NO_RELU | {"zen"}, "flexibert": NO_RELU | TOKENS, "vit_resnas": {"zen"}}
+BLOCKS = {"expressivity", "progressivity", "trainability"}
+UNDEFINED = {
+    "autoformer": NO_RELU | {"zen"},
+    "flexibert": NO_RELU | TOKENS,
+    "nasbench_graph": BLOCKS | {"zen"},
+    "vit_resnas": {"zen"},
+}
 """Proxies that a space's networks do not have."""
 NOTHING = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 FINITE = {"params", "flops", "complexity", "l2_norm", "snip", "plain", "grasp", "grad_norm", "fisher", "swap"}
