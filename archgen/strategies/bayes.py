@@ -14,11 +14,13 @@ from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
 from archgen.pareto import Floats, nondominated_fronts
 from archgen.predictors.distinct import distinct
+from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
 from archgen.strategies.improvement import expected_hypervolume_improvement, log_expected_improvement
+from archgen.strategies.start import first
 from archgen.study import Trial
-from archgen.surrogates import GaussianProcess
+from archgen.surrogates import GaussianProcess, Refits
 
 Acquisition = Literal["ucb", "logei"]
 LISTED = 20_000
@@ -34,7 +36,8 @@ TINY = 1e-300
 class Bayes(SearchStrategy):
     r"""The plain control of every model-based strategy: all candidates are scored, the best ones are asked for.
 
-    A Gaussian process (`archgen.surrogates.GaussianProcess`) for each metric, by ranks. Candidates are all
+    A Gaussian process (`archgen.surrogates.GaussianProcess`) for each metric, by ranks, whose hyperparameters are fitted
+    anew when there are 15 % more evaluations. Candidates are all
     architectures of a space of at most 20,000, else random ones and the neighbours of the best.
 
     One direction: the upper confidence bound :math:`\mu + \kappa \sigma` (Srinivas et al., arXiv 0912.3995) or the
@@ -51,9 +54,11 @@ class Bayes(SearchStrategy):
     among the best candidates of the first.
 
     Args:
+        free_labels: Features of the surrogates, and what the first architectures are chosen by, as in `Generative`;
+            none by default.
         acquisition: `ucb` or `logei`, for one direction.
         kappa: :math:`\kappa`, at least 0; of `ucb`.
-        initial: Random architectures before the first fit, at least 2.
+        initial: Architectures before the first fit, at least 2.
         pool: Random candidates where the space is not listed.
         space, objectives, seed, screen, key: As in `SearchStrategy`.
     """
@@ -68,6 +73,7 @@ class Bayes(SearchStrategy):
         seed: int = 0,
         screen: Screen | None = None,
         key: Callable[[Architecture], Hashable] | None = None,
+        free_labels: FreeLabels | None = None,
         acquisition: Acquisition = "ucb",
         kappa: float = 0.5,
         initial: int = 10,
@@ -82,8 +88,10 @@ class Bayes(SearchStrategy):
             )
         self.acquisition: Acquisition = acquisition
         self.kappa, self.initial, self.pool = kappa, initial, pool
-        self._values = [GaussianProcess(space, wish.metric) for wish in self.directions]
-        self._limits = [GaussianProcess(space, wish.metric) for wish in self.bounds]
+        self.free_labels = free_labels
+        self._values = [GaussianProcess(space, wish.metric, free_labels) for wish in self.directions]
+        self._limits = [GaussianProcess(space, wish.metric, free_labels) for wish in self.bounds]
+        self._refits = Refits()
         self._listed: tuple[list[Architecture], NDArray[np.int64]] | None = None
 
     def ask(self, n: int) -> list[Architecture]:
@@ -91,12 +99,11 @@ class Bayes(SearchStrategy):
         told = [trial for trial in self.complete if np.isfinite(self.violation(trial))]
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: self.space.sample(m, rng), rng)
+            return self.fresh(want, lambda m: first(m, lambda k: self.space.sample(k, rng), self.free_labels), rng)
         archs, values = [trial.arch for trial in told], self.signed_values(told)
-        for surrogate, column in zip(self._values, values.T, strict=True):
-            surrogate.fit(archs, column)
-        for surrogate, wish in zip(self._limits, self.bounds, strict=True):
-            surrogate.fit(archs, np.array([trial.values[wish.metric] for trial in told]))
+        limits = [np.array([trial.values[wish.metric] for trial in told]) for wish in self.bounds]
+        surrogates = [*self._values, *self._limits]
+        self._refits.learn(archs, list(zip(surrogates, [*values.T, *limits], strict=True)))
         scores = np.stack([s.normal.normalise(c) for s, c in zip(self._values, values.T, strict=True)], 1)
         picks = self._batch(*self._candidates(told, rng), scores, [all_met(self.bounds, t.values) for t in told], n)
         return self.fresh(n, lambda m: picks, rng)
@@ -134,8 +141,8 @@ class Bayes(SearchStrategy):
             met: Whether each of the told meets every bound, `t`.
             n: How many.
         """
-        first, which = np.unique(twins, return_inverse=True)
-        gain = self._gain([candidates[i] for i in first.tolist()], [], scores, met)[which]
+        rows, which = np.unique(twins, return_inverse=True)
+        gain = self._gain([candidates[i] for i in rows.tolist()], [], scores, met)[which]
         ranking = self.unseen(candidates[i] for i in np.argsort(-gain, kind="stable").tolist())
         short = list(itertools.islice(ranking, 1 if n == 1 else max(SHORT, n)))
         picks = short[:1]

@@ -19,16 +19,14 @@ from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
 from archgen.strategies.conditions import CONDITIONS, LogTilt
-from archgen.strategies.start import GROUP, best_of_groups
+from archgen.strategies.start import first
 from archgen.study import Trial
-from archgen.surrogates import ACQUISITIONS, Constraint, Cost, Problem, Surrogate, cooled, fit_log_cost, propose
+from archgen.surrogates import ACQUISITIONS, Constraint, Cost, Problem, Refits, Surrogate, cooled, fit_log_cost, propose
 
 INCUMBENTS = 3
 """Best architectures whose neighbours are candidates."""
 HEAVIEST = 64
 """Of the architectures weighed under a condition, so many of the largest weight become candidates."""
-GROWTH = 1.15
-"""Of the evaluations from one fit of the surrogates' hyperparameters to the next."""
 
 
 @STRATEGIES.register("generative")
@@ -108,7 +106,7 @@ class Generative(SearchStrategy):
         extra = {"free_labels": free_labels} if kind.takes_free_labels else {}
         self._objectives: list[Surrogate] = [kind(space, wish.metric, **extra) for wish in self.directions]
         self._bounds = [Constraint(kind(space, wish.metric, **extra), wish) for wish in self.bounds]
-        self._fitted = 0
+        self._refits = Refits()
 
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
@@ -116,7 +114,7 @@ class Generative(SearchStrategy):
         told = self._usable
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: self._first(m, noise), rng)
+            return self.fresh(want, lambda m: first(m, lambda k: self._draw(k, noise), self.free_labels), rng)
         self._fit(told)
         near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
         candidates = self._draw(self.pool, noise) + near
@@ -140,22 +138,11 @@ class Generative(SearchStrategy):
             ranking += [front[i] for i in np.argsort(-crowding_distance(values[front]), kind="stable")]
         return [told[i].arch for i in ranking[: INCUMBENTS * len(self.directions)]]
 
-    def _first(self, n: int, noise: torch.Generator) -> list[Architecture]:
-        """Before anything is known: samples, or with free labels the best of groups of them."""
-        if self.free_labels is None:
-            return self._draw(n, noise)
-        return best_of_groups(self.free_labels, self._draw(n * GROUP, noise), n)
-
     def _fit(self, told: Sequence[Trial]) -> None:
-        """Fit to the first trials, as many as `scheduled` says, then infer from all."""
-        archs, first = [trial.arch for trial in told], scheduled(len(told))
-        signed = [(s, wish.metric, wish.sign) for s, wish in zip(self._objectives, self.directions, strict=True)]
-        for surrogate, metric, sign in signed + [(s, wish.metric, 1) for s, wish in self._bounds]:
-            y = np.array([sign * trial.values[metric] for trial in told])
-            if first != self._fitted:
-                surrogate.fit(archs[:first], y[:first])
-            surrogate.update(archs, y)
-        self._fitted = first
+        values = [*zip(self._objectives, self.signed_values(told).T, strict=True)]
+        for surrogate, wish in self._bounds:
+            values.append((surrogate, np.array([trial.values[wish.metric] for trial in told])))
+        self._refits.learn([trial.arch for trial in told], values)
 
     @property
     def _problem(self) -> Problem:
@@ -195,12 +182,3 @@ class Generative(SearchStrategy):
         allowed = self._screen(list(unseen.values())) if unseen else []
         return [arch for arch, good in zip(unseen.values(), allowed, strict=True) if good]
 
-
-def scheduled(n: int) -> int:
-    """To how many of `n` evaluations hyperparameters are fitted: the largest of 1, 2, ..., 7, 8, 9, 10, 11, 12, 13,
-    14, 16, 18, ..., each 15 % above the one before. They hardly change between, and fitting takes most of the time.
-    """
-    first = 1
-    while (after := max(first + 1, int(first * GROWTH))) <= n:
-        first = after
-    return first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
@@ -32,13 +32,19 @@ def vote(free_labels: FreeLabels, archs: Sequence[Architecture]) -> Floats:
     return total
 
 
-def best_of_groups(free_labels: FreeLabels, archs: Sequence[Architecture], groups: int) -> list[Architecture]:
-    """Split architectures into groups and take the best of each by `vote`: good ones, but not all of one kind.
+def first(n: int, draw: Callable[[int], Sequence[Architecture]], free_labels: FreeLabels | None) -> list[Architecture]:
+    """Architectures to begin with: draws, or where there are free labels the best of each of `n` groups of them.
+
+    Good ones to learn from, and not all of one kind.
 
     Args:
-        free_labels: As in `vote`.
-        archs: At least `groups` architectures in random order.
-        groups: How many.
+        n: How many.
+        draw: Gives as many random architectures as its argument says, or a few less.
+        free_labels: What the groups are judged by, see `vote`.
     """
+    if free_labels is None:
+        return list(draw(n))
+    archs = draw(n * GROUP)
     votes = vote(free_labels, archs)
-    return [archs[int(rows[votes[rows].argmax()])] for rows in np.array_split(np.arange(len(archs)), groups)]
+    groups = np.array_split(np.arange(len(archs)), min(n, len(archs)))
+    return [archs[int(rows[votes[rows].argmax()])] for rows in groups]

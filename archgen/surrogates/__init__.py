@@ -1,4 +1,4 @@
-"""Surrogates: predictors with a BoTorch posterior, what is optimised on them, and the ensemble that joins predictors."""
+"""Surrogates: predictors with a BoTorch posterior, what is optimised on them, and the ensemble of predictors."""
 
 from archgen.surrogates.acquisition import ACQUISITIONS, make_acquisition, propose
 from archgen.surrogates.adahessian import AdaHessian
@@ -9,6 +9,7 @@ from archgen.surrogates.ensemble import Ensemble
 from archgen.surrogates.gobi import Optimum, OptimumTilt, ascend
 from archgen.surrogates.gp import GaussianProcess
 from archgen.surrogates.problem import Constraint, Problem
+from archgen.surrogates.schedule import Refits
 
 __all__ = [
     "ACQUISITIONS",
@@ -22,6 +23,7 @@ __all__ = [
     "Optimum",
     "OptimumTilt",
     "Problem",
+    "Refits",
     "Surrogate",
     "UncertaintyBound",
     "ascend",
