@@ -75,7 +75,7 @@ class BoshnasSearch(SearchStrategy):
         second_order: bool = True,
         restarts: int = 10,
         pool: int = 2000,
-        steps: int = 400,
+        steps: int = 200,
     ) -> None:
         super().__init__(space, objectives, seed=seed, screen=screen, key=key)
         if alpha < 0 or beta < 0 or alpha + beta > 1:
@@ -88,9 +88,7 @@ class BoshnasSearch(SearchStrategy):
         self.aleatoric, self.epistemic, self.second_order = aleatoric, epistemic, second_order
 
         def surrogate(metric: str) -> Boshnas:
-            return Boshnas(
-                space, metric, embedding=embedding, heteroscedastic=heteroscedastic, steps=steps, seed=seed
-            )
+            return Boshnas(space, metric, embedding=embedding, heteroscedastic=heteroscedastic, steps=steps, seed=seed)
 
         self._objective = surrogate(self.objective.metric)
         self._bounds = [Constraint(surrogate(wish.metric), wish) for wish in self.bounds]
@@ -159,7 +157,9 @@ class BoshnasSearch(SearchStrategy):
         unsure = UncertaintyBound(self._objective.model, self.aleatoric, self.epistemic, mean=0.0)
         return unsure(features[:, None])
 
-    def _allowed(self, order: Iterable[int], taken: dict[int, None], candidates: Sequence[Architecture]) -> Iterator[int]:
+    def _allowed(
+        self, order: Iterable[int], taken: dict[int, None], candidates: Sequence[Architecture]
+    ) -> Iterator[int]:
         """Candidates of an order that are not taken and that the screen lets through, screened a few at a time."""
         left = [i for i in order if i not in taken]
         for start in range(0, len(left), CHUNK):

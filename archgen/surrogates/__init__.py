@@ -1,4 +1,4 @@
-"""Surrogates: predictors with a BoTorch posterior, what is optimised on them, and the ensemble that joins predictors."""
+"""Surrogates: predictors with a BoTorch posterior, acquisition functions on them, and an ensemble of predictors."""
 
 from archgen.surrogates.acquisition import ACQUISITIONS, make_acquisition, propose
 from archgen.surrogates.adahessian import AdaHessian

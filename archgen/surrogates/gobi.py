@@ -95,6 +95,7 @@ def ascend(
         point.grad = None
         with torch.no_grad():
             point.clamp_(bounds[0], bounds[1])
+            point.copy_(torch.where(point.isfinite(), point, best))  # where a curvature was not finite
     return best, highest
 
 

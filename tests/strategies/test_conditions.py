@@ -57,7 +57,7 @@ def test_candidates_that_break_a_bound_set_no_threshold(
 
 
 def test_exceeding_a_threshold_is_a_probability(surrogate: Surrogate, archs: list[Architecture]) -> None:
-    mean, std = surrogate.predict_normalised(archs)
+    mean, _ = surrogate.predict_normalised(archs)
     assert np.exp(exceeds(archs, surrogate, mean[0]))[0] == pytest.approx(0.5)
 
 

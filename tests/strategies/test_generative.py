@@ -236,7 +236,6 @@ def test_only_what_the_screen_lets_through_is_asked(
     assert set(asked) <= allowed
 
 
-
 # -- other surrogates, acquisition functions and conditions ------------------------------------------------------
 
 
@@ -298,6 +297,7 @@ def test_unknown_parts_are_refused(
 ) -> None:
     with pytest.raises(ArchgenError, match=message):
         make(space, flow, [maximize("merit")], **options)
+
 
 # -- against random search at the same budget --------------------------------------------------------------------
 

@@ -34,7 +34,9 @@ def expected_improvement(rows: Floats, best: float) -> Floats:
     return improvement
 
 
-def test_logei_is_the_logarithm_of_the_expected_improvement(known: Make, archs: list[Architecture], rows: Floats) -> None:
+def test_logei_is_the_logarithm_of_the_expected_improvement(
+    known: Make, archs: list[Architecture], rows: Floats
+) -> None:
     problem = Problem([known(rows)], feasible=[(0.2,), (0.4,), (-1.0,)])
     assert values("logei", problem, archs) == pytest.approx(np.log(expected_improvement(rows, 0.4)), abs=1e-6)
 
@@ -46,12 +48,18 @@ def test_qlogei_is_about_the_same(known: Make, archs: list[Architecture], rows: 
     assert np.exp(values("qlogei", problem, archs)) == pytest.approx(wanted, rel=0.05, abs=0.01)
 
 
-def test_with_nothing_feasible_yet_almost_any_value_improves(known: Make, archs: list[Architecture], rows: Floats) -> None:
-    assert values("logei", Problem([known(rows)]), archs) == pytest.approx(np.log(expected_improvement(rows, -3.0)), abs=1e-6)
+def test_with_nothing_feasible_yet_almost_any_value_improves(
+    known: Make, archs: list[Architecture], rows: Floats
+) -> None:
+    assert values("logei", Problem([known(rows)]), archs) == pytest.approx(
+        np.log(expected_improvement(rows, -3.0)), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("kappa", [0.0, 0.5, 2.0])
-def test_ucb_is_the_mean_and_kappa_deviations(known: Make, archs: list[Architecture], rows: Floats, kappa: float) -> None:
+def test_ucb_is_the_mean_and_kappa_deviations(
+    known: Make, archs: list[Architecture], rows: Floats, kappa: float
+) -> None:
     found = values("ucb", Problem([known(rows)]), archs, kappa=kappa)
     assert found == pytest.approx(rows[:, 0] + kappa * rows[:, 1])
 
@@ -89,16 +97,20 @@ def test_thompson_draws_each_point_as_often_as_it_is_the_best(known: Make, archs
     assert first == pytest.approx(300 * norm.cdf(2**-0.5), abs=37)
 
 
-def test_thompson_prefers_feasible_draws_then_those_nearest_to_the_bound(known: Make, archs: list[Architecture]) -> None:
+def test_thompson_prefers_feasible_draws_then_those_nearest_to_the_bound(
+    known: Make, archs: list[Architecture]
+) -> None:
     rows = [[9.0, 1e-3, 5.0, 1e-3], [1.0, 1e-3, 0.0, 1e-3], [7.0, 1e-3, 2.0, 1e-3]]
     problem = Problem([known(rows)], [Constraint(known(rows, 2, 3), at_most("metric2", 1.0))])
     assert values("thompson", problem, archs[:3]).argsort().tolist() == [0, 2, 1]
 
 
 def test_thompson_batch_is_one_of_independent_draws(known: Make, archs: list[Architecture]) -> None:
-    problem = Problem([known([[0.0, 1.0]] * 20)])
+    problem = Problem([known([[0.0, 1.0, float(i)] for i in range(20)])])
     taken = Counter(
-        arch for seed in range(40) for arch in propose(problem, archs[:20], 3, rng=np.random.default_rng(seed), name="thompson")
+        arch
+        for seed in range(40)
+        for arch in propose(problem, archs[:20], 3, rng=np.random.default_rng(seed), name="thompson")
     )
     assert len(taken) == 20  # 120 of 20 that are alike: that one is left out has a chance of 0.04
     assert max(taken.values()) < 20
@@ -109,9 +121,7 @@ def test_qlognehvi_is_the_hypervolume_that_a_certain_point_adds(known: Make, arc
     tiny = 1e-4
     points = [(0.0, 1.0), (1.0, 0.0), (0.8, 0.8), (1.5, 0.5), (2.0, 2.0)]
     rows = [[a, tiny, b, tiny] for a, b in points]
-    problem = Problem(
-        [known(rows), known(rows, 2, 3)], feasible=[points[0], points[1]], told=[archs[0], archs[1]]
-    )
+    problem = Problem([known(rows), known(rows, 2, 3)], feasible=[points[0], points[1]], told=[archs[0], archs[1]])
     found = np.exp(values("qlognehvi", problem, archs[2:5]))
 
     def hypervolume(points: list[tuple[float, float]]) -> float:

@@ -56,9 +56,7 @@ def test_of_two_equal_candidates_the_cheap_one_is_taken(known: Callable[..., Any
     problem = Problem([known(rows)], feasible=[(0.4,)])
     x = problem.objective.features(archs[:3])
     model = fit_log_cost(x, [100.0, 1.0, 90.0])
-    chosen = propose(
-        problem, archs[:3], 1, rng=np.random.default_rng(0), name="logei", cost=Cost(model, 1.0)
-    )
+    chosen = propose(problem, archs[:3], 1, rng=np.random.default_rng(0), name="logei", cost=Cost(model, 1.0))
     assert chosen == [archs[1]]
 
 
@@ -73,7 +71,9 @@ def test_a_cost_that_is_no_time_is_refused(data: torch.Tensor, wrong: float) -> 
         fit_log_cost(data[:3], [1.0, wrong, 2.0])
 
 
-def test_a_bound_on_confidence_is_not_divided(known: Callable[..., Any], archs: list[Architecture], rows: Floats) -> None:
+def test_a_bound_on_confidence_is_not_divided(
+    known: Callable[..., Any], archs: list[Architecture], rows: Floats
+) -> None:
     problem = Problem([known(rows)])
     model = fit_log_cost(problem.objective.features(archs), [1.0] * len(archs))
     for name in ("ucb", "qucb", "thompson"):

@@ -1,6 +1,9 @@
 """Ascent of an acquisition function over embeddings, and its end as a condition."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +42,9 @@ def test_second_order_needs_fewer_steps_where_curvatures_differ() -> None:
 
 
 def test_the_end_lies_in_the_box() -> None:
-    ends, _ = ascend(lambda X: X[:, 0].sum(-1) + X[:, 0].square().sum(-1), torch.zeros(1, 2).double(), BOX, generator=noise())
+    ends, _ = ascend(
+        lambda X: X[:, 0].sum(-1) + X[:, 0].square().sum(-1), torch.zeros(1, 2).double(), BOX, generator=noise()
+    )
     assert ends.tolist() == [[1.0, 1.0]]
 
 
@@ -78,23 +83,18 @@ def test_it_ascends_a_gaussian_process(space: SearchSpace, rng: np.random.Genera
         assert bool((values > bound(x[:4, None])).all())
 
 
-class TwoFeatures:
-    """Stands for a surrogate: an architecture's features are its numbers of two operations."""
-
-    def features(self, archs: Sequence[Architecture]) -> Tensor:
-        return torch.tensor([[a.ops.count("none"), a.ops.count("skip_connect")] for a in archs]).double()
-
-
-def test_the_tilt_is_a_gaussian_about_the_optimum_as_wide_as_the_nearest_known_is_far(space: SearchSpace) -> None:
-    archs = [space.from_operations(["none"] * k + ["skip_connect"] * (6 - k)) for k in (0, 2, 6)]
-    optimum = Optimum(torch.tensor([2.0, 3.0]).double(), 1.0)
-    known = TwoFeatures().features(archs)
-    tilt = OptimumTilt(TwoFeatures(), optimum, known)  # type: ignore[arg-type]
+def test_the_tilt_is_a_gaussian_about_the_optimum_as_wide_as_the_nearest_known_is_far(
+    known: Callable[..., Any], archs: list[Architecture]
+) -> None:
+    surrogate = known([[0.0, 6.0], [2.0, 4.0], [6.0, 0.0]])
+    tilt = OptimumTilt(surrogate, Optimum(torch.tensor([2.0, 3.0]).double(), 1.0), surrogate.features(archs[:3]))
     assert tilt.length == pytest.approx(1.0)
-    assert tilt(archs).tolist() == pytest.approx([-0.5 * 13, -0.5, -0.5 * 25])
+    assert tilt(archs[:3]).tolist() == pytest.approx([-0.5 * 13, -0.5, -0.5 * 25])
 
 
-def test_an_optimum_that_is_known_forbids_nothing_else_than_distance(space: SearchSpace) -> None:
-    (arch,) = [space.from_operations(["none"] * 6)]
-    tilt = OptimumTilt(TwoFeatures(), Optimum(torch.tensor([6.0, 0.0]).double(), 0.0), TwoFeatures().features([arch]))  # type: ignore[arg-type]
-    assert tilt([arch]).tolist() == [0.0]
+def test_an_optimum_that_is_a_known_architecture_loses_nothing(
+    known: Callable[..., Any], archs: list[Architecture]
+) -> None:
+    surrogate = known([[6.0, 0.0]])
+    x = surrogate.features(archs[:1])
+    assert OptimumTilt(surrogate, Optimum(x[0], 0.0), x)(archs[:1]).tolist() == [0.0]
