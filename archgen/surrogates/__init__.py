@@ -6,7 +6,7 @@ from archgen.surrogates.base import Surrogate
 from archgen.surrogates.boshnas import EMBEDDINGS, Boshnas, UncertaintyBound
 from archgen.surrogates.cost import Cost, cooled, fit_log_cost
 from archgen.surrogates.ensemble import Ensemble
-from archgen.surrogates.gobi import Optimum, OptimumTilt, ascend
+from archgen.surrogates.gobi import OptimumTilt, ascend
 from archgen.surrogates.gp import GaussianProcess
 from archgen.surrogates.problem import Constraint, Problem
 
@@ -19,7 +19,6 @@ __all__ = [
     "Cost",
     "Ensemble",
     "GaussianProcess",
-    "Optimum",
     "OptimumTilt",
     "Problem",
     "Surrogate",

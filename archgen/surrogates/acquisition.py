@@ -172,7 +172,8 @@ class Adjusted(AcquisitionFunction):  # type: ignore[misc]
 
     def __init__(self, base: AcquisitionFunction, term: Callable[[Tensor], Tensor]) -> None:
         super().__init__(base.model)
-        self.base, self._term, self._pending = base, term, None
+        self.base, self._term = base, term
+        self._pending: Tensor | None = None
         self._log = base._log
 
     @property
@@ -189,7 +190,8 @@ class Adjusted(AcquisitionFunction):  # type: ignore[misc]
 
     def forward(self, X: Tensor) -> Tensor:
         """The sum at each of the points `... x q x d`."""
-        return self.base(X) + self._term(X)
+        total: Tensor = self.base(X) + self._term(X)
+        return total
 
 
 class ThompsonDraw(AcquisitionFunction):  # type: ignore[misc]

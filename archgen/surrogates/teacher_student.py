@@ -213,19 +213,21 @@ def train(
     everywhere = torch.cat([x, unlabelled])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TeacherStudentModel(x.shape[1], draws, heteroscedastic).double()
+        model: TeacherStudentModel = TeacherStudentModel(x.shape[1], draws, heteroscedastic).double()
         model.centre = everywhere.mean(0)
         deviation = everywhere.std(0, correction=0)
         model.scale = torch.where(deviation > 1e-9, deviation, 1.0) * x.shape[1] ** 0.5 / LENGTH
         inputs = model.standardise(x)
 
         def squared(teacher: Teacher, rows: Tensor) -> Tensor:
-            return (teacher(inputs[rows]) - y[rows]).square().mean()
+            loss: Tensor = (teacher(inputs[rows]) - y[rows]).square().mean()
+            return loss
 
         def likelihood(npn: NaturalParameterNetwork, rows: Tensor) -> Tensor:
             mean, variance = npn(inputs[rows])
             variance = variance + LEAST_NOISE
-            return 0.5 * ((mean - y[rows]).square() / variance + variance.log()).mean()
+            loss: Tensor = 0.5 * ((mean - y[rows]).square() / variance + variance.log()).mean()
+            return loss
 
         split = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)))
         error = _descend(model.teacher, squared, split, steps)
@@ -239,10 +241,12 @@ def train(
         points = model.standardise(everywhere)
 
         def regression(student: Student, rows: Tensor) -> Tensor:
-            return ((student(points[rows]) - spread[rows]) / student.unit).square().mean()
+            loss: Tensor = ((student(points[rows]) - spread[rows]) / student.unit).square().mean()
+            return loss
 
         _descend(model.student, regression, torch.arange(0), steps, rows=torch.arange(len(points)))
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def _descend(

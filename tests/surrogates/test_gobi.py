@@ -12,7 +12,7 @@ from torch import Tensor
 
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
-from archgen.surrogates import GaussianProcess, Optimum, OptimumTilt, ascend, make_acquisition
+from archgen.surrogates import GaussianProcess, OptimumTilt, ascend, make_acquisition
 from archgen.surrogates.problem import Problem
 
 PEAK = torch.tensor([0.3, -0.6]).double()
@@ -83,11 +83,11 @@ def test_it_ascends_a_gaussian_process(space: SearchSpace, rng: np.random.Genera
         assert bool((values > bound(x[:4, None])).all())
 
 
-def test_the_tilt_is_a_gaussian_about_the_optimum_as_wide_as_the_nearest_known_is_far(
+def test_the_tilt_is_a_gaussian_about_the_optimum_as_wide_as_the_nearest_tenth_is_far(
     known: Callable[..., Any], archs: list[Architecture]
 ) -> None:
     surrogate = known([[0.0, 6.0], [2.0, 4.0], [6.0, 0.0]])
-    tilt = OptimumTilt(surrogate, Optimum(torch.tensor([2.0, 3.0]).double(), 1.0), surrogate.features(archs[:3]))
+    tilt = OptimumTilt(surrogate, torch.tensor([2.0, 3.0]).double(), surrogate.features(archs[:3]))
     assert tilt.length == pytest.approx(1.0)
     assert tilt(archs[:3]).tolist() == pytest.approx([-0.5 * 13, -0.5, -0.5 * 25])
 
@@ -97,4 +97,4 @@ def test_an_optimum_that_is_a_known_architecture_loses_nothing(
 ) -> None:
     surrogate = known([[6.0, 0.0]])
     x = surrogate.features(archs[:1])
-    assert OptimumTilt(surrogate, Optimum(x[0], 0.0), x)(archs[:1]).tolist() == [0.0]
+    assert OptimumTilt(surrogate, x[0], x)(archs[:1]).tolist() == [0.0]
