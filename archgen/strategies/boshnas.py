@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class BoshnasSearch(SearchStrategy):
 
     - with probability :math:`1 - \alpha - \beta` an optimum: the bound :math:`\mu + k_1 \sigma + k_2 \xi` of the
       surrogate is ascended in the space of embeddings from several random candidates (GOBI: AdaHessian on the input),
-      and the candidate nearest to the best end is taken;
+      and the candidate nearest to the best end is taken, of those that are predicted to meet the bounds;
     - with probability :math:`\alpha` an uncertain one: of all candidates that with the largest
       :math:`k_1 \sigma + k_2 \xi`;
     - with probability :math:`\beta` a random one, for diversity.
@@ -75,7 +76,7 @@ class BoshnasSearch(SearchStrategy):
         second_order: bool = True,
         restarts: int = 10,
         pool: int = 2000,
-        steps: int = 400,
+        steps: int = 200,
     ) -> None:
         super().__init__(space, objectives, seed=seed, screen=screen, key=key)
         if alpha < 0 or beta < 0 or alpha + beta > 1:
@@ -118,18 +119,16 @@ class BoshnasSearch(SearchStrategy):
     def _picks(self, n: int, candidates: Sequence[Architecture], rng: np.random.Generator) -> list[Architecture]:
         """One candidate for each draw of what to do."""
         features = self._objective.features(candidates)
+        optimum, unsure = 1 - self.alpha - self.beta, 1 - self.beta
         draws = rng.random(n)
+        nearest = self._nearest(features, rng) if bool((draws < optimum).any()) else iter([])
+        uncertain = self._uncertainty(features) if bool(((draws >= optimum) & (draws < unsure)).any()) else []
         taken: dict[int, None] = {}
-        ends = self._ends(features, rng) if bool((draws < 1 - self.alpha - self.beta).any()) else features[:0]
-        next_end = 0
         for draw in draws:
-            if draw < 1 - self.alpha - self.beta:
-                # more draws than ends: what is next to the best of them, after what is taken
-                end = ends[next_end if next_end < len(ends) else 0]
-                order: Iterable[int] = (features - end).abs().mean(1).argsort(stable=True).tolist()
-                next_end += 1
-            elif draw < 1 - self.beta:
-                order = self._uncertainty(features).argsort(descending=True, stable=True).tolist()
+            if draw < optimum:
+                order = next(nearest)
+            elif draw < unsure:
+                order = uncertain
             else:
                 order = rng.permutation(len(candidates)).tolist()
             pick = next(self._allowed(order, taken, candidates), None)
@@ -137,6 +136,19 @@ class BoshnasSearch(SearchStrategy):
                 break
             taken[pick] = None
         return [candidates[i] for i in taken]
+
+    def _nearest(self, features: Tensor, rng: np.random.Generator) -> Iterator[list[int]]:
+        """All candidates by their distance to each end of the ascent, after the last one again to the best.
+
+        Those that break a bound more probably than not come last, where others are left.
+        """
+        ends = self._ends(features, rng)
+        with torch.no_grad():
+            log_p = Problem([self._objective], self._bounds).log_feasible(features[:, None])
+        unlikely = log_p < min(np.log(0.5), log_p.max().item())
+        for end in chain(ends, repeat(ends[0])):
+            distance = (features - end).abs().mean(1)
+            yield torch.where(unlikely, distance + distance.max() + 1, distance).argsort(stable=True).tolist()
 
     def _ends(self, features: Tensor, rng: np.random.Generator) -> Tensor:
         """Ends of the ascent from random candidates, the best first."""
@@ -153,12 +165,14 @@ class BoshnasSearch(SearchStrategy):
         return ends[values.argsort(descending=True, stable=True)]
 
     @torch.no_grad()
-    def _uncertainty(self, features: Tensor) -> Tensor:
+    def _uncertainty(self, features: Tensor) -> list[int]:
+        """All candidates, the most uncertain first."""
         unsure = UncertaintyBound(self._objective.model, self.aleatoric, self.epistemic, mean=0.0)
-        return unsure(features[:, None])
+        order: list[int] = unsure(features[:, None]).argsort(descending=True, stable=True).tolist()
+        return order
 
     def _allowed(
-        self, order: Iterable[int], taken: dict[int, None], candidates: Sequence[Architecture]
+        self, order: Sequence[int], taken: dict[int, None], candidates: Sequence[Architecture]
     ) -> Iterator[int]:
         """Candidates of an order that are not taken and that the screen lets through, screened a few at a time."""
         left = [i for i in order if i not in taken]

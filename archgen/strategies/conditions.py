@@ -13,12 +13,14 @@ from archgen.graph import Architecture
 from archgen.pareto import hypervolume, nondominated_fronts
 from archgen.predictors.base import Floats
 from archgen.registry import Registry
-from archgen.surrogates import Optimum, OptimumTilt, Problem, Surrogate, ascend, make_acquisition
+from archgen.surrogates import OptimumTilt, Problem, Surrogate, ascend, make_acquisition
 
 OPTIMISM = (0.0, 1.0, 2.0)
 """Standard deviations above the surrogate's mean at which the conditions are set, from cautious to curious."""
 RESTARTS = 8
 """Candidates from which an optimum is looked for, the best ones."""
+STEPS = 40
+"""Of the ascent, at most."""
 
 LogTilt = Callable[[Sequence[Architecture]], Floats]
 MakeTilts = Callable[[Problem, Sequence[Architecture], torch.Generator], list[LogTilt]]
@@ -71,31 +73,23 @@ def most_improving(points: Floats, known: Floats) -> int:
 def optimum_conditions(
     problem: Problem, candidates: Sequence[Architecture], generator: torch.Generator
 ) -> list[LogTilt]:
-    r"""For each :math:`\kappa` of `OPTIMISM`: near the optimum of :math:`\mu + \kappa \sigma`, and as good as there.
+    r"""For each :math:`\kappa` of `OPTIMISM`: the condition of the candidates, and near the optimum of the same bound.
 
-    The bound is ascended from the best candidates in the box of their features (`surrogates.ascend`); the optimum is a
-    condition in two ways, by similarity of the features to it (`OptimumTilt`) and by the value there as a threshold. For one objective.
+    The bound is ascended from the best candidates in the box of their features (`surrogates.ascend`), and the optimum
+    attracts what has similar features (`OptimumTilt`). The value at the optimum is no threshold: it is of no
+    architecture and mostly out of reach, and how probable it is to exceed what is out of reach says how uncertain an
+    architecture is, not how good.
     """
     features = problem.objective.features(candidates)
     box = torch.stack([features.min(0).values, features.max(0).values])
     tilts: list[LogTilt] = []
-    for kappa in OPTIMISM:
+    for kappa, good in zip(OPTIMISM, candidate_conditions(problem, candidates, generator), strict=True):
         acquisition = make_acquisition("ucb", problem, seed=0, kappa=kappa)
         with torch.no_grad():
             order = acquisition(features[:, None]).argsort(descending=True, stable=True)
-        ends, values = ascend(acquisition, features[order[:RESTARTS]], box, generator=generator)
-        optimum = Optimum(ends[values.argmax()], values.max().item())
-        with torch.no_grad():
-            there = problem.objective.model.posterior(optimum.features[None])
-        threshold = (there.mean + kappa * there.variance.sqrt()).item()
-        tilts.append(
-            partial(
-                _near_and_good,
-                similarity=OptimumTilt(problem.objective, optimum, features),
-                surrogate=problem.objective,
-                threshold=threshold,
-            )
-        )
+        ends, values = ascend(acquisition, features[order[:RESTARTS]], box, steps=STEPS, generator=generator)
+        near = OptimumTilt(problem.objective, ends[values.argmax()], features)
+        tilts.append(partial(_both, one=good, other=near))
     return tilts
 
 
@@ -108,7 +102,6 @@ def exceeds(archs: Sequence[Architecture], surrogates: Sequence[Surrogate], thre
     return total
 
 
-def _near_and_good(
-    archs: Sequence[Architecture], similarity: OptimumTilt, surrogate: Surrogate, threshold: float
-) -> Floats:
-    return similarity(archs) + exceeds(archs, [surrogate], np.array([threshold]))
+def _both(archs: Sequence[Architecture], one: LogTilt, other: LogTilt) -> Floats:
+    total: Floats = one(archs) + other(archs)
+    return total

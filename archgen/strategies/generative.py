@@ -61,7 +61,7 @@ class Generative(SearchStrategy):
         surrogate: Of the objective and the bounds, a registered predictor that is a `Surrogate`.
         acquisition: What chooses the batch, a name in `surrogates.ACQUISITIONS`; as in step 4 by default.
         condition: What the conditions are made of, a name in `conditions.CONDITIONS`: `candidates` as in step 2, or
-            `gobi`, BOSHNAS's optimum in the space of embeddings, which needs no list of the space.
+            `gobi`, which adds similarity to BOSHNAS's optimum in the space of embeddings.
         budget_seconds: Of all evaluations; the expected improvement is then counted per second of evaluation, less and
             less so as the budget is used up (arXiv 2003.10870).
         space, objectives, seed, screen, key: As in `SearchStrategy`.

@@ -1,4 +1,4 @@
-"""Surrogates: predictors with a BoTorch posterior, what is optimised on them, and the ensemble of predictors."""
+"""Surrogates: predictors with a BoTorch posterior, acquisition functions on them, and an ensemble of predictors."""
 
 from archgen.surrogates.acquisition import ACQUISITIONS, make_acquisition, propose
 from archgen.surrogates.adahessian import AdaHessian
@@ -6,7 +6,7 @@ from archgen.surrogates.base import Surrogate
 from archgen.surrogates.boshnas import EMBEDDINGS, Boshnas, UncertaintyBound
 from archgen.surrogates.cost import Cost, cooled, fit_log_cost
 from archgen.surrogates.ensemble import Ensemble
-from archgen.surrogates.gobi import Optimum, OptimumTilt, ascend
+from archgen.surrogates.gobi import OptimumTilt, ascend
 from archgen.surrogates.gp import GaussianProcess
 from archgen.surrogates.problem import Constraint, Problem
 from archgen.surrogates.schedule import Refits
@@ -20,7 +20,6 @@ __all__ = [
     "Cost",
     "Ensemble",
     "GaussianProcess",
-    "Optimum",
     "OptimumTilt",
     "Problem",
     "Refits",

@@ -12,7 +12,7 @@ from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.analytic import AnalyticAcquisitionFunction, LogExpectedImprovement, UpperConfidenceBound
 from botorch.acquisition.logei import qLogExpectedImprovement
 from botorch.acquisition.monte_carlo import qUpperConfidenceBound
-from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.acquisition.multi_objective import logei as multi_objective_logei
 from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
 from botorch.acquisition.objective import GenericMCObjective
 from botorch.models import ModelListGP
@@ -146,9 +146,11 @@ def _q_log_nehvi(problem: Problem, settings: Settings) -> AcquisitionFunction:
     scores = torch.tensor(problem.scores).double().T
     reference = torch.full((m,), WORST).double()
     if len(scores):
-        reference = infer_reference_point(scores[is_non_dominated(scores)]).clamp(max=scores.min(0).values)
+        reference = infer_reference_point(scores[is_non_dominated(scores)])
     model = problem.model
-    return qLogNoisyExpectedHypervolumeImprovement(
+    # BoTorch would run a C++ compiler here for minutes; its Python is quick enough and the same on every machine
+    multi_objective_logei._load_attempted = True
+    return multi_objective_logei.qLogNoisyExpectedHypervolumeImprovement(
         model=model,
         ref_point=reference,
         X_baseline=problem.objectives[0].features(problem.told),
@@ -170,7 +172,8 @@ class Adjusted(AcquisitionFunction):  # type: ignore[misc]
 
     def __init__(self, base: AcquisitionFunction, term: Callable[[Tensor], Tensor]) -> None:
         super().__init__(base.model)
-        self.base, self._term, self._pending = base, term, None
+        self.base, self._term = base, term
+        self._pending: Tensor | None = None
         self._log = base._log
 
     @property
@@ -187,7 +190,8 @@ class Adjusted(AcquisitionFunction):  # type: ignore[misc]
 
     def forward(self, X: Tensor) -> Tensor:
         """The sum at each of the points `... x q x d`."""
-        return self.base(X) + self._term(X)
+        total: Tensor = self.base(X) + self._term(X)
+        return total
 
 
 class ThompsonDraw(AcquisitionFunction):  # type: ignore[misc]

@@ -64,7 +64,7 @@ class Boshnas(NormalScorePredictor, Surrogate):
         heteroscedastic: bool = True,
         draws: int = 64,
         unlabelled: int = 200,
-        steps: int = 400,
+        steps: int = 200,
         seed: int = 0,
     ) -> None:
         super().__init__(space, metric)

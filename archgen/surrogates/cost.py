@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from botorch.exceptions.errors import ModelFittingError
+from botorch.exceptions.warnings import InputDataWarning
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from botorch.models.transforms import Normalize, Standardize
@@ -54,13 +56,16 @@ def fit_log_cost(features: Float[Tensor, "b d"], seconds: Sequence[float]) -> Si
             "a model of the cost needs evaluations that took a positive number of seconds; an evaluator that tells no "
             "cost (a table without one) allows no cost-aware search"
         )
-    # without two different costs there is no spread to standardise by
-    scaled = Standardize(1) if len(cost.unique()) > 1 else None
 
     def make() -> SingleTaskGP:
-        return SingleTaskGP(
-            features, cost.log()[:, None], input_transform=Normalize(features.shape[1]), outcome_transform=scaled
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputDataWarning)  # costs that are all equal have no spread to scale by
+            return SingleTaskGP(
+                features,
+                cost.log()[:, None],
+                input_transform=Normalize(features.shape[1]),
+                outcome_transform=Standardize(1),
+            )
 
     model = make()
     try:

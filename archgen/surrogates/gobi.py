@@ -7,7 +7,6 @@ in BOSHNAS (FlexiBERT, arXiv 2205.11656).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,22 +22,11 @@ LR = 0.5
 """Step size of AdaHessian, as in the published code."""
 FIRST_ORDER_LR = 0.05
 """Step size of Adam where second order is switched off."""
+NEAR = 0.1
+"""Share of known architectures that count as near an optimum."""
 TOLERANCE = 1e-5
 PATIENCE = 5
 """Steps without a change above `TOLERANCE` after which all starts count as arrived; both as in the published code."""
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """Where an acquisition function is largest in the space of a surrogate's features.
-
-    Args:
-        features: The optimum, `d`; usually of no architecture.
-        value: Of the acquisition function there.
-    """
-
-    features: Float[Tensor, " d"]
-    value: float
 
 
 def ascend(
@@ -95,6 +83,7 @@ def ascend(
         point.grad = None
         with torch.no_grad():
             point.clamp_(bounds[0], bounds[1])
+            point.copy_(torch.where(point.isfinite(), point, best))  # where a curvature was not finite
     return best, highest
 
 
@@ -107,22 +96,22 @@ class OptimumTilt:
     .. math:: \log w(a) = - \tfrac{1}{2} \lVert x(a) - x^* \rVert^2 / \ell^2,
 
     the similarity of the features :math:`x(a)` to the optimum. The length :math:`\ell` is the distance from the
-    optimum to the nearest of some known architectures, so that what is as near as that loses half a unit.
+    optimum within which a tenth of some known architectures lie, so that these lose at most half a unit.
 
     Args:
         surrogate: Gives the features.
-        optimum: Of an acquisition function over them.
-        known: At least one architecture, for the length.
+        optimum: Where an acquisition function over them is largest, `d`; usually the features of no architecture.
+        known: Features of at least one architecture, for the length.
     """
 
-    def __init__(self, surrogate: Surrogate, optimum: Optimum, known: Float[Tensor, "b d"]) -> None:
+    def __init__(self, surrogate: Surrogate, optimum: Float[Tensor, " d"], known: Float[Tensor, "b d"]) -> None:
         self.surrogate, self.optimum = surrogate, optimum
-        nearest = (known - optimum.features).norm(dim=1).min().item()
-        self.length = max(nearest, 1e-6)  # 0 where the optimum is a known architecture
+        near = torch.quantile((known - optimum).norm(dim=1), NEAR, interpolation="lower").item()
+        self.length = max(near, 1e-6)  # 0 where the optimum is a known architecture
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Log-weight of each architecture, `b`, at most 0."""
         x = self.surrogate.features(archs)
-        distance = (x - self.optimum.features).norm(dim=1).numpy()
+        distance = (x - self.optimum).norm(dim=1).numpy()
         weight: Floats = -0.5 * np.square(distance / self.length)
         return weight

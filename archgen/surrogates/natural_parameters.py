@@ -1,4 +1,4 @@
-"""Natural-parameter networks of the Gaussian family (Wang et al., arXiv 1611.00448): means and variances layer by layer.
+"""Natural-parameter networks of the Gaussian family (Wang et al., arXiv 1611.00448): moments layer by layer.
 
 A weight is a Gaussian instead of a number, and so is what a neuron passes on. Nothing is drawn: each layer computes
 the mean and the variance of its output from those of its input, so that both come out of one pass, are exact moments
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -91,11 +92,11 @@ class NaturalParameterNetwork(nn.Module):
         hidden: Widths of the hidden layers.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int] = (32, 32)) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int] = (64, 32)) -> None:
         super().__init__()
         widths = [inputs, *hidden, 1]
         layers: list[nn.Module] = []
-        for i, o in zip(widths[:-1], widths[1:], strict=True):
+        for i, o in pairwise(widths):
             layers += [NPNLinear(i, o), NPNReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -31,6 +31,10 @@ FEWEST = 10
 """Labels below which none is held out."""
 EVERY = 10
 """Steps between two looks at the labels held out."""
+LENGTH = 3.0
+"""Usual length of a point as the networks see it, whatever its width, so that the same weight decay suits all."""
+PRIOR = 40.0
+"""Weight decay of the natural-parameter network times the number of labels: what a prior counts beside a mean loss."""
 LEAST_NOISE = 1e-3
 """Least aleatoric variance, in squared normal scores."""
 SHRINKAGE = 1e-3
@@ -56,7 +60,7 @@ class Teacher(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths[:-1], HIDDEN, strict=True))
         self.out = nn.Linear(HIDDEN[-1], 1)
 
-    def forward(self, x: Float[Tensor, "b d"], masks: Sequence[Tensor] | None = None) -> Float[Tensor, "*k b"]:
+    def forward(self, x: Float[Tensor, "b d"], masks: Sequence[Tensor] | None = None) -> Float[Tensor, "... b"]:
         """Values `b`; with masks, `k x width` a layer, those of each of the `k` functions."""
         for i, layer in enumerate(self.hidden):
             x = F.softplus(layer(x))
@@ -72,8 +76,12 @@ class Student(nn.Module):
         inputs: Width `d` of the input.
     """
 
+    unit: Float[Tensor, ""]
+    """The usual spread, in which it counts."""
+
     def __init__(self, inputs: int) -> None:
         super().__init__()
+        self.register_buffer("unit", torch.ones(()))
         first, second = HIDDEN
         self.layers = nn.Sequential(
             nn.Linear(inputs, first), nn.Softplus(), nn.Linear(first, second), nn.Softplus(), nn.Linear(second, 1)
@@ -81,11 +89,11 @@ class Student(nn.Module):
 
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         """Standard deviations."""
-        return F.softplus(self.layers(x)[..., 0])
+        return self.unit * F.softplus(self.layers(x)[..., 0])
 
 
 class TeacherStudentModel(Model):  # type: ignore[misc]
-    r"""The belief of BOSHNAS: a Gaussian of mean :math:`\mu` and variance :math:`\xi^2`, or with noise :math:`+\sigma^2`.
+    r"""The belief of BOSHNAS: Gaussian, of mean :math:`\mu` and variance :math:`\xi^2`, noise :math:`\sigma^2` apart.
 
     :math:`\mu` and :math:`\sigma^2` come from the natural-parameter network, :math:`\xi` from the student. Several
     points jointly have the correlations of the teacher's functions with the student's spreads: exact marginals, and
@@ -141,7 +149,7 @@ class TeacherStudentModel(Model):  # type: ignore[misc]
         shape = X.shape[:-1]
         return mean.view(shape), self.student(x).view(shape), aleatoric.reshape(shape)
 
-    def functions(self, X: Float[Tensor, "*b d"]) -> Float[Tensor, "k *b"]:
+    def functions(self, X: Float[Tensor, "*b d"]) -> Float[Tensor, "k ..."]:
         """Values of the teacher's functions."""
         values: Tensor = self.teacher(self.standardise(X).reshape(-1, X.shape[-1]), self.masks)
         return values.view(-1, *X.shape[:-1])
@@ -180,7 +188,7 @@ def train(
     *,
     heteroscedastic: bool = True,
     draws: int = 64,
-    steps: int = 400,
+    steps: int = 200,
     seed: int = 0,
 ) -> TeacherStudentModel:
     r"""Train the three networks by the losses of the paper.
@@ -205,38 +213,45 @@ def train(
     everywhere = torch.cat([x, unlabelled])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TeacherStudentModel(x.shape[1], draws, heteroscedastic).double()
+        model: TeacherStudentModel = TeacherStudentModel(x.shape[1], draws, heteroscedastic).double()
         model.centre = everywhere.mean(0)
         deviation = everywhere.std(0, correction=0)
-        model.scale = torch.where(deviation > 1e-9, deviation, 1.0)
+        model.scale = torch.where(deviation > 1e-9, deviation, 1.0) * x.shape[1] ** 0.5 / LENGTH
         inputs = model.standardise(x)
 
         def squared(teacher: Teacher, rows: Tensor) -> Tensor:
-            return (teacher(inputs[rows]) - y[rows]).square().mean()
+            loss: Tensor = (teacher(inputs[rows]) - y[rows]).square().mean()
+            return loss
 
         def likelihood(npn: NaturalParameterNetwork, rows: Tensor) -> Tensor:
             mean, variance = npn(inputs[rows])
             variance = variance + LEAST_NOISE
-            return 0.5 * ((mean - y[rows]).square() / variance + variance.log()).mean()
+            loss: Tensor = 0.5 * ((mean - y[rows]).square() / variance + variance.log()).mean()
+            return loss
 
         split = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)))
         error = _descend(model.teacher, squared, split, steps)
         model.noise = torch.tensor(error).double().clamp(min=LEAST_NOISE)
         if model.npn is not None:
-            _descend(model.npn, likelihood, split, steps)
+            _descend(model.npn, likelihood, split, steps, decay=PRIOR / max(len(y), FEWEST))
         model.eval()
         with torch.no_grad():
             spread = model.functions(everywhere).std(0)
+        model.student.unit = spread.mean().clamp(min=1e-6)
         points = model.standardise(everywhere)
 
         def regression(student: Student, rows: Tensor) -> Tensor:
-            return (student(points[rows]) - spread[rows]).square().mean()
+            loss: Tensor = ((student(points[rows]) - spread[rows]) / student.unit).square().mean()
+            return loss
 
         _descend(model.student, regression, torch.arange(0), steps, rows=torch.arange(len(points)))
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
-def _descend(network: nn.Module, loss: Loss, split: Tensor, steps: int, rows: Tensor | None = None) -> float:
+def _descend(
+    network: nn.Module, loss: Loss, split: Tensor, steps: int, rows: Tensor | None = None, decay: float = 1e-2
+) -> float:
     """Train in place for the number of steps that is best on labels held out; returns the loss there, or at the end.
 
     Args:
@@ -245,18 +260,21 @@ def _descend(network: nn.Module, loss: Loss, split: Tensor, steps: int, rows: Te
         split: Rows in random order, of which the first are held out.
         steps: At most.
         rows: All rows, where none is to be held out.
+        decay: Of the weights.
     """
     every, held = (split, split[: int(HELD_OUT * len(split))]) if rows is None else (rows, rows[:0])
     lowest = float("nan")
     if rows is None and len(split) >= FEWEST:
-        _, steps, lowest = _run(copy.deepcopy(network), loss, split[len(held) :], steps, held)
-    last = _run(network, loss, every, steps, held[:0])[0]
+        _, steps, lowest = _run(copy.deepcopy(network), loss, split[len(held) :], steps, held, decay)
+    last = _run(network, loss, every, steps, held[:0], decay)[0]
     return last if np.isnan(lowest) else lowest
 
 
-def _run(network: nn.Module, loss: Loss, rows: Tensor, steps: int, held: Tensor) -> tuple[float, int, float]:
+def _run(
+    network: nn.Module, loss: Loss, rows: Tensor, steps: int, held: Tensor, decay: float
+) -> tuple[float, int, float]:
     """Train in place; the last loss on the rows, and of the labels held out the best step and the loss there."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=decay, fused=True)
     best, lowest, last = steps, float("inf"), float("nan")
     for step in range(1, steps + 1):
         optimizer.zero_grad()

@@ -27,7 +27,7 @@ CHAIN = graph("iabo", (0, 1), (1, 2), (2, 3))
         (CHAIN, 0.0),
         (graph("iaco", (0, 1), (1, 2), (2, 3)), 1.0),
         (graph("iabo", (0, 1), (1, 2)), EDGE),
-        (graph("iabbo", (0, 1), (1, 2), (2, 3), (3, 4)), 1 + EDGE),
+        (graph("iabbo", (0, 1), (1, 2), (2, 3), (3, 4)), 1 + 3 * EDGE),
         (graph("iabo", (0, 1), (1, 2), (2, 3), (0, 3)), EDGE),
     ],
 )
@@ -57,7 +57,7 @@ def test_kernel_distance_does_not_see_the_order_of_nodes_but_the_direction_of_ed
 
 @pytest.fixture(scope="module")
 def encoder(space: SearchSpace) -> DistanceEncoder:
-    encoder = DistanceEncoder(space, reference=100, pairs=500, steps=300)
+    encoder = DistanceEncoder(space, reference=60, pairs=250, steps=200)
     encoder([])
     return encoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm, spearmanr
+from scipy.stats import norm
 
 from archgen.graph import Architecture
 from archgen.objectives import at_most
@@ -20,7 +20,7 @@ def merit(space: SearchSpace, archs: list[Architecture]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def archs(space: SearchSpace) -> list[Architecture]:
-    return list(dict.fromkeys(space.sample(60, np.random.default_rng(0))))
+    return list(dict.fromkeys(space.sample(40, np.random.default_rng(0))))
 
 
 @pytest.fixture(scope="module", params=["gp", "boshnas"])
@@ -57,24 +57,21 @@ def test_candidates_that_break_a_bound_set_no_threshold(
 
 
 def test_exceeding_a_threshold_is_a_probability(surrogate: Surrogate, archs: list[Architecture]) -> None:
-    mean, std = surrogate.predict_normalised(archs)
+    mean, _ = surrogate.predict_normalised(archs)
     assert np.exp(exceeds(archs, [surrogate], mean[:1]))[0] == pytest.approx(0.5)
 
 
 def test_an_optimum_of_the_embedding_pulls_towards_what_is_good(
     space: SearchSpace, surrogate: Surrogate, archs: list[Architecture]
 ) -> None:
-    """Of architectures that the surrogate has not seen."""
+    """Of architectures that the surrogate has not seen; the similarity alone does, too."""
     unseen = space.sample(300, np.random.default_rng(1))
-    tilts = CONDITIONS["gobi"](Problem([surrogate]), archs, noise())
-    assert len(tilts) == len(OPTIMISM)
-    for tilt in tilts[:2]:
-        weights = tilt(unseen)
-        assert np.isfinite(weights).all()
-        assert spearmanr(weights, merit(space, unseen)).statistic > 0.4
-        assert merit(space, [unseen[i] for i in np.argsort(-weights)[:5]]).mean() > 3.5
-
-
-def test_conditions_are_the_same_each_time(surrogate: Surrogate, archs: list[Architecture]) -> None:
-    one, other = (CONDITIONS["gobi"](Problem([surrogate]), archs, noise())[0](archs) for _ in range(2))
-    assert one.tolist() == other.tolist()
+    good = merit(space, unseen)
+    optima, again = (CONDITIONS["gobi"](Problem([surrogate]), archs, noise()) for _ in range(2))
+    plain = CONDITIONS["candidates"](Problem([surrogate]), archs, noise())
+    assert len(optima) == len(OPTIMISM)
+    weights, similarity = optima[0](unseen), optima[0](unseen) - plain[0](unseen)
+    assert again[0](unseen).tolist() == weights.tolist()
+    assert similarity.max() <= 1e-9
+    for each in (weights, similarity):
+        assert np.mean(good[np.argsort(-each)[:10]]) > good.mean() + 1

@@ -106,7 +106,7 @@ def test_thompson_prefers_feasible_draws_then_those_nearest_to_the_bound(
 
 
 def test_thompson_batch_is_one_of_independent_draws(known: Make, archs: list[Architecture]) -> None:
-    problem = Problem([known([[0.0, 1.0]] * 20)])
+    problem = Problem([known([[0.0, 1.0, float(i)] for i in range(20)])])
     taken = Counter(
         arch
         for seed in range(40)

@@ -1,6 +1,9 @@
 """Ascent of an acquisition function over embeddings, and its end as a condition."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from torch import Tensor
 
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
-from archgen.surrogates import GaussianProcess, Optimum, OptimumTilt, ascend, make_acquisition
+from archgen.surrogates import GaussianProcess, OptimumTilt, ascend, make_acquisition
 from archgen.surrogates.problem import Problem
 
 PEAK = torch.tensor([0.3, -0.6]).double()
@@ -80,23 +83,18 @@ def test_it_ascends_a_gaussian_process(space: SearchSpace, rng: np.random.Genera
         assert bool((values > bound(x[:4, None])).all())
 
 
-class TwoFeatures:
-    """Stands for a surrogate: an architecture's features are its numbers of two operations."""
-
-    def features(self, archs: Sequence[Architecture]) -> Tensor:
-        return torch.tensor([[a.ops.count("none"), a.ops.count("skip_connect")] for a in archs]).double()
-
-
-def test_the_tilt_is_a_gaussian_about_the_optimum_as_wide_as_the_nearest_known_is_far(space: SearchSpace) -> None:
-    archs = [space.from_operations(["none"] * k + ["skip_connect"] * (6 - k)) for k in (0, 2, 6)]
-    optimum = Optimum(torch.tensor([2.0, 3.0]).double(), 1.0)
-    known = TwoFeatures().features(archs)
-    tilt = OptimumTilt(TwoFeatures(), optimum, known)  # type: ignore[arg-type]
+def test_the_tilt_is_a_gaussian_about_the_optimum_as_wide_as_the_nearest_tenth_is_far(
+    known: Callable[..., Any], archs: list[Architecture]
+) -> None:
+    surrogate = known([[0.0, 6.0], [2.0, 4.0], [6.0, 0.0]])
+    tilt = OptimumTilt(surrogate, torch.tensor([2.0, 3.0]).double(), surrogate.features(archs[:3]))
     assert tilt.length == pytest.approx(1.0)
-    assert tilt(archs).tolist() == pytest.approx([-0.5 * 13, -0.5, -0.5 * 25])
+    assert tilt(archs[:3]).tolist() == pytest.approx([-0.5 * 13, -0.5, -0.5 * 25])
 
 
-def test_an_optimum_that_is_known_forbids_nothing_else_than_distance(space: SearchSpace) -> None:
-    (arch,) = [space.from_operations(["none"] * 6)]
-    tilt = OptimumTilt(TwoFeatures(), Optimum(torch.tensor([6.0, 0.0]).double(), 0.0), TwoFeatures().features([arch]))  # type: ignore[arg-type]
-    assert tilt([arch]).tolist() == [0.0]
+def test_an_optimum_that_is_a_known_architecture_loses_nothing(
+    known: Callable[..., Any], archs: list[Architecture]
+) -> None:
+    surrogate = known([[6.0, 0.0]])
+    x = surrogate.features(archs[:1])
+    assert OptimumTilt(surrogate, x[0], x)(archs[:1]).tolist() == [0.0]

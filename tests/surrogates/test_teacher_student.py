@@ -19,13 +19,13 @@ def noise(x: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def data() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(300, 3, generator=generator).double() * 2 - 1
-    return x, (2 * x[:, 1]).sin() + noise(x) * torch.randn(300, generator=generator).double()
+    x = torch.rand(160, 3, generator=generator).double() * 2 - 1
+    return x, (2 * x[:, 1]).sin() + noise(x) * torch.randn(160, generator=generator).double()
 
 
 @pytest.fixture(scope="module")
 def fitted(data: tuple[Tensor, Tensor]) -> TeacherStudentModel:
-    return train(*data, data[0][:0])
+    return train(*data, data[0][:0], steps=120)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_the_mean_follows_the_labels_and_the_variance_their_noise(fitted: Teache
 
 
 def test_switched_off_the_noise_is_one_number(data: tuple[Tensor, Tensor], points: Tensor) -> None:
-    model = train(*data, data[0][:0], heteroscedastic=False)
+    model = train(*data, data[0][:0], heteroscedastic=False, steps=60)
     mean, _, aleatoric = model.moments(points)
     assert model.npn is None
     assert len(aleatoric.unique()) == 1
@@ -59,7 +59,8 @@ def test_the_student_knows_the_spread_of_the_teacher(fitted: TeacherStudentModel
 
 def test_unlabelled_points_teach_the_student_where_labels_do_not_reach(data: tuple[Tensor, Tensor]) -> None:
     far = data[0][:100] * 4
-    alone, told = (train(*data, others) for others in (far[:0], far[:50]))
+    few = data[0][:40], data[1][:40]
+    alone, told = (train(*few, others, heteroscedastic=False, steps=60) for others in (far[:0], far[:50]))
     errors = [(m.moments(far[50:])[1] - m.functions(far[50:]).std(0)).abs().mean() for m in (alone, told)]
     assert errors[1] < 0.5 * errors[0]
 
@@ -99,7 +100,7 @@ def test_samples_are_drawn_from_the_joint_belief(fitted: TeacherStudentModel, po
         torch.manual_seed(0)
         samples = fitted.posterior(points[:3]).rsample(torch.Size([4000]))[..., 0]
     assert np.cov(samples.T) == pytest.approx(
-        fitted.posterior(points[:3]).distribution.covariance_matrix.numpy(), rel=0.15, abs=3e-4
+        fitted.posterior(points[:3]).distribution.covariance_matrix.numpy(), rel=0.1, abs=2e-3
     )
 
 
