@@ -115,7 +115,7 @@ class SideBySide(Guidance):
         size, rest = divmod(len(clean), len(self._parts) * self.candidates)
         if rest:
             raise ValueError(f"expected as many samples for each of {len(self._parts)} conditions, got {len(clean)}")
-        rows = torch.arange(len(clean)).split(size * self.candidates)
+        rows = torch.split(torch.arange(len(clean)), size * self.candidates)
         return torch.cat([part.log_tilt(clean[own]) for part, own in zip(self._parts, rows, strict=True)])
 
     def heaviest(self, n: int) -> list[Architecture]:

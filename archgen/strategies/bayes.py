@@ -36,9 +36,9 @@ TINY = 1e-300
 class Bayes(SearchStrategy):
     r"""The plain control of every model-based strategy: all candidates are scored, the best ones are asked for.
 
-    A Gaussian process (`archgen.surrogates.GaussianProcess`) for each metric, by ranks, whose hyperparameters are fitted
-    anew when there are 15 % more evaluations. Candidates are all
-    architectures of a space of at most 20,000, else random ones and the neighbours of the best.
+    A Gaussian process (`archgen.surrogates.GaussianProcess`) for each metric, by ranks; hyperparameters are fitted anew
+    when there are 15 % more evaluations. Candidates are all architectures of a space of at most 20,000, else random
+    ones and the neighbours of the best.
 
     One direction: the upper confidence bound :math:`\mu + \kappa \sigma` (Srinivas et al., arXiv 0912.3995) or the
     logarithm of expected improvement (arXiv 2310.20708). Several: expected hypervolume improvement, in closed form,

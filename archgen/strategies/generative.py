@@ -181,4 +181,3 @@ class Generative(SearchStrategy):
         unseen = {self._key(a): a for a in pool if self._key(a) not in self._seen}
         allowed = self._screen(list(unseen.values())) if unseen else []
         return [arch for arch, good in zip(unseen.values(), allowed, strict=True) if good]
-
