@@ -15,7 +15,7 @@ from torch import nn
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, batches, load_data
-from archgen.delivery import batch_size, deliver
+from archgen.delivery import deliver
 from archgen.errors import Infeasible, InvalidArchitecture, InvalidObjective, RunConflict, UnknownMetric
 from archgen.evaluators import Annotated, SupernetEvaluator
 from archgen.graph import Architecture
@@ -31,7 +31,7 @@ from archgen.sampler import pretrained_generator
 from archgen.strategies import STRATEGIES
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Schedule, default_strategy, train
+from archgen.supernets.training import Schedule, batch_size, default_strategy, train
 from archgen.threads import single_threaded
 
 LATENCIES = "latency.parquet"
