@@ -48,7 +48,7 @@ class TabularEvaluator(Evaluator):
     """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
 
     Every numeric column is a metric, except `index`, `trial`, `seed`, columns without a name, and `cost_seconds`: the
-    cost of a measurement where the table has it. A metric that is NaN or infinite in a row is left out of that row's values.
+    cost of a measurement where the table has it. A metric that is NaN or infinite in a row is left out there.
 
     Args:
         space: The space that the table is of.

@@ -171,7 +171,7 @@ def test_spawned_processes_get_the_evaluator(space: SearchSpace, archs: list[Arc
 
 def test_workers_that_can_not_start_are_an_error(archs: list[Architecture]) -> None:
     def broken(**options: object) -> ProcessPoolExecutor:
-        return forked(max_workers=1, initializer=os.abort)
+        return forked(max_workers=1, initializer=os._exit, initargs=(1,))
 
     with pytest.raises(ArchgenError, match="the worker processes can not start: a script that uses them must"):
         Parallel(Misbehaving(archs), workers=1, executor=broken).evaluate(archs, seed=0)

@@ -6,6 +6,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,7 @@ def test_a_search_killed_at_twenty_random_moments_is_the_search_that_was_not(
 
     for kills in range(1, 21):
         before, known = len(evaluator.paid()), len(study_at(tmp_path / "study.db", space, "killed").trials)
-        statements = int(rng.integers(1, 120))
-        ended = status(forked(lambda: life(statements)))
+        ended = status(forked(partial(life, int(rng.integers(1, 90)))))
         assert ended == -signal.SIGKILL, "the budget was used up before twenty kills: let lives be shorter"
         study = study_at(tmp_path / "study.db", space, "killed")
         assert study.trials == whole[: len(study.trials)], f"after {kills} kills"
