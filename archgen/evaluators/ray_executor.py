@@ -42,25 +42,27 @@ class RayExecutor(Executor):
             ray.init(**_local(max_workers), log_to_driver=False, configure_logging=False)
         self._begin = ray.put((initializer, initargs))
         self._task = ray.remote(max_retries=0, **resources)(_run)
-        self._tasks: list[Any] = []
+        self._tasks: set[Any] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         reference = self._task.remote(self._begin, fn, args, kwargs)
-        self._tasks.append(reference)
+        self._tasks.add(reference)
         future: Future[Any] = reference.future()
+        future.add_done_callback(lambda _: self._tasks.discard(reference))
         return future
 
     def kill_workers(self) -> None:
         """End whatever runs, as `ProcessPoolExecutor` does."""
-        for reference in self._tasks:
+        for reference in list(self._tasks):
             self._ray.cancel(reference, force=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for what runs unless `wait` is off; ends Ray when it was started here."""
         if cancel_futures:
             self.kill_workers()
-        if wait and self._tasks:
-            self._ray.wait(self._tasks, num_returns=len(self._tasks))
+        running = list(self._tasks)
+        if wait and running:
+            self._ray.wait(running, num_returns=len(running))
         if wait and self._started:
             self._ray.shutdown()
 

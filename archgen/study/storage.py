@@ -37,13 +37,11 @@ def open_storage(place: Path | str | None, *, timeout: float) -> BaseStorage:
         url = URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
-        # Connections that are closed after each use leave no open file to the garbage collector, and none to a child
-        # process; a server's are kept, and tried before use, because an evaluation may outlast them.
-        options: dict[str, object] = (
-            {"poolclass": NullPool, "connect_args": {"timeout": timeout}}
-            if url.get_backend_name() == "sqlite"
-            else {"pool_pre_ping": True}
-        )
+        # Connections that are closed after each use leave none to the garbage collector or to a child process, and none
+        # that a server drops while an evaluation takes its time.
+        options: dict[str, object] = {"poolclass": NullPool}
+        if url.get_backend_name() == "sqlite":
+            options["connect_args"] = {"timeout": timeout}
         text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
         with quiet():
             return optuna.storages.get_storage(_patient(text, options))
