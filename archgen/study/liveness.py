@@ -27,8 +27,9 @@ def _host() -> str:
         return socket.gethostname()
 
 
-_ACTIVE: set[str] = set()
-"""Tokens of the owners in this process that are at work; what only a process as a whole can know of itself."""
+_ACTIVE: set[tuple[int, Any]] = set()
+"""Process number and token of the owners that are at work in this process, which only it can know of itself; a forked
+process has another number."""
 
 
 def new_owner() -> dict[str, Any]:
@@ -58,7 +59,7 @@ class Watch:
 
     def dead(self, number: int, owner: Mapping[str, Any], pulse: Any) -> bool:
         """Whether the owner of the running trial `number` is dead, by what is known until now."""
-        if owner.get("token") in _ACTIVE:
+        if (os.getpid(), owner.get("token")) in _ACTIVE:
             return False
         if owner.get("host") == self.me["host"] and (owner["pid"] == os.getpid() or not _exists(owner["pid"])):
             return True
@@ -85,11 +86,12 @@ def _exists(pid: int) -> bool:
 @contextmanager
 def at_work(owner: Mapping[str, Any]) -> Iterator[None]:
     """For the body, this process knows the owner as one of its own that is alive."""
-    _ACTIVE.add(owner["token"])
+    entry = (os.getpid(), owner["token"])
+    _ACTIVE.add(entry)
     try:
         yield
     finally:
-        _ACTIVE.discard(owner["token"])
+        _ACTIVE.discard(entry)
 
 
 @contextmanager

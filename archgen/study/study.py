@@ -20,9 +20,10 @@ from archgen.evaluators.base import Measurement
 from archgen.graph import Architecture
 from archgen.objectives import Objective, check, directions
 from archgen.spaces import SearchSpace
+from archgen.study.ledger import read_ledger
 from archgen.study.liveness import Watch, at_work, beating, new_owner
 from archgen.study.storage import open_storage, quiet, shown, using
-from archgen.study.trial import COMPLETE, FAILED, Trial
+from archgen.study.trial import Trial, trials_frame
 
 
 @dataclass(frozen=True)
@@ -124,22 +125,21 @@ class Study:
     @property
     def trials(self) -> list[Trial]:
         """All finished trials, in the order in which they were begun, as of the last `refresh`."""
-        return list(self._trials.values())
+        return list(self._ledger.trials.values())
 
     @property
     def claimed(self) -> int:
         """Trials that are finished or being evaluated, by whatever process."""
-        return len(self._live)
+        return len(self._ledger.live)
 
     @property
     def busy(self) -> list[Architecture]:
         """Architectures that are being evaluated, by whatever process."""
-        return [arch for number, arch in self._live.items() if number not in self._trials]
+        return self._ledger.busy
 
     def pending(self) -> list[Architecture]:
         """Architectures that were proposed but are neither finished nor being evaluated, in the order proposed."""
-        live = set(self._live.values())
-        return [arch for arch in self._proposed if arch not in live]
+        return self._ledger.pending
 
     def refresh(self) -> None:
         """Read what other processes wrote, and give up the claims of those that died."""
@@ -150,21 +150,7 @@ class Study:
                 self._give_up(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
             if dead:
                 found = self._storage.get_all_trials(self._id, deepcopy=False)
-        self._live: dict[int, Architecture] = {}
-        self._trials: dict[int, Trial] = {}
-        self._proposed: dict[Architecture, None] = {}
-        for trial in found:
-            attrs = trial.user_attrs
-            if "arch" not in attrs:
-                raise RunConflict(f"trial {trial.number} was not written by archgen; use another study")
-            arch = self._parse(attrs["arch"])
-            self._proposed.update(dict.fromkeys(map(self._parse, attrs.get("batch", [attrs["arch"]]))))
-            complete = trial.state == TrialState.COMPLETE
-            if complete or "error" in attrs:
-                values, state = (attrs["values"], COMPLETE) if complete else ({}, FAILED)
-                self._trials[trial.number] = Trial(len(self._trials), arch, values, attrs["cost_seconds"], state)
-            if complete or "error" in attrs or trial.state == TrialState.RUNNING:
-                self._live[trial.number] = arch
+        self._ledger = read_ledger(found, self._parse)
 
     def _dead(self, trial: FrozenTrial) -> bool:
         attrs = trial.user_attrs
@@ -198,7 +184,7 @@ class Study:
             number = self._storage.get_trial(trial).number
         self._open[number] = trial
         self.refresh()
-        before = [other for earlier, other in self._live.items() if earlier < number]
+        before = [other for earlier, other in self._ledger.live.items() if earlier < number]
         claim = Claim(trial, number, arch)
         if arch in before or (budget is not None and len(before) >= budget):
             self.withdraw(claim)
@@ -222,7 +208,7 @@ class Study:
                 pass
         self._open.pop(claim.number, None)
         self.refresh()
-        return self._trials.get(claim.number)
+        return self._ledger.trials.get(claim.number)
 
     def withdraw(self, claim: Claim) -> None:
         """Give up a claim; its architecture is pending again, unless another process has it."""
@@ -272,7 +258,7 @@ class Study:
                 trial = self._storage.create_new_trial(self._id, template)
                 numbers.append(self._storage.get_trial(trial).number)
         self.refresh()
-        return [self._trials[number] for number in numbers]
+        return [self._ledger.trials[number] for number in numbers]
 
     def _error(self, measured: Measurement, wanted: Sequence[float]) -> str | None:
         broken = [o.metric for o, value in zip(self.directions, wanted, strict=True) if not math.isfinite(value)]
@@ -296,16 +282,7 @@ class Study:
         Args:
             metrics: Columns to show first, in this order, even when no trial has them.
         """
-        trials = self.trials
-        seen = dict.fromkeys([*metrics, *(m for t in trials for m in t.values)])
-        columns: dict[str, Any] = {
-            "trial": [t.number for t in trials],
-            "arch": [self.space.format(t.arch) for t in trials],
-            **{m: [t.values.get(m, math.nan) for t in trials] for m in seen},
-            "cost_seconds": [t.cost_seconds for t in trials],
-            "state": [t.state for t in trials],
-        }
-        return pd.DataFrame(columns)
+        return trials_frame(self.trials, self.space.format, metrics)
 
 
 def _floats(values: dict[str, float]) -> dict[str, float]:

@@ -1,8 +1,13 @@
-"""One evaluated architecture."""
+"""One evaluated architecture, and the table of many."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from archgen.graph import Architecture
 
@@ -26,3 +31,24 @@ class Trial:
     values: dict[str, float]
     cost_seconds: float
     state: str = COMPLETE
+
+
+def trials_frame(
+    trials: Sequence[Trial], write: Callable[[Architecture], str], metrics: Sequence[str] = ()
+) -> pd.DataFrame:
+    """`trial`, `arch`, a column a metric, `cost_seconds`, `state`, a row a trial.
+
+    Args:
+        trials: The trials.
+        write: Gives the string of an architecture.
+        metrics: Columns to show first, in this order, even when no trial has them.
+    """
+    seen = dict.fromkeys([*metrics, *(m for t in trials for m in t.values)])
+    columns: dict[str, Any] = {
+        "trial": [t.number for t in trials],
+        "arch": [write(t.arch) for t in trials],
+        **{m: [t.values.get(m, math.nan) for t in trials] for m in seen},
+        "cost_seconds": [t.cost_seconds for t in trials],
+        "state": [t.state for t in trials],
+    }
+    return pd.DataFrame(columns)

@@ -73,12 +73,12 @@ def test_values_of_another_type_are_refused(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("text", ["space=x", "weights=1", "either=1", "self=1"])
 def test_what_is_no_option_is_not_known(text: str) -> None:
-    with pytest.raises(UnknownName, match="known are: evals, greedy, limit, mode, name, rate$"):
+    with pytest.raises(UnknownName, match=r"known are: evals, greedy, limit, mode, name, rate$"):
         read(text)
 
 
 def test_near_names_are_suggested() -> None:
-    with pytest.raises(UnknownName, match="unknown option of member 'm' 'eval': did you mean 'evals'?"):
+    with pytest.raises(UnknownName, match=r"unknown option of member 'm' 'eval': did you mean 'evals'\?"):
         read("eval=1")
-    with pytest.raises(UnknownName, match="unknown value of option 'mode' 'slwo': did you mean 'slow'?"):
+    with pytest.raises(UnknownName, match=r"unknown value of option 'mode' 'slwo': did you mean 'slow'\?"):
         read("mode=slwo")
