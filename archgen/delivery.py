@@ -7,30 +7,21 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
-from archgen.data import ImageData, batches
 from archgen.errors import Infeasible
 from archgen.export import check_onnx, save_network, to_onnx
 from archgen.hardware import LatencyMeasurement
 from archgen.predictors import Predictor
 from archgen.study import COMPLETE, Study, Trial
 from archgen.supernets import Supernet
-from archgen.supernets.training import Schedule, train
+from archgen.supernets.training import Schedule, accuracy, train_network
 
 if TYPE_CHECKING:
     from archgen.design import Design
 
 MEASURED_AT_ONCE = 5
 MEASURED_AT_MOST = 30
-
-
-def batch_size(data: ImageData) -> int:
-    """Images a training step: 128, fewer where an epoch would have under eight steps."""
-    return int(min(128, max(16, len(data.train) // 8)))
 
 
 def deliver(design: Design, study: Study, supernet: Supernet, predictors: dict[str, Predictor]) -> dict[str, Any]:
@@ -136,16 +127,10 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
     inherited = {name: value.clone() for name, value in network.state_dict().items()}
     before = accuracy(network, data.validation.images, data.validation.labels)
 
-    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
-        loss = F.cross_entropy(network(batch[0]), batch[1], label_smoothing=0.1)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return {"loss": float(loss.detach())}
-
     with design.progress.bar("fine-tuning the winner", request.finetune_epochs) as bar:
-        train(
+        train_network(
             network,
-            step,
-            lambda g: batches(data.train, batch_size(data), generator=g, augmented=True, flip=data.flip),
+            data,
             Schedule(epochs=request.finetune_epochs, lr=0.2),  # inherited weights are a compromise: leave their basin
             seed=request.seed,
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
@@ -157,14 +142,3 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
         network.load_state_dict(inherited)
         return network, before[0]
     return network, after[0]
-
-
-@torch.no_grad()
-def accuracy(
-    network: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], size: int = 256
-) -> tuple[float, float]:
-    """Top-1 accuracy in percent and mean cross-entropy in nats, in evaluation mode."""
-    network.eval()
-    logits = torch.cat([network(x) for x in torch.split(images, size)])
-    correct = (logits.argmax(-1) == labels).double().mean()
-    return 100.0 * float(correct), float(F.cross_entropy(logits, labels))

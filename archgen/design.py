@@ -15,7 +15,7 @@ from torch import nn
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, batches, load_data
-from archgen.delivery import batch_size, deliver
+from archgen.delivery import deliver
 from archgen.errors import Infeasible, InvalidArchitecture, InvalidObjective, RunConflict, UnknownMetric
 from archgen.evaluators import Annotated, SupernetEvaluator
 from archgen.graph import Architecture
@@ -27,11 +27,10 @@ from archgen.predictors.latency import LatencyPredictor
 from archgen.progress import Progress
 from archgen.report import write_report
 from archgen.run_folder import RunFolder
-from archgen.sampler import pretrained_generator
-from archgen.strategies import STRATEGIES
+from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Schedule, default_strategy, train
+from archgen.supernets.training import Schedule, batch_size, default_strategy, train
 from archgen.threads import single_threaded
 
 LATENCIES = "latency.parquet"
@@ -141,9 +140,7 @@ def design(
 def _check(request: DesignRequest) -> None:
     """A wrong name or a damaged checkpoint must not leave a folder behind, nor show after the training only."""
     space = spaces.load(request.space)
-    STRATEGIES[request.strategy]
-    if request.strategy == "generative":
-        pretrained_generator(space)
+    pretrained_parts(STRATEGIES[request.strategy], space)
 
 
 def load(request: DesignRequest) -> ImageData:
@@ -312,7 +309,7 @@ class Design:
         evaluator = Annotated(self.evaluator(supernet), predictors)
         study = Study(self.space, self.request.objectives, storage=self.folder.file("study.db"), resume=True)
         kind = STRATEGIES[self.request.strategy]
-        extra = {"generator": pretrained_generator(self.space)} if self.request.strategy == "generative" else {}
+        extra = pretrained_parts(kind, self.space)
         strategy = kind(
             self.space,
             [maximize("val_acc")],  # the bounds are known before paying: the screen enforces them

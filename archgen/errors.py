@@ -52,6 +52,10 @@ class InvalidObjective(ArchgenError):
     """A wish that can not be read or that contradicts another."""
 
 
+class InvalidOption(ArchgenError):
+    """An option of a member, or of a command, with a value that it does not take."""
+
+
 class InvalidData(ArchgenError):
     """Images or labels that can not be trained on."""
 

@@ -23,12 +23,12 @@ from archgen.artifacts import read_json, write_atomic, write_json
 from archgen.errors import ArchgenError, InvalidTable, RunConflict
 from archgen.evaluators import Evaluator, Measurement
 from archgen.graph import Architecture
-from archgen.objectives import Objective
+from archgen.objectives import Objective, all_met, directions
 from archgen.progress import Progress
 from archgen.runs import Runs, read_trials
 from archgen.spaces import SearchSpace
 from archgen.strategies import SearchStrategy
-from archgen.study import Study, Trial, search
+from archgen.study import COMPLETE, Study, Trial, search
 from archgen.threads import single_threaded
 
 SEEDS = tuple(range(30))
@@ -36,6 +36,8 @@ MakeStrategy = Callable[[int], SearchStrategy]
 """A seed to a new strategy."""
 Task = Callable[[str, int], pd.DataFrame]
 """A strategy's name and a seed to the trials of that run (`Protocol.run`)."""
+SPARED = "spared"
+"""State of a trial that did not take place: the optimum had been found before."""
 _DESCRIPTION = "protocol.json"
 
 
@@ -49,6 +51,9 @@ class Protocol:
         budget: Evaluations of a run; every label counts, those of a strategy's random start too.
         batch: Architectures asked for at a time.
         seeds: One run each.
+        optimum: The best value there is of the only direction, where it is known: a run ends when it is found, since
+            no evaluation after it could change regret or incumbent. What is left of the budget stands in the table as
+            trials of the state `spared`, without values.
 
     Raises:
         ArchgenError: A budget or batch below 1, no seeds, or one that is negative or there twice.
@@ -59,12 +64,15 @@ class Protocol:
     budget: int
     batch: int = 1
     seeds: tuple[int, ...] = SEEDS
+    optimum: float | None = None
 
     def __post_init__(self) -> None:
         if self.budget < 1 or self.batch < 1:
             raise ArchgenError(f"expected a budget and a batch of at least 1, got {self.budget} and {self.batch}")
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             raise ArchgenError(f"expected distinct seeds from 0 on, at least one, got {list(self.seeds)}")
+        if self.optimum is not None and len(directions(self.objectives)) != 1:
+            raise ArchgenError(f"one value is the optimum of one direction, got {list(self.objectives)}")
 
     def run(
         self,
@@ -98,20 +106,36 @@ class Protocol:
 
         def mark(trial: Trial) -> None:
             overhead.append(time.process_time() - start - timed.seconds - sum(overhead))
+            if self._finds_all(trial):
+                raise _Found
 
         first = list(dict.fromkeys(paid))[: self.budget]
-        for trial in study.record(first, timed.evaluate(first, seed=seed)) if first else ():
-            mark(trial)
-        search(study, make(seed), timed, budget=self.budget, batch=self.batch, seed=seed, on_trial=mark)
-        if len(overhead) < self.budget:
-            raise ArchgenError(
-                f"'{name}' with seed {seed} had nothing left to propose after {len(overhead)} of {self.budget} "
-                "evaluations; give a smaller budget"
-            )
-        frame = study.to_frame(evaluator.metrics).assign(overhead_seconds=overhead)
+        try:
+            for trial in study.record(first, timed.evaluate(first, seed=seed)) if first else ():
+                mark(trial)
+            search(study, make(seed), timed, budget=self.budget, batch=self.batch, seed=seed, on_trial=mark)
+        except _Found:
+            pass
+        else:
+            self._check_spent(name, seed, len(overhead))
+        frame = study.to_frame(evaluator.metrics).iloc[: len(overhead)].assign(overhead_seconds=overhead)
+        frame = _filled(frame, self.budget)
         frame.insert(0, "seed", seed)
         frame.insert(0, "strategy", name)
         return frame
+
+    def _finds_all(self, trial: Trial) -> bool:
+        if self.optimum is None or trial.state != COMPLETE or not all_met(self.objectives, trial.values):
+            return False
+        (wish,) = directions(self.objectives)
+        return wish.sign * (trial.values[wish.metric] - self.optimum) >= 0
+
+    def _check_spent(self, name: str, seed: int, spent: int) -> None:
+        if spent < self.budget:
+            raise ArchgenError(
+                f"'{name}' with seed {seed} had nothing left to propose after {spent} of {self.budget} "
+                "evaluations; give a smaller budget"
+            )
 
     def complete(
         self,
@@ -171,6 +195,7 @@ class Protocol:
             "objectives": [repr(objective) for objective in self.objectives],
             "budget": self.budget,
             "batch": self.batch,
+            "optimum": self.optimum,
         }
         path = folder / _DESCRIPTION
         if not path.exists():
@@ -205,6 +230,17 @@ def _finished(jobs: Sequence[tuple[str, int]], task: Task, executor: Executor | 
 
 def _file(folder: Path, name: str, seed: int) -> Path:
     return folder / name / f"seed_{seed:03}.parquet"
+
+
+class _Found(Exception):
+    """The optimum is found."""
+
+
+def _filled(frame: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """The trials, and those that were spared behind them."""
+    left = range(len(frame), budget)
+    spared = pd.DataFrame({"trial": left, "arch": "", "cost_seconds": 0.0, "state": SPARED}, index=left)
+    return pd.concat([frame, spared.reindex(columns=frame.columns).astype(frame.dtypes)]) if left else frame
 
 
 class _Timed(Evaluator):

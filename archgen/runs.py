@@ -27,7 +27,7 @@ class Runs:
 
     Args:
         trials: A row a trial: `strategy`, `seed`, `trial` (counted from 0 in each run), columns of metrics, and, where
-            known, `state` (`complete` or `failed`) and `overhead_seconds`.
+            known, `state` (`complete`, `failed` or `spared`: the optimum had been found before) and `overhead_seconds`.
         budget: Compare the first so many trials of each run; None: all, which must be equally many.
         seeds: That each strategy must have; None: all that any strategy has.
 
@@ -92,10 +92,13 @@ class Runs:
 
     def overhead_seconds(self) -> dict[str, Floats] | None:
         """Seconds a trial besides evaluating, of each strategy a mean for each seed; None where they are not known."""
-        if "overhead_seconds" not in self.trials.columns or self.trials["overhead_seconds"].isna().any():
+        if "overhead_seconds" not in self.trials.columns:
+            return None
+        spared = (self.trials["state"] == "spared").to_numpy() if "state" in self.trials.columns else False
+        if (self.trials["overhead_seconds"].isna() & ~np.asarray(spared)).any():
             return None
         seconds = self._split(self.trials["overhead_seconds"].to_numpy(dtype=np.float64))
-        return {name: values.mean(1) for name, values in seconds.items()}
+        return {name: np.nanmean(values, 1) for name, values in seconds.items()}
 
     def _split(self, column: Floats) -> dict[str, Floats]:
         shaped = column.reshape(len(self.strategies), len(self.seeds), self.budget)

@@ -54,7 +54,7 @@ def main() -> None:
     table = TabularEvaluator(space, tables / "nasbench201" / "accuracy.parquet", needed=[METRIC])
     rows: list[dict[str, object]] = []
     for name in args.strategies:
-        arguments = needed(Variant(name), lambda: pretrained_generator(space))
+        arguments = needed(Variant(name), space, lambda: pretrained_generator(space))
         for n in args.trials:
             asks, cpu, tells = [], [], []
             for seed in range(args.repeats):

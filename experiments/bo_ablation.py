@@ -6,7 +6,9 @@
 - `generative-unguided`: the generator draws without guidance, the acquisition function chooses among what it draws;
 - `generative-noise`: the generator's noise in its place (uniform labels, one of as many candidates chosen by the same
   weights), so candidates are random ones and the neighbours of the incumbents: mutation with the same surrogate;
-- `bayes`: the same acquisition over the whole list, no generator at all;
+- `generative-plain`: without free labels, as features and for the start; `generative-gobi`: conditions from BOSHNAS's
+  optimum in the space of features;
+- `bayes`: the same acquisition over the whole list, no generator at all; `bayes-plain` without free labels;
 - `boshnas` and without its heteroscedastic output, without its second-order optimiser, without either;
 - `random`.
 
@@ -78,7 +80,10 @@ VARIANTS = {
     "generative": Variant("generative"),
     "generative-unguided": Variant("generative", wrap=Unguided),
     "generative-noise": Variant("generative", wrap=NoiseAlone),
+    "generative-plain": Variant("generative", {"free_labels": None}),
+    "generative-gobi": Variant("generative", {"condition": "gobi"}),
     "bayes": Variant("bayes", {"acquisition": "logei"}),
+    "bayes-plain": Variant("bayes", {"acquisition": "logei", "free_labels": None}),
     "boshnas": Variant("boshnas"),
     "boshnas-homoscedastic": Variant("boshnas", {"heteroscedastic": False}),
     "boshnas-first-order": Variant("boshnas", {"second_order": False}),
@@ -97,15 +102,16 @@ def main() -> None:
         sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
     path = tables / "nasbench201" / "accuracy.parquet"
     wish, shown = maximize(f"{args.dataset}_val_acc"), f"{args.dataset}_test_acc"
-    variants = {name: VARIANTS[name] for name in args.strategies}
-    search = TableSearch((wish,), args.budget, args.batch, args.seeds, variants, "nasbench201", path)
-    runs = search.runs(args.runs / f"bo_ablation_{args.dataset}", args.workers)
     table = pd.read_parquet(path)
+    variants = {name: VARIANTS[name] for name in args.strategies}
+    best = float(table[wish.metric].max())
+    search = TableSearch((wish,), args.budget, args.batch, args.seeds, variants, best, "nasbench201", path)
+    runs = search.runs(args.runs / f"bo_ablation_{args.dataset}", args.workers)
     text = report(
         search,
         runs,
         args.out / f"bo_ablation_{args.dataset}",
-        gaps=find_gaps(runs, [wish], best=float(table[wish.metric].max())),
+        gaps=find_gaps(runs, [wish], best=best),
         reference=args.reference,
         label="regret (validation accuracy, points)",
         shown=shown,

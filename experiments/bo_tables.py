@@ -1,7 +1,7 @@
 """Every search strategy on a table of measurements, under one protocol (`archgen.protocol`).
 
     python experiments/bo_tables.py --space nasbench_macro --table ../shared/data/nasbench_macro.parquet \\
-        --maximize test_acc --name nasbench_macro [--seeds 30] [--budget 200] [--batch 4] [--workers 2]
+        --maximize test_acc --name nasbench_macro [--seeds 30] [--budget 200] [--batch 1] [--workers 2]
 
 Each strategy gets the same seeds and budget; its random start counts, no label is known before, no run is left out. A
 finished run is kept (runs/bo_<name>/<strategy>/), so the same command goes on where it was stopped, and more seeds or
@@ -40,7 +40,7 @@ from archgen.protocol import Protocol, processes
 from archgen.runs import Runs
 from archgen.sampler import pretrained_generator
 from archgen.spaces import SearchSpace
-from archgen.strategies import STRATEGIES, SearchStrategy
+from archgen.strategies import STRATEGIES, SearchStrategy, pretrained_parts
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,6 +63,7 @@ class Search(ABC):
     batch: int
     seeds: int
     variants: Mapping[str, Variant]
+    optimum: float | None
 
     @abstractmethod
     def load(self) -> tuple[SearchSpace, Evaluator]:
@@ -74,12 +75,14 @@ class Search(ABC):
 
     @property
     def protocol(self) -> Protocol:
-        return Protocol(self.load()[0], self.objectives, self.budget, self.batch, tuple(range(self.seeds)))
+        return Protocol(
+            self.load()[0], self.objectives, self.budget, self.batch, tuple(range(self.seeds)), self.optimum
+        )
 
     def __call__(self, name: str, seed: int) -> pd.DataFrame:
         space, evaluator = self.load()
         variant = self.variants[name]
-        arguments = needed(variant, self.generator)  # before the clock of the run starts
+        arguments = needed(variant, space, self.generator)  # before the clock of the run starts
 
         def make(seed: int) -> SearchStrategy:
             return STRATEGIES[variant.strategy](
@@ -115,16 +118,16 @@ class TableSearch(Search):
 
 
 def takes_generator(strategy: str) -> bool:
-    """Whether a strategy can not be made without a generator."""
-    parameter = inspect.signature(STRATEGIES[strategy]).parameters.get("generator")
-    return parameter is not None and parameter.default is parameter.empty
+    """Whether a strategy has an argument `generator`."""
+    return "generator" in inspect.signature(STRATEGIES[strategy]).parameters
 
 
-def needed(variant: Variant, generator: Callable[[], Generator]) -> dict[str, Any]:
-    """The arguments of a variant, with the trained generator where its strategy can not do without one."""
-    if not takes_generator(variant.strategy):
-        return dict(variant.arguments)
-    return {"generator": (variant.wrap or (lambda same: same))(generator()), **variant.arguments}
+def needed(variant: Variant, space: SearchSpace, generator: Callable[[], Generator]) -> dict[str, Any]:
+    """The arguments of a variant; generator and free labels of the space's checkpoints where it does not say others."""
+    arguments = dict(variant.arguments)
+    if takes_generator(variant.strategy):
+        arguments["generator"] = (variant.wrap or (lambda same: same))(generator())
+    return arguments | pretrained_parts(STRATEGIES[variant.strategy], space, arguments)
 
 
 @lru_cache(maxsize=1)
@@ -143,18 +146,22 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--budget", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--strategies", nargs="+", default=sorted(STRATEGIES))
+    parser.add_argument("--strategies", nargs="+", default=sorted([*STRATEGIES, *PLAIN]))
     parser.add_argument("--reference", default="generative", help="strategy that the others are tested against")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where finished runs are kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where tables and pictures go")
     return parser
 
 
+PLAIN = {"bayes-plain": Variant("bayes", {"free_labels": None})}
+"""Variants that the scripts know beside the strategies themselves."""
+
+
 def variants(names: Sequence[str]) -> dict[str, Variant]:
-    """Strategies as they are."""
-    return {name: Variant(name) for name in names}
+    """Strategies as `archgen search` makes them, and those of `PLAIN`."""
+    return {name: PLAIN.get(name) or Variant(name) for name in names}
 
 
 def report(
@@ -204,14 +211,12 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the files written")
     args = parser.parse_args()
     objective = maximize(args.maximize) if args.maximize else minimize(args.minimize)
-    search = TableSearch(
-        (objective,), args.budget, args.batch, args.seeds, variants(args.strategies), args.space, args.table
-    )
     frame = pd.read_parquet(args.table)
+    best = float(objective.sign * np.nanmax(objective.sign * frame[objective.metric]))
+    known = variants(args.strategies)
+    search = TableSearch((objective,), args.budget, args.batch, args.seeds, known, best, args.space, args.table)
     runs = search.runs(args.runs / f"bo_{args.name}", args.workers)
-    gaps = find_gaps(
-        runs, [objective], best=float(objective.sign * np.nanmax(objective.sign * frame[objective.metric]))
-    )
+    gaps = find_gaps(runs, [objective], best=best)
     mean = None if args.show is None else float(frame[args.show].mean())
     text = report(
         search,

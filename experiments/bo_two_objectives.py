@@ -40,9 +40,8 @@ def main() -> None:
         folder = args.runs / f"bo_two_objectives_{device}"
         wishes = (maximize(ACCURACY), minimize(f"latency_ms@{device}"))
         path = join(tables / "nasbench201", device, folder / "table.parquet")
-        search = TableSearch(
-            wishes, args.budget, args.batch, args.seeds, variants(args.strategies), "nasbench201", path
-        )
+        known = variants(args.strategies)
+        search = TableSearch(wishes, args.budget, args.batch, args.seeds, known, None, "nasbench201", path)
         runs = search.runs(folder, args.workers)
         text = report(
             search,

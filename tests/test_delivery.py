@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from archgen import delivery
 from archgen.data import ImageData, Split, load_data
-from archgen.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, accuracy, batch_size, choose, finetune
+from archgen.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, finetune
 from archgen.design import Design, DesignRequest
 from archgen.errors import Infeasible
 from archgen.evaluators.base import Measurement
@@ -25,6 +23,7 @@ from archgen.progress import Progress
 from archgen.spaces import SearchSpace
 from archgen.study import Study
 from archgen.supernets import Supernet, make_supernet
+from archgen.supernets.training import accuracy
 
 # -- which trial wins
 
@@ -194,13 +193,13 @@ def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
     for name, statistics in supernet.named_buffers():
         if "running" in name:
             statistics.fill_(3.0)  # as another architecture's evaluation leaves them: they must be found anew
-    real, started = delivery.train, {}
+    real, started = delivery.train_network, {}
 
     def train(network: nn.Module, *args: Any, **options: Any) -> None:
         started.update({name: value.clone() for name, value in network.state_dict().items()})
         real(network, *args, **options)
 
-    monkeypatch.setattr(delivery, "train", train)
+    monkeypatch.setattr(delivery, "train_network", train)
     network, val_acc = finetune(cast(Design, bare), supernet, study.trials[0])
     assert all(torch.equal(value, started[name]) for name, value in start.state_dict().items())
     assert val_acc == on_validation(bare, network)[0]
@@ -225,7 +224,7 @@ def test_inherited_weights_are_kept_when_training_makes_them_worse(
             network.classifier.weight.mul_(factor)  # type: ignore[union-attr, operator]
             network.classifier.bias.mul_(factor)  # type: ignore[union-attr, operator]
 
-    monkeypatch.setattr(delivery, "train", spoil)
+    monkeypatch.setattr(delivery, "train_network", spoil)
     network, val_acc = finetune(cast(Design, right), supernet, study.trials[0])
     assert val_acc == 100
     assert on_validation(right, network) == before
@@ -237,25 +236,3 @@ def test_the_supernet_keeps_its_weights(bare: Bare, supernet: Supernet, study: S
     weights = {name: value.clone() for name, value in supernet.named_parameters()}
     finetune(cast(Design, bare), supernet, study.trials[0])
     assert all(torch.equal(value, weights[name]) for name, value in supernet.named_parameters())
-
-
-# -- figures
-
-
-def test_accuracy_is_in_percent_and_the_loss_in_nats() -> None:
-    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, 5.0, 0.0]])
-    labels = torch.tensor([0, 1, 2, 0])
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).train()
-    got = accuracy(network, logits[:, :, None, None], labels, size=3)
-    rows = zip(logits.tolist(), labels.tolist(), strict=True)
-    by_hand = np.mean([math.log(sum(math.exp(v) for v in row)) - row[label] for row, label in rows])
-    assert got == (75.0, pytest.approx(by_hand, rel=1e-6))
-    assert got[1] == pytest.approx(F.cross_entropy(logits, labels).item())
-    assert not network.training
-
-
-@pytest.mark.parametrize(("images", "expected"), [(20, 16), (240, 30), (1079, 128), (50_000, 128)])
-def test_an_epoch_has_eight_steps_where_the_images_suffice(images: int, expected: int) -> None:
-    part = Split(torch.zeros(images, 1, 1, 1), torch.zeros(images, dtype=torch.long))
-    data = ImageData("x", part, part, part, ("a", "b"), (0.0,), (1.0,), False)
-    assert batch_size(data) == expected

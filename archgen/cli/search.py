@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archgen.cli.application import app
+from archgen.cli.member_options import member_options
 from archgen.cli.options import (
     AtLeast,
     AtMost,
@@ -21,78 +24,144 @@ from archgen.cli.options import (
     writable,
     write_frame,
 )
+from archgen.cli.search_evaluator import EvaluatorOptions, make_evaluator
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import InvalidObjective
+
+if TYPE_CHECKING:
+    from archgen.objectives import Objective
+    from archgen.spaces import SearchSpace
+    from archgen.strategies import SearchStrategy
+    from archgen.study import Study, Trial
+
+GIVEN = ("space", "objectives", "seed", "screen", "key", "generator", "free_labels")
+"""Arguments of strategies that the command gives itself."""
 
 
 @app.command("search")
 def search_command(
     space: SpaceName,
-    evaluator: Annotated[Path, typer.Option(help="Table (parquet or CSV) with an `arch` column and metric columns.")],
-    budget: Annotated[int, typer.Option(min=1, help="Evaluations in all.")],
+    evaluator: Annotated[
+        str, typer.Option(help="Table (parquet or CSV) with an `arch` column and metric columns; or `train`.")
+    ],
+    budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, those of other processes included.")],
     out: Annotated[Path, typer.Option(help="Trials, as parquet (or CSV by its name).")],
     maximize: Maximize = None,
     minimize: Minimize = None,
     at_most: AtMost = None,
     at_least: AtLeast = None,
     strategy: Annotated[str, typer.Option(help="Search strategy.")] = "generative",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Argument of the strategy; repeat.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Architectures asked for at a time.")] = 4,
     seed: Seed = 0,
-    study: Annotated[str | None, typer.Option(help="Database URL or SQLite file; in memory without.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
+    study: Annotated[
+        str | None, typer.Option(help="Database URL or SQLite file, which several processes may share; else in memory.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study, or join in.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="The table lists only some architectures.")] = False,
+    data: Annotated[str, typer.Option(help="Images for `train`, as of `archgen design`.")] = "digits",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of `train`.")] = 20,
+    transfer: Annotated[
+        float | None, typer.Option(help="`train` starts from the nearest trained network if they overlap so much.")
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[METRIC=]SD", help="Standard deviation of noise on measurements; repeat."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Parquet file of measurements that are not paid for again.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Evaluations at the same time, each in a process.")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that an evaluation may take.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Search a table of measurements."""
+    """Search a table of measurements, or by training; several terminals may run this on one --study."""
     from archgen import spaces
-    from archgen.evaluators import TabularEvaluator
-    from archgen.objectives import all_met
-    from archgen.sampler import pretrained_generator
-    from archgen.strategies import STRATEGIES
-    from archgen.study import COMPLETE, Study, Trial, search
+    from archgen.strategies import STRATEGIES, pretrained_parts
+    from archgen.study import Study, search
     from archgen.threads import single_threaded
 
     kind, searched = STRATEGIES[strategy], spaces.load(space)
     objectives = wishes(maximize, minimize, at_most, at_least)
+    arguments: dict[str, Any] = member_options(kind, option or [], what=f"strategy '{strategy}'", given=GIVEN)
     writable(out)
-    table = TabularEvaluator(searched, evaluator, needed=[o.metric for o in objectives], partial=partial)
-    storage = study if study is None or "://" in study else Path(study)
     if resume and study is None:
         raise InvalidObjective("--resume needs --study: a study in memory can not be gone on with")
-    extra = {"generator": pretrained_generator(searched)} if strategy == "generative" else {}
+    place = study if study is None or "://" in study else Path(study)
+    asked = EvaluatorOptions(evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout)
+    measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place if isinstance(place, Path) else None)
+    arguments |= pretrained_parts(kind, searched)
     proposer = kind(
-        searched, objectives, seed=seed, screen=lambda archs: [table.can_evaluate(a) for a in archs], **extra
+        searched, objectives, seed=seed, screen=lambda archs: [measuring.can_evaluate(a) for a in archs], **arguments
     )
-    trials = Study(
-        searched, objectives, storage=storage, resume=resume
-    )  # last: what is refused above leaves no database
-    with Terminal().bar(f"{strategy} search", budget) as bar, single_threaded():
+    # the study comes last: what is refused above leaves no database
+    trials = Study(searched, objectives, storage=place, resume=resume)
+    with Terminal().bar(f"{strategy} search", budget) as bar, single_threaded(), contextlib.closing(measuring):
         bar.update(len(trials.trials))
 
         def count(trial: Trial) -> None:
             bar.update()
 
         try:
-            search(trials, proposer, table, budget=budget, batch=batch, seed=seed, on_trial=count)
+            search(trials, proposer, measuring, budget=budget, batch=batch, seed=seed, on_trial=count)
         except KeyboardInterrupt:
             hint = "nothing is kept without --study" if study is None else "go on with the same command and --resume"
             say(f"interrupted; {hint}")
             raise typer.Exit(130) from None
-    frame = trials.to_frame(table.metrics)
-    write_frame(frame, out)
-    good = [t for t in trials.trials if t.state == COMPLETE and all_met(objectives, t.values)]
-    best = max(good, key=proposer.merit, default=None)
-    facts: dict[str, Any] = {
-        "evaluations": len(frame),
-        "met": best is not None,
-        "best": None if best is None else {"trial": best.number, "arch": searched.format(best.arch), **best.values},
-        "out": str(out),
-    }
+    write_frame(trials.to_frame(measuring.metrics), out)
+    _show(trials, proposer, searched, objectives, out, as_json)
+
+
+def _show(
+    study: Study,
+    strategy: SearchStrategy,
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    out: Path,
+    as_json: bool,
+) -> None:
+    """The best trial, or with several directions the Pareto front of those that meet the bounds."""
+    from archgen.objectives import all_met
+    from archgen.study import COMPLETE
+
+    def facts(trial: Trial) -> dict[str, Any]:
+        return {"trial": trial.number, "arch": space.format(trial.arch), **trial.values}
+
+    total, several = len(study.trials), len(study.directions) > 1
+    good = [t for t in study.trials if t.state == COMPLETE and all_met(objectives, t.values)]
+    best = [max(good, key=strategy.merit)] if good and not several else []
+    chosen = front(good, study.directions) if several else best
+    answer = {"front": [facts(t) for t in chosen]} if several else {"best": facts(chosen[0]) if chosen else None}
     if as_json:
-        show(json.dumps(facts))
-    elif best is None:
-        show(f"{len(frame)} evaluations in {out}; none meets the bounds")
+        show(json.dumps({"evaluations": total, "met": bool(chosen), **answer, "out": str(out)}))
+        return
+    if not chosen:
+        show(f"{total} evaluations in {out}; none meets the bounds")
+        return
+    shown = dict.fromkeys(o.metric for o in objectives)
+    lines = {t.number: ", ".join(f"{m} {t.values[m]:.6g}" for m in shown) for t in chosen}
+    if several:
+        show(f"Pareto front of {total}: {len(chosen)} trials; all in {out}")
+        for trial in chosen:
+            show(f"trial {trial.number}: {space.format(trial.arch)}  {lines[trial.number]}")
     else:
-        shown = dict.fromkeys(o.metric for o in objectives)
-        values = ", ".join(f"{m} {best.values[m]:.6g}" for m in shown)
-        show(f"best of {len(frame)} (trial {best.number}): {searched.format(best.arch)}  {values}; trials in {out}")
+        (trial,) = chosen
+        text = space.format(trial.arch)
+        show(f"best of {total} (trial {trial.number}): {text}  {lines[trial.number]}; trials in {out}")
+
+
+def front(trials: Sequence[Trial], directions: Sequence[Objective]) -> list[Trial]:
+    """The trials that no other one is at least as good as in every direction and better in one.
+
+    Returns:
+        In the order of the first direction, the best first.
+    """
+    from archgen.metrics import pareto_front
+
+    if not trials:
+        return []
+    points = [[trial.values[wish.metric] for wish in directions] for trial in trials]
+    chosen = [trials[i] for i in pareto_front(points, [wish.sign for wish in directions])]
+    return sorted(chosen, key=lambda trial: -directions[0].sign * trial.values[directions[0].metric])

@@ -1,17 +1,29 @@
-"""Evaluators, one file a member: they pay for the truth about architectures."""
+"""Evaluators, one file a member: they pay for the truth about architectures. Wrappers change or spread the work."""
 
 from archgen.evaluators.annotated import Annotated
-from archgen.evaluators.base import Evaluator, Measurement
+from archgen.evaluators.base import Evaluator, Measurement, Wrapper
+from archgen.evaluators.cached import Cached
+from archgen.evaluators.noisy import Noisy, OneOfSeveral
+from archgen.evaluators.parallel import Parallel
+from archgen.evaluators.ray_executor import RayExecutor
 from archgen.evaluators.supernet import SupernetEvaluator
 from archgen.evaluators.tabular import Labels, TabularEvaluator, read_architectures, read_labels, read_proxies
+from archgen.evaluators.train import TrainEvaluator
 
 __all__ = [
     "Annotated",
+    "Cached",
     "Evaluator",
     "Labels",
     "Measurement",
+    "Noisy",
+    "OneOfSeveral",
+    "Parallel",
+    "RayExecutor",
     "SupernetEvaluator",
     "TabularEvaluator",
+    "TrainEvaluator",
+    "Wrapper",
     "read_architectures",
     "read_labels",
     "read_proxies",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from archgen.evaluators.base import Evaluator, Measurement
+from archgen.evaluators.base import Change, Evaluator, Wrapper
 from archgen.graph import Architecture
 from archgen.predictors.base import Predictor
 
 
-class Annotated(Evaluator):
+class Annotated(Wrapper):
     """Adds what predictors say (a latency, an exact count) to each successful measurement of another evaluator.
 
     Args:
@@ -19,22 +18,13 @@ class Annotated(Evaluator):
     """
 
     def __init__(self, evaluator: Evaluator, predictors: Mapping[str, Predictor]) -> None:
-        self.evaluator = evaluator
+        super().__init__(evaluator)
         self.predictors = {m: p for m, p in predictors.items() if m not in evaluator.metrics}
 
     @property
     def metrics(self) -> tuple[str, ...]:
         return (*self.evaluator.metrics, *self.predictors)
 
-    def can_evaluate(self, arch: Architecture) -> bool:
-        return self.evaluator.can_evaluate(arch)
-
-    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
-        measured = self.evaluator.evaluate(archs, seed=seed)
+    def change(self, archs: Sequence[Architecture], seed: int) -> Change:
         predicted = {metric: predictor.predict(archs).mean for metric, predictor in self.predictors.items()}
-        return [
-            replace(m, values={**m.values, **{metric: float(mean[i]) for metric, mean in predicted.items()}})
-            if m.error is None
-            else m
-            for i, m in enumerate(measured)
-        ]
+        return lambda i, values: {**values, **{metric: float(mean[i]) for metric, mean in predicted.items()}}

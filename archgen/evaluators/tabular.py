@@ -21,7 +21,7 @@ ENUMERABLE = 1_000_000
 """A table of a space of at most so many points must list them all, unless it is searched as a partial one."""
 
 COST = "cost_seconds"
-NOT_METRICS = ("index", "trial")  # numbers of rows: of the published tables, of a search that was written before
+NOT_METRICS = ("index", "trial", "seed")  # numbers of rows: of published tables, of a search, of a cache
 
 
 def read_architectures(space: SearchSpace, path: Path) -> list[Architecture]:
@@ -47,8 +47,8 @@ class Labels(NamedTuple):
 class TabularEvaluator(Evaluator):
     """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
 
-    Every numeric column is a metric, except `index`, `trial`, columns without a name, and `cost_seconds`: the cost of a
-    measurement where the table has it. A metric that is NaN or infinite in a row is left out of that row's values.
+    Every numeric column is a metric, except `index`, `trial`, `seed`, columns without a name, and `cost_seconds`: the
+    cost of a measurement where the table has it. A metric that is NaN or infinite in a row is left out there.
 
     Args:
         space: The space that the table is of.

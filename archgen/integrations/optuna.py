@@ -17,9 +17,8 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState
 from archgen.errors import Infeasible, InvalidArchitecture, InvalidObjective, InvalidSpace, UnknownName
 from archgen.graph import Architecture
 from archgen.objectives import Objective, maximize, minimize
-from archgen.sampler import pretrained_generator
 from archgen.spaces import SearchSpace
-from archgen.strategies import STRATEGIES, SearchStrategy
+from archgen.strategies import STRATEGIES, SearchStrategy, pretrained_parts
 from archgen.strategies.base import Screen
 from archgen.study import COMPLETE, FAILED, Trial
 
@@ -65,7 +64,7 @@ class GenerativeSampler(BaseSampler):
         seed: The same seed gives the same proposals where trials run one after the other.
         screen: Which architectures may be proposed; all by default.
         independent_sampler: For parameters that are not of the space; without one they are an error.
-        **arguments: Of the strategy. `generative` takes the space's committed `generator` where none is given.
+        **arguments: Of the strategy. The space's committed `generator` and `free_labels` are taken where none are given.
 
     Raises:
         UnknownName: No such strategy.
@@ -105,8 +104,7 @@ class GenerativeSampler(BaseSampler):
         self.space, self.bounds, self.seed, self.screen = space, list(bounds), seed, screen
         self._kind: type[SearchStrategy] = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
         self._independent = independent_sampler
-        if self._kind is STRATEGIES["generative"] and "generator" not in arguments:
-            arguments["generator"] = pretrained_generator(space)
+        arguments |= pretrained_parts(self._kind, space, arguments)
         self._arguments = arguments
 
     # -- what Optuna calls ----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from archgen.strategies.evolution import Evolution
 from archgen.strategies.generative import Generative
 from archgen.strategies.local import LocalSearch
 from archgen.strategies.nsga2 import NSGA2
+from archgen.strategies.pretrained import pretrained_parts
 from archgen.strategies.random import Random
 from archgen.strategies.robot import Robot
 from archgen.strategies.successive import Successive
@@ -25,4 +26,5 @@ __all__ = [
     "Robot",
     "SearchStrategy",
     "Successive",
+    "pretrained_parts",
 ]

@@ -99,7 +99,9 @@ class Bayes(SearchStrategy):
         told = [trial for trial in self.complete if np.isfinite(self.violation(trial))]
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: first(m, lambda k: self.space.sample(k, rng), self.free_labels), rng)
+            return self.fresh(
+                want, lambda m: first(m, lambda k: list(self.unseen(self.space.sample(k, rng))), self.free_labels), rng
+            )
         archs, values = [trial.arch for trial in told], self.signed_values(told)
         limits = [np.array([trial.values[wish.metric] for trial in told]) for wish in self.bounds]
         surrogates = [*self._values, *self._limits]

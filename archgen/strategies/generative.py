@@ -56,8 +56,6 @@ class Generative(SearchStrategy):
         initial: Architectures before the first fit.
         pool: Samples for each condition.
         steps: Solver steps of the guided sampling.
-        guided: Whether to sample under conditions; without, candidates are unguided samples and neighbours (an
-            ablation).
         surrogate: Of the objective and the bounds, a registered predictor that is a `Surrogate`.
         acquisition: What chooses the batch, a name in `surrogates.ACQUISITIONS`; as in step 4 by default.
         condition: What the conditions are made of, a name in `conditions.CONDITIONS`: `candidates` as in step 2, or
@@ -84,9 +82,8 @@ class Generative(SearchStrategy):
         key: Callable[[Architecture], Hashable] | None = None,
         free_labels: FreeLabels | None = None,
         initial: int = 5,
-        pool: int = 48,
-        steps: int = 8,
-        guided: bool = True,
+        pool: int = 16,
+        steps: int = 6,
         surrogate: str = "gp",
         acquisition: str | None = None,
         condition: str = "candidates",
@@ -100,7 +97,7 @@ class Generative(SearchStrategy):
             raise ArchgenError(f"expected a positive budget_seconds, got {budget_seconds}")
         _ = ACQUISITIONS[acquisition or "logei"]
         self.generator, self.initial, self.pool, self.steps = generator, initial, pool, steps
-        self.guided, self.acquisition, self.budget_seconds = guided, acquisition, budget_seconds
+        self.acquisition, self.budget_seconds = acquisition, budget_seconds
         self.free_labels = free_labels
         self._tilts_of = CONDITIONS[condition]
         extra = {"free_labels": free_labels} if kind.takes_free_labels else {}
@@ -114,13 +111,12 @@ class Generative(SearchStrategy):
         told = self._usable
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: first(m, lambda k: self._draw(k, noise), self.free_labels), rng)
+            return self.fresh(want, lambda m: first(m, lambda k: list(self.unseen(self._draw(k, noise))), self.free_labels), rng)
         self._fit(told)
         near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
         candidates = self._draw(self.pool, noise) + near
-        if self.guided:
-            candidates += self._guided(self._tilts_of(self._problem, candidates, noise), noise)
-        pool = self._new(candidates)
+        candidates += self._guided(self._tilts_of(self._problem, candidates, noise), noise)
+        pool = list(self.unseen(candidates))
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
         name = self.acquisition or ("qlognehvi" if len(self.directions) > 1 else "logei" if n == 1 else "qlogei")
@@ -176,8 +172,3 @@ class Generative(SearchStrategy):
         for surrogate, wish in self._bounds:
             total = total + surrogate.log_probability(archs, wish)
         return np.where(self._screen(archs), total, total - 10.0)  # discouraged, not forbidden: it may lead somewhere
-
-    def _new(self, pool: Sequence[Architecture]) -> list[Architecture]:
-        unseen = {self._key(a): a for a in pool if self._key(a) not in self._seen}
-        allowed = self._screen(list(unseen.values())) if unseen else []
-        return [arch for arch, good in zip(unseen.values(), allowed, strict=True) if good]

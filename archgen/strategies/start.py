@@ -45,6 +45,8 @@ def first(n: int, draw: Callable[[int], Sequence[Architecture]], free_labels: Fr
     if free_labels is None:
         return list(draw(n))
     archs = draw(n * GROUP)
+    if not archs:
+        return []
     votes = vote(free_labels, archs)
     groups = np.array_split(np.arange(len(archs)), min(n, len(archs)))
     return [archs[int(rows[votes[rows].argmax()])] for rows in groups]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -13,8 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from archgen.evaluators import TabularEvaluator
+from archgen.data import load_data
+from archgen.evaluators import Parallel, TabularEvaluator
 from archgen.graph import Architecture
+from archgen.objectives import Objective, bounds
+from archgen.spaces import SearchSpace
+from archgen.strategies import STRATEGIES, Random
 
 RoomFor = Callable[[int], AbstractContextManager[None]]
 Run = Callable[..., CompletedProcess[str]]
@@ -221,3 +226,161 @@ def test_a_disk_that_fills_up_during_a_search_leaves_the_trials_before(
 
 def test_truncated_and_foreign_checkpoints_are_refused(damaged: Path, listed: Path, refused: Refused) -> None:
     assert "nasbench201" in refused(*search("--strategy", "generative", "--study", "s.db"))
+
+
+# -- options of strategies, wrappers, several directions -------------------------------------------------------------
+
+
+@pytest.fixture
+def two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy that takes any number of directions."""
+
+    class TwoWays(Random):
+        def __init__(self, space: SearchSpace, objectives: list[Objective], **options: Any) -> None:
+            super().__init__(space, [*objectives[:1], *bounds(objectives)], **options)
+
+    monkeypatch.setitem(STRATEGIES._members, "two_ways", TwoWays)
+
+
+def test_several_directions_give_a_pareto_front(
+    two_ways: None, listed: Path, table: pd.DataFrame, succeeds: Run
+) -> None:
+    asked = search("--strategy", "two_ways", "--minimize", "lat", "--at-least", "acc=61", budget=25)
+    answer = json.loads(succeeds(*asked, "--json").stdout)
+    trials = pd.read_parquet("trials.parquet")
+    good = trials[trials["acc"] >= 61]
+    expected = [
+        row["trial"]
+        for _, row in good.iterrows()
+        if not ((good["acc"] >= row["acc"]) & (good["lat"] <= row["lat"]) & (good["trial"] != row["trial"])).any()
+    ]
+    assert sorted(member["trial"] for member in answer["front"]) == expected
+    assert len(expected) > 1
+    assert [m["acc"] for m in answer["front"]] == sorted((m["acc"] for m in answer["front"]), reverse=True)
+    assert {"best"}.isdisjoint(answer)
+    assert (answer["evaluations"], answer["met"]) == (25, True)
+    lines = succeeds(*asked).stdout.splitlines()
+    assert lines[0] == f"Pareto front of 25: {len(expected)} trials; all in trials.parquet"
+    first = answer["front"][0]
+    assert lines[1] == f"trial {first['trial']}: {first['arch']}  acc {first['acc']:.6g}, lat {first['lat']:.6g}"
+    assert len(lines) == 1 + len(expected)
+
+
+def test_no_front_where_nothing_meets_the_bounds(two_ways: None, listed: Path, succeeds: Run) -> None:
+    asked = search("--strategy", "two_ways", "--minimize", "lat", "--at-most", "lat=0.5")
+    answer = json.loads(succeeds(*asked, "--json").stdout)
+    assert (answer["front"], answer["met"]) == ([], False)
+    assert succeeds(*asked).stdout == "8 evaluations in trials.parquet; none meets the bounds\n"
+
+
+def test_options_reach_the_strategy(listed: Path, succeeds: Run) -> None:
+    def archs(*options: object) -> list[str]:
+        succeeds(*search("--strategy", "evolution", *options, budget=12))
+        return pd.read_parquet("trials.parquet")["arch"].tolist()
+
+    plain, small = archs(), archs("--option", "population=4", "--option", "sample=2")
+    assert plain[:4] == small[:4]
+    assert plain != small
+    assert archs("--option", "population=9", "--option", "population=4", "--option", "sample=2") == small, "the last"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["populatoin=4"], "unknown option of strategy 'evolution' 'populatoin': did you mean 'population'?"),
+        (["seed=4"], "unknown option of strategy 'evolution' 'seed'"),
+        (["population=many"], "option 'population' must be a whole number, got 'many'"),
+        (["population=4.5"], "option 'population' must be a whole number, got '4.5'"),
+        (["population"], "expected NAME=VALUE for --option, got 'population'"),
+        (["=4"], "expected NAME=VALUE for --option, got '=4'"),
+    ],
+)
+def test_options_that_the_strategy_has_not_are_refused(
+    listed: Path, options: list[str], message: str, refused: Refused
+) -> None:
+    given = [part for option in options for part in ("--option", option)]
+    assert message in refused(*search("--strategy", "evolution", *given))
+
+
+def test_noise_changes_what_is_measured_and_nothing_else(listed: Path, table: pd.DataFrame, succeeds: Run) -> None:
+    def values(*options: object) -> pd.DataFrame:
+        succeeds(*search(*options))
+        return pd.read_parquet("trials.parquet")
+
+    true, both = values(), values("--noise", "0.5")
+    assert true["arch"].tolist() == both["arch"].tolist(), "random search does not look at values"
+    assert (true["acc"] != both["acc"]).all()
+    assert (true["lat"] == both["lat"]).all(), "not a direction"
+    other = values("--noise", "lat=0.5")
+    assert (true["acc"] == other["acc"]).all()
+    assert (true["lat"] != other["lat"]).all()
+    again = values("--noise", "0.5")
+    assert (again["acc"] == both["acc"]).all()
+
+
+def test_a_cache_is_filled_used_and_a_table_itself(
+    listed: Path, monkeypatch: pytest.MonkeyPatch, succeeds: Run
+) -> None:
+    succeeds(*search("--cache", "c.parquet"))
+    first = pd.read_parquet("trials.parquet")
+    assert set(pd.read_parquet("c.parquet")["arch"]) == set(first["arch"])
+
+    def paid(*_: object, **__: object) -> None:
+        raise AssertionError("paid for twice")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TabularEvaluator, "evaluate", paid)
+        succeeds(*search("--cache", "c.parquet"))
+    pd.testing.assert_frame_equal(pd.read_parquet("trials.parquet"), first)
+    succeeds(*search("--evaluator", "c.parquet"))
+    assert set(pd.read_parquet("trials.parquet")["arch"]) == set(first["arch"])
+
+
+def test_workers_change_nothing_but_the_time(listed: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Parallel.__init__, "__kwdefaults__", {"timeout": None, "executor": ThreadPoolExecutor})
+    columns = ["trial", "arch", "acc", "lat", "state"]
+    succeeds(*search("--strategy", "evolution"))
+    alone = pd.read_parquet("trials.parquet")[columns]
+    succeeds(*search("--strategy", "evolution", "--workers", 3, "--timeout", 100))
+    pd.testing.assert_frame_equal(pd.read_parquet("trials.parquet")[columns], alone)
+
+
+def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = load_data("digits", limit=100)
+    monkeypatch.setattr("archgen.data.load_data", lambda what, *, seed: few)
+    base = ["search", "--space", "nasbench201", "--evaluator", "train", "--epochs", 1, "--maximize", "val_acc"]
+    asked = [*base, "--strategy", "random", "--budget", 2, "--out", "t.parquet", "--study", "s.db", "--transfer", 0.5]
+    answer = json.loads(succeeds(*asked, "--json").stdout)
+    trials = pd.read_parquet("t.parquet")
+    assert trials["state"].tolist() == ["complete"] * 2
+    assert answer["best"]["val_acc"] == trials["val_acc"].max()
+    assert len(list(Path("s.db-weights").glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--noise", "much"], "expected SD or METRIC=SD, a number of at least 0, for --noise, got 'much'"),
+        (["--noise", "-1"], "got '-1'"),
+        (["--noise", "=1"], "got '=1'"),
+        (["--noise", "latt=1"], "unknown metric 'latt': did you mean 'lat'?"),
+        (["--cache", "c.csv"], "c.csv does not end in .parquet"),
+        (["--cache", "table.parquet"], "it belongs to another evaluator; name another file"),
+        (["--cache", "no/such/folder/c.parquet"], "can not be written"),
+        (["--workers", "0"], "--workers"),
+        (["--timeout", "0"], "a time-out must be above 0 seconds, got 0"),
+        (["--transfer", "0.8"], "--transfer needs --evaluator train"),
+        (["--study", "nodb://host/study"], "nodb://host/study can not be used as a study database"),
+        (["--evaluator", "train"], "--partial is for tables"),
+    ],
+)
+def test_search_refuses_bad_wrappers_in_one_line(
+    listed: Path, arguments: list[str], message: str, refused: Refused
+) -> None:
+    assert message in refused(*search(*arguments))
+
+
+def test_a_search_by_training_knows_its_metrics(workplace: Path, refused: Refused) -> None:
+    base = ["search", "--space", "nasbench201", "--evaluator", "train", "--budget", 2, "--out", "t.parquet"]
+    assert "unknown metric 'acc': did you mean 'val_acc'?" in refused(*base, "--maximize", "acc")
+    assert "must be in (0, 1], got 2.0" in refused(*base, "--maximize", "val_acc", "--transfer", 2)

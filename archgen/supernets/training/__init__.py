@@ -1,8 +1,20 @@
-"""Training strategies of supernets, one paper a file, and the loop that runs them."""
+"""Training strategies of supernets, one paper a file, the loop that runs them, and stand-alone training."""
 
 from archgen.supernets.training.base import TRAINING_STRATEGIES, TrainingStrategy, default_strategy
 from archgen.supernets.training.loop import Schedule, train
 from archgen.supernets.training.sandwich import Sandwich
+from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.uniform import Uniform
 
-__all__ = ["TRAINING_STRATEGIES", "Sandwich", "Schedule", "TrainingStrategy", "Uniform", "default_strategy", "train"]
+__all__ = [
+    "TRAINING_STRATEGIES",
+    "Sandwich",
+    "Schedule",
+    "TrainingStrategy",
+    "Uniform",
+    "accuracy",
+    "batch_size",
+    "default_strategy",
+    "train",
+    "train_network",
+]

@@ -1,0 +1,104 @@
+"""What `archgen search` measures with: the evaluator that its options name, in the wrappers that they ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archgen.cli.options import writable
+from archgen.errors import InvalidOption, UnknownMetric
+
+if TYPE_CHECKING:
+    from archgen.evaluators import Evaluator
+    from archgen.objectives import Objective
+    from archgen.spaces import SearchSpace
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class EvaluatorOptions:
+    """The options of the command, as they came."""
+
+    evaluator: str
+    partial: bool
+    data: str
+    epochs: int
+    transfer: float | None
+    noise: list[str]
+    cache: Path | None
+    workers: int
+    timeout: float | None
+
+
+def make_evaluator(
+    options: EvaluatorOptions, space: SearchSpace, objectives: Sequence[Objective], *, seed: int, study: Path | None
+) -> Evaluator:
+    """The evaluator: noise on top of the cache, which asks the workers for what it does not know.
+
+    Args:
+        options: What the user gave.
+        space: The space.
+        objectives: The wishes, whose metrics must be there.
+        seed: Of the splits of images.
+        study: File of the study, beside which weights for `--transfer` are kept; None keeps them in memory.
+
+    Raises:
+        ArchgenError: A table, images or an option that can not be used.
+    """
+    from archgen.evaluators import Cached, Noisy, Parallel
+
+    evaluator = _bare(options, space, objectives, seed, study)
+    for wish in objectives:
+        if wish.metric not in evaluator.metrics:
+            raise UnknownMetric(wish.metric, evaluator.metrics)
+    std = read_noise(options.noise, [wish.metric for wish in objectives if not wish.is_bound])
+    if options.workers > 1 or options.timeout is not None:
+        evaluator = Parallel(evaluator, workers=options.workers, timeout=options.timeout)
+    if options.cache is not None:
+        writable(options.cache)
+        evaluator = Cached(evaluator, space, options.cache)
+    return Noisy(evaluator, std) if std else evaluator
+
+
+def read_noise(texts: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:
+    """Standard deviations from `SD`, for each of `metrics`, and `METRIC=SD`.
+
+    Raises:
+        InvalidOption: A text that is neither.
+    """
+    std: dict[str, float] = {}
+    for text in texts:
+        metric, equals, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if (equals and not metric) or not (math.isfinite(number) and number >= 0):
+            raise InvalidOption(f"expected SD or METRIC=SD, a number of at least 0, for --noise, got '{text}'")
+        std |= dict.fromkeys([metric] if equals else metrics, number)
+    return std
+
+
+def _bare(
+    options: EvaluatorOptions, space: SearchSpace, objectives: Sequence[Objective], seed: int, study: Path | None
+) -> Evaluator:
+    if options.evaluator != TRAIN:
+        from archgen.evaluators import TabularEvaluator
+
+        if options.transfer is not None:
+            raise InvalidOption(f"--transfer needs --evaluator {TRAIN}: a table has no weights")
+        needed = [wish.metric for wish in objectives]
+        return TabularEvaluator(space, Path(options.evaluator), needed=needed, partial=options.partial)
+    from archgen.data import load_data
+    from archgen.evaluators import TrainEvaluator
+    from archgen.supernets.training import Schedule
+
+    if options.partial:
+        raise InvalidOption(f"--partial is for tables: --evaluator {TRAIN} can measure every architecture")
+    data, schedule = load_data(options.data, seed=seed), Schedule(epochs=options.epochs)
+    kept = study.with_name(f"{study.name}-weights") if study is not None and options.transfer is not None else None
+    return TrainEvaluator(space, data, schedule, transfer=options.transfer, folder=kept)

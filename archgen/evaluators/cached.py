@@ -1,0 +1,117 @@
+"""A wrapper that never pays twice: measurements are kept in memory and, if wanted, in a parquet file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from archgen.artifacts import write_atomic
+from archgen.errors import ArchgenError, InvalidTable
+from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, in_order
+from archgen.graph import Architecture
+from archgen.spaces import SearchSpace
+
+Key = tuple[str, int]
+"""The string of an architecture and the seed of its evaluation."""
+
+
+class Cached(Wrapper):
+    """Looks an architecture up before it is evaluated; only successes are kept, a failure is tried again.
+
+    The file is a table with `arch`, `seed`, a column a metric and `cost_seconds`: what `TabularEvaluator` reads. A new
+    measurement is added under a lock: the file as it is then is read, and the longer one renamed over it. So several
+    processes may share it, and a kill at any moment leaves the old file or the new one.
+
+    Args:
+        evaluator: Measures what is not known yet. The file does not say which evaluator it belongs to: give each one
+            its own.
+        space: Writes and reads architectures.
+        path: The file, `.parquet`; None keeps the measurements in memory only.
+
+    Raises:
+        InvalidTable: The file can not be read, is of another space, or has other metrics.
+    """
+
+    def __init__(self, evaluator: Evaluator, space: SearchSpace, path: Path | None = None) -> None:
+        super().__init__(evaluator)
+        self.space, self.path = space, path
+        if path is not None and path.suffix != ".parquet":
+            raise InvalidTable(f"{path} does not end in .parquet; name the cache so")
+        self._known = self._read()
+
+    def stream(self, archs: Sequence[Architecture], *, seed: int) -> Results:
+        keys = [(self.space.format(arch), seed) for arch in archs]
+        missing = [i for i, key in enumerate(keys) if key not in self._known]
+        if missing and self.path is not None and self.path.exists():
+            self._known |= self._read()  # another process may have been here
+        for i, key in enumerate(keys):
+            if key in self._known:
+                yield i, self._known[key]
+        missing = [i for i in missing if keys[i] not in self._known]
+        for j, measured in self.evaluator.stream([archs[i] for i in missing], seed=seed):
+            if measured.error is None:
+                self._keep(keys[missing[j]], measured)
+            yield missing[j], measured
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        return in_order(self.stream(archs, seed=seed))
+
+    def _keep(self, key: Key, measured: Measurement) -> None:
+        self._known[key] = measured
+        if self.path is None:
+            return
+        with _locked(self.path):
+            self._known |= self._read()
+            rows = [
+                {"arch": arch, "seed": seed, **{m: known.values.get(m, math.nan) for m in self.metrics}}
+                | {"cost_seconds": known.cost_seconds}
+                for (arch, seed), known in self._known.items()
+            ]
+            write_atomic(self.path, lambda beside: pd.DataFrame(rows).to_parquet(beside, index=False))
+
+    def _read(self) -> dict[Key, Measurement]:
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            frame = pd.read_parquet(self.path)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InvalidTable(
+                f"{self.path} can not be read as a cache ({reason}); remove it or name another"
+            ) from None
+        expected = ["arch", "seed", *self.metrics, "cost_seconds"]
+        if list(frame.columns) != expected:
+            raise InvalidTable(
+                f"{self.path} has the columns {', '.join(map(str, frame.columns))[:200]}, expected "
+                f"{', '.join(expected)[:200]}: it belongs to another evaluator; name another file"
+            )
+        known: dict[Key, Measurement] = {}
+        for arch, seed, *values, cost in frame.itertuples(index=False, name=None):
+            finite = {m: float(v) for m, v in zip(self.metrics, values, strict=True) if math.isfinite(v)}
+            known[arch, int(seed)] = Measurement(finite, float(cost))
+        self._check(known)
+        return known
+
+    def _check(self, known: dict[Key, Measurement]) -> None:
+        for arch, _ in known:
+            try:
+                self.space.parse(arch)
+            except ArchgenError as error:
+                raise InvalidTable(f"{self.path} is of another space than {self.space.name}: {error}") from None
+            return  # whoever wrote the first row wrote all of them
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file; the system opens it when the process ends, however it ends."""
+    import fcntl  # POSIX has it; elsewhere all but a cache on disk works
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

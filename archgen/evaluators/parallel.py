@@ -1,0 +1,239 @@
+"""A wrapper that evaluates several architectures at the same time, on any `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from archgen.errors import ArchgenError, InvalidOption
+from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, attempt, failure, in_order
+from archgen.graph import Architecture
+
+MakeExecutor = Callable[..., Executor]
+"""Takes `max_workers`, `initializer` and `initargs`, as the executors of the standard library do."""
+
+spawned: MakeExecutor = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+"""Processes that start afresh: slower to start than forked ones, but safe beside threads and with CUDA."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """An evaluation in a worker; `alone` when nothing else ran that could have brought the executor down."""
+
+    index: int
+    start: float
+    deadline: float
+    alone: bool
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+
+class Parallel(Wrapper):
+    """Evaluates in workers; what goes wrong in one evaluation becomes its `error`, and the others go on.
+
+    An exception, a value that is not finite, a time-out and the death of a worker are such errors. Where one worker's
+    death takes the whole executor with it, as in a pool of processes, a new one is started, and what was running is
+    evaluated again one by one, which shows whose fault it was. After a time-out processes are killed, and what else was
+    running in them starts again; a thread can not be killed and runs on beside the next ones.
+
+    Args:
+        evaluator: Measures; each worker gets its own copy, once.
+        workers: Evaluations at the same time, at least 1.
+        timeout: Seconds that one evaluation may take; None for any time.
+        executor: Makes the executor: `ProcessPoolExecutor`, `ThreadPoolExecutor`, `archgen.evaluators.RayExecutor`.
+
+    Raises:
+        InvalidOption: Fewer than one worker, or a time-out that is not above 0.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        *,
+        workers: int,
+        timeout: float | None = None,
+        executor: MakeExecutor = spawned,
+    ) -> None:
+        super().__init__(evaluator)
+        if workers < 1:
+            raise InvalidOption(f"expected at least 1 worker, got {workers}")
+        if timeout is not None and not timeout > 0:
+            raise InvalidOption(f"a time-out must be above 0 seconds, got {timeout:g}")
+        self.workers, self.timeout = workers, timeout
+        self._make = executor
+        self._executor: Executor | None = None
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        return in_order(self.stream(archs, seed=seed))
+
+    def stream(self, archs: Sequence[Architecture], *, seed: int) -> Results:
+        waiting, suspects = deque(range(len(archs))), deque[int]()
+        running: dict[Future[Measurement], _Running] = {}
+        try:
+            while waiting or suspects or running:
+                if suspects and not running:
+                    self._submit(running, archs, suspects.popleft(), seed, alone=True)
+                while waiting and not suspects and len(running) < self.workers:
+                    self._submit(running, archs, waiting.popleft(), seed, alone=self.workers == 1)
+                self._wait(running)
+                for future in [f for f in running if f.done()]:
+                    task = running.pop(future)
+                    measured = _result(future, task)
+                    if measured is not None:
+                        yield task.index, measured
+                        continue
+                    self._discard()
+                    if task.alone:
+                        yield task.index, Measurement({}, task.seconds, "the worker died: out of memory, or a crash")
+                    else:
+                        suspects.append(task.index)
+                yield from self._overdue(running, waiting)
+        finally:
+            if running:  # given up by the caller, or by an error
+                self._discard()
+
+    def close(self) -> None:
+        """End the workers; the next evaluation starts new ones."""
+        super().close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def _submit(
+        self,
+        running: dict[Future[Measurement], _Running],
+        archs: Sequence[Architecture],
+        index: int,
+        seed: int,
+        *,
+        alone: bool,
+    ) -> None:
+        executor = self._started()
+        start = time.monotonic()
+        try:
+            future = executor.submit(_measure, archs[index], seed)
+        except BrokenExecutor as error:  # it broke after the last result came
+            future = Future()
+            future.set_exception(error)
+        running[future] = _Running(index, start, math.inf if self.timeout is None else start + self.timeout, alone)
+
+    def _started(self) -> Executor:
+        """The executor; processes are waited for, so that no evaluation's time is spent on their start."""
+        if self._executor is None:
+            self._executor = self._make(
+                max_workers=self.workers, initializer=_begin, initargs=(self.evaluator, self.workers)
+            )
+            if isinstance(self._executor, ProcessPoolExecutor):
+                there: set[int] = set()
+                try:
+                    while len(there) < self.workers:
+                        futures = [self._executor.submit(_who) for _ in range(self.workers)]
+                        there |= {future.result() for future in futures}
+                except BrokenExecutor:
+                    self._discard()
+                    raise ArchgenError(
+                        "the worker processes can not start: a script that uses them must do its work under "
+                        "`if __name__ == '__main__':`, and the evaluator must be one that can be pickled"
+                    ) from None
+        return self._executor
+
+    def _wait(self, running: dict[Future[Measurement], _Running]) -> None:
+        if not running:
+            return
+        first = min(r.deadline for r in running.values())
+        left = None if math.isinf(first) else max(0.0, first - time.monotonic())
+        wait(running, timeout=left, return_when=FIRST_COMPLETED)
+
+    def _overdue(self, running: dict[Future[Measurement], _Running], waiting: deque[int]) -> Results:
+        """Time-outs; what else ran in processes that were killed waits again, first in the queue."""
+        now = time.monotonic()
+        late = [future for future, r in running.items() if r.deadline <= now and not future.done()]
+        if not late:
+            return
+        assert self.timeout is not None
+        indices = [running.pop(future).index for future in late]
+        if self._discard():
+            waiting.extendleft(sorted((r.index for r in running.values()), reverse=True))
+            running.clear()
+        for index in indices:
+            yield index, Measurement({}, self.timeout, f"took more than {self.timeout:g} s")
+
+    def _discard(self) -> bool:
+        """Drop the executor and kill its processes; whether it had any."""
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return False
+        kill = getattr(executor, "kill_workers", None)  # Ray's, and of the standard library from Python 3.14 on
+        processes = list((getattr(executor, "_processes", None) or {}).values())
+        if kill is not None:
+            kill()
+        for process in processes:
+            process.kill()
+        executor.shutdown(wait=False, cancel_futures=bool(processes))
+        return kill is not None or bool(processes)
+
+
+def _result(future: Future[Measurement], task: _Running) -> Measurement | None:
+    """What an evaluation gave; None when its worker died, or another one that took this one with it."""
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError):
+        return None
+    except OSError:  # the machine's fault, as in `attempt`
+        raise
+    except Exception as error:  # what the worker could not say itself: no memory, a process of Ray's that died
+        return failure(error, task.seconds)
+
+
+# -- in the worker -----------------------------------------------------------------------------------------------
+
+_worker = threading.local()
+
+
+def _begin(evaluator: Evaluator, workers: int) -> None:
+    """Runs once in each worker, thread or process."""
+    _worker.evaluator = evaluator
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))  # or all of them wait for each other
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search to handle, which ends the workers
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """A search that was killed leaves no workers behind."""
+    with contextlib.suppress(Exception):
+        parent.join()
+    os._exit(1)
+
+
+def _who() -> int:
+    time.sleep(0.02)  # leaves some for the others
+    return os.getpid()
+
+
+def _measure(arch: Architecture, seed: int) -> Measurement:
+    return attempt(_worker.evaluator, arch, seed)

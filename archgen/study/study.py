@@ -1,0 +1,289 @@
+"""The trials of one search, in an Optuna storage that any number of processes may share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from archgen.errors import InvalidObjective, RunConflict
+from archgen.evaluators.base import Measurement
+from archgen.graph import Architecture
+from archgen.objectives import Objective, check, directions
+from archgen.spaces import SearchSpace
+from archgen.study.ledger import read_ledger
+from archgen.study.liveness import Watch, at_work, beating, new_owner
+from archgen.study.storage import open_storage, quiet, shown, using
+from archgen.study.trial import Trial, trials_frame
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to evaluate an architecture: a running trial of Optuna's, by its `id` and `number` there."""
+
+    id: int
+    number: int
+    arch: Architecture
+
+
+class Study:
+    """The trials of one search, in an Optuna storage.
+
+    Trials carry the space's variables as categorical parameters, the values of the directions as objective values,
+    and `arch`, all metrics and the cost as attributes, so Optuna's own tools read them.
+
+    Several processes may work on one study. An architecture is claimed by a running trial, which the storage numbers
+    in one transaction; whoever claims one that has a lower number already, or one more than the budget allows,
+    withdraws. So none is evaluated twice, and no lock is held. A claim of a dead process is given up, and its
+    architecture taken by the next one. What was given up stays in the storage as a failed trial without an `error`
+    and is no trial here.
+
+    A batch that a strategy proposed is written with its first claim and belongs to the study: whoever is idle takes
+    from it. So a search that was cut off, even by `kill -9`, goes on with the batch that it was in.
+
+    Args:
+        space: The search space.
+        objectives: The wishes; at least one direction.
+        storage: Path of an SQLite file, a database URL, or None to keep the trials in memory.
+        name: Name of the study in the storage.
+        resume: Whether trials may be there already.
+        timeout: Seconds to wait for a lock of an SQLite file, several times over before giving up.
+
+    Raises:
+        InvalidObjective: No direction, or contradicting wishes.
+        RunConflict: The storage has trials and `resume` is off, or they are of another space or other wishes, or
+            the storage can not be opened.
+        MissingExtra: The database's driver is not installed.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        *,
+        storage: Path | str | None = None,
+        name: str = "archgen",
+        resume: bool = False,
+        timeout: float = 30.0,
+    ) -> None:
+        check(objectives)
+        self.space, self.objectives = space, list(objectives)
+        self.directions = directions(objectives)
+        if not self.directions:
+            raise InvalidObjective("a search needs something to maximize or minimize; only bounds were given")
+        self._place, self._owner = storage, new_owner()
+        self._watch = Watch(self._owner)
+        self._distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(options) for name, options in space.variables.items()
+        }
+        self._archs: dict[str, Architecture] = {}
+        self._open: dict[int, int] = {}  # claims of this object: number and id in the storage
+        self._pulse = 0
+        self._storage = open_storage(storage, timeout=timeout)
+        with using(storage), quiet():
+            self._id = self._enter(name, resume)
+            known = self._storage.get_study_user_attrs(self._id)
+        identity = {"space": space.name, "objectives": [repr(o) for o in objectives]}
+        if known.get("identity", identity) != identity:
+            raise RunConflict(
+                f"study '{name}' in {shown(storage)} is for {known['identity']}, asked for {identity}; "
+                "resume it with the same space and objectives, or use another place"
+            )
+        variables = {variable: list(options) for variable, options in space.variables.items()}
+        if known.get("variables", variables) != variables:
+            raise RunConflict(
+                f"study '{name}' in {shown(storage)} was begun when {space.name} had other variables; "
+                "go on with the space as it was, or use another place"
+            )
+        self.refresh()
+        with using(storage):  # after the checks: a foreign study stays as it is
+            self._storage.set_study_user_attr(self._id, "identity", identity)
+            self._storage.set_study_user_attr(self._id, "variables", variables)
+
+    def _enter(self, name: str, resume: bool) -> int:
+        wanted = [StudyDirection.MAXIMIZE if o.sign > 0 else StudyDirection.MINIMIZE for o in self.directions]
+        try:
+            return self._storage.create_new_study(wanted, name)
+        except optuna.exceptions.DuplicatedStudyError:
+            if not resume:
+                raise RunConflict(
+                    f"{shown(self._place)} holds a study '{name}' already; resume it or use another place"
+                ) from None
+        return self._storage.get_study_id_from_name(name)
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All finished trials, in the order in which they were begun, as of the last `refresh`."""
+        return list(self._ledger.trials.values())
+
+    @property
+    def claimed(self) -> int:
+        """Trials that are finished or being evaluated, by whatever process."""
+        return len(self._ledger.live)
+
+    @property
+    def busy(self) -> list[Architecture]:
+        """Architectures that are being evaluated, by whatever process."""
+        return self._ledger.busy
+
+    def pending(self) -> list[Architecture]:
+        """Architectures that were proposed but are neither finished nor being evaluated, in the order proposed."""
+        return self._ledger.pending
+
+    def refresh(self) -> None:
+        """Read what other processes wrote, and give up the claims of those that died."""
+        with using(self._place):
+            found = self._storage.get_all_trials(self._id, deepcopy=False)
+            dead = [t.number for t in found if t.state == TrialState.RUNNING and self._dead(t)]
+            for number in dead:
+                self._give_up(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
+            if dead:
+                found = self._storage.get_all_trials(self._id, deepcopy=False)
+        self._ledger = read_ledger(found, self._parse)
+
+    def _dead(self, trial: FrozenTrial) -> bool:
+        attrs = trial.user_attrs
+        if attrs.get("owner") == self._owner:  # not open: a claim that an error or Ctrl-C did not let finish
+            return trial.number not in self._open
+        return self._watch.dead(trial.number, attrs.get("owner", {}), attrs.get("pulse", 0))
+
+    def _parse(self, text: str) -> Architecture:
+        if text not in self._archs:
+            self._archs[text] = self.space.parse(text)
+        return self._archs[text]
+
+    # -- claims -------------------------------------------------------------------------------------------------
+
+    def claim(
+        self, arch: Architecture, *, budget: int | None = None, batch: Sequence[Architecture] = ()
+    ) -> Claim | None:
+        """Claim an architecture for this process; None when another one has it, or when the budget is claimed.
+
+        Args:
+            arch: The architecture.
+            budget: Trials in all, those of other processes included.
+            batch: What was proposed together with it, itself included; kept for whoever goes on.
+        """
+        arch = self._parse(self.space.format(arch))  # as `refresh` reads it
+        attrs: dict[str, Any] = {"arch": self.space.format(arch), "owner": self._owner}
+        if len(batch) > 1:
+            attrs["batch"] = [self.space.format(a) for a in batch]
+        with using(self._place):
+            trial = self._storage.create_new_trial(self._id, self._template(TrialState.RUNNING, arch, attrs))
+            number = self._storage.get_trial(trial).number
+        self._open[number] = trial
+        self.refresh()
+        before = [other for earlier, other in self._ledger.live.items() if earlier < number]
+        claim = Claim(trial, number, arch)
+        if arch in before or (budget is not None and len(before) >= budget):
+            self.withdraw(claim)
+            return None
+        return claim
+
+    def finish(self, claim: Claim, measured: Measurement) -> Trial | None:
+        """Store what was measured; None when the claim was lost, because this process was taken for dead."""
+        wanted = [measured.values.get(o.metric, math.nan) for o in self.directions]
+        error = self._error(measured, wanted)
+        with using(self._place):
+            try:  # the state comes last: what dies before it is evaluated again
+                self._storage.set_trial_user_attr(claim.id, "cost_seconds", measured.cost_seconds)
+                if error is None:
+                    self._storage.set_trial_user_attr(claim.id, "values", _floats(measured.values))
+                    self._storage.set_trial_state_values(claim.id, TrialState.COMPLETE, wanted)
+                else:
+                    self._storage.set_trial_user_attr(claim.id, "error", error)
+                    self._storage.set_trial_state_values(claim.id, TrialState.FAIL)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                pass
+        self._open.pop(claim.number, None)
+        self.refresh()
+        return self._ledger.trials.get(claim.number)
+
+    def withdraw(self, claim: Claim) -> None:
+        """Give up a claim; its architecture is pending again, unless another process has it."""
+        with using(self._place):
+            self._give_up(claim.id)
+        self._open.pop(claim.number, None)
+        self.refresh()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Keep the claims of this process alive while the body runs, and give up those that it leaves open."""
+        with at_work(self._owner), beating(self._beat) if self._place is not None else nullcontext():
+            try:
+                yield
+            finally:
+                if self._open:
+                    with using(self._place):
+                        while self._open:
+                            self._give_up(self._open.popitem()[1])
+                    self.refresh()
+
+    def _beat(self) -> None:
+        self._pulse += 1
+        for trial in list(self._open.values()):
+            self._storage.set_trial_user_attr(trial, "pulse", self._pulse)
+
+    def _give_up(self, trial: int) -> None:
+        # it may be finished after all, or given up by another process as well
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._storage.set_trial_state_values(trial, TrialState.FAIL)
+
+    # -- writing and reading whole ------------------------------------------------------------------------------
+
+    def record(self, archs: Sequence[Architecture], measurements: Sequence[Measurement]) -> list[Trial]:
+        """Store evaluations that were made elsewhere; each is one atomic write. Returns them as trials."""
+        numbers = []
+        for arch, measured in zip(archs, measurements, strict=True):
+            wanted = [measured.values.get(o.metric, math.nan) for o in self.directions]
+            error = self._error(measured, wanted)
+            attrs: dict[str, Any] = {"arch": self.space.format(arch), "cost_seconds": measured.cost_seconds}
+            if error is None:
+                attrs["values"] = _floats(measured.values)
+                template = self._template(TrialState.COMPLETE, arch, attrs, wanted)
+            else:
+                template = self._template(TrialState.FAIL, arch, {**attrs, "error": error})
+            with using(self._place):
+                trial = self._storage.create_new_trial(self._id, template)
+                numbers.append(self._storage.get_trial(trial).number)
+        self.refresh()
+        return [self._ledger.trials[number] for number in numbers]
+
+    def _error(self, measured: Measurement, wanted: Sequence[float]) -> str | None:
+        broken = [o.metric for o, value in zip(self.directions, wanted, strict=True) if not math.isfinite(value)]
+        return measured.error or (f"{broken[0]} is not finite" if broken else None)
+
+    def _template(
+        self, state: TrialState, arch: Architecture, attrs: dict[str, Any], values: Sequence[float] | None = None
+    ) -> FrozenTrial:
+        choices = self.space.to_choices(arch)
+        return optuna.trial.create_trial(
+            state=state,
+            values=values,
+            params={name: self.space.variables[name][index] for name, index in choices.items()},
+            distributions=self._distributions,
+            user_attrs=attrs,
+        )
+
+    def to_frame(self, metrics: Sequence[str] = ()) -> pd.DataFrame:
+        """`trial`, `arch`, a column a metric, `cost_seconds`, `state`, in the order begun.
+
+        Args:
+            metrics: Columns to show first, in this order, even when no trial has them.
+        """
+        return trials_frame(self.trials, self.space.format, metrics)
+
+
+def _floats(values: dict[str, float]) -> dict[str, float]:
+    return {metric: float(value) for metric, value in values.items()}

@@ -1,0 +1,62 @@
+"""Training of a stand-alone network on images, and its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from archgen.data import ImageData, batches
+from archgen.supernets.training.loop import Schedule, train
+
+
+def batch_size(data: ImageData) -> int:
+    """Images a training step: 128, fewer where an epoch would have under eight steps."""
+    return int(min(128, max(16, len(data.train) // 8)))
+
+
+def train_network(
+    network: nn.Module,
+    data: ImageData,
+    schedule: Schedule,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> None:
+    """Train on the augmented training part with cross-entropy, labels smoothed by 0.1; arguments as in `train`.
+
+    Raises:
+        ArchgenError: The loss became NaN or infinite.
+    """
+
+    def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+        loss = F.cross_entropy(network(batch[0]), batch[1], label_smoothing=0.1)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {"loss": float(loss.detach())}
+
+    train(
+        network,
+        step,
+        lambda g: batches(data.train, batch_size(data), generator=g, augmented=True, flip=data.flip),
+        schedule,
+        seed=seed,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+    )
+
+
+@torch.no_grad()
+def accuracy(
+    network: nn.Module, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], size: int = 256
+) -> tuple[float, float]:
+    """Top-1 accuracy in percent and mean cross-entropy in nats, in evaluation mode."""
+    network.eval()
+    logits = torch.cat([network(x) for x in torch.split(images, size)])
+    correct = (logits.argmax(-1) == labels).double().mean()
+    return 100.0 * float(correct), float(F.cross_entropy(logits, labels))
