@@ -64,7 +64,7 @@ class GenerativeSampler(BaseSampler):
         seed: The same seed gives the same proposals where trials run one after the other.
         screen: Which architectures may be proposed; all by default.
         independent_sampler: For parameters that are not of the space; without one they are an error.
-        **arguments: Of the strategy. The space's committed `generator` and `free_labels` are taken where none are given.
+        **arguments: Of the strategy. The space's committed `generator` and `free_labels` where none are given.
 
     Raises:
         UnknownName: No such strategy.

@@ -111,7 +111,9 @@ class Generative(SearchStrategy):
         told = self._usable
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: first(m, lambda k: list(self.unseen(self._draw(k, noise))), self.free_labels), rng)
+            return self.fresh(
+                want, lambda m: first(m, lambda k: list(self.unseen(self._draw(k, noise))), self.free_labels), rng
+            )
         self._fit(told)
         near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
         candidates = self._draw(self.pool, noise) + near

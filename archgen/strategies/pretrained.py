@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from archgen.predictors import pretrained_free_labels
@@ -12,9 +12,7 @@ from archgen.spaces import SearchSpace
 from archgen.strategies.base import SearchStrategy
 
 
-def pretrained_parts(
-    kind: type[SearchStrategy], space: SearchSpace, given: Collection[str] = ()
-) -> dict[str, Any]:
+def pretrained_parts(kind: type[SearchStrategy], space: SearchSpace, given: Collection[str] = ()) -> dict[str, Any]:
     """The arguments `generator` and `free_labels` of a strategy that has them.
 
     Args:
@@ -26,6 +24,9 @@ def pretrained_parts(
         InvalidCheckpoint: The strategy needs a generator, and there is none for the space. A space without free labels
             is searched without them.
     """
-    makers = {"generator": pretrained_generator, "free_labels": pretrained_free_labels}
+    makers: dict[str, Callable[[SearchSpace], Any]] = {
+        "generator": pretrained_generator,
+        "free_labels": pretrained_free_labels,
+    }
     wanted = [name for name in inspect.signature(kind).parameters if name in makers and name not in given]
     return {name: makers[name](space) for name in wanted}
