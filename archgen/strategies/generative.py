@@ -83,7 +83,7 @@ class Generative(SearchStrategy):
         free_labels: FreeLabels | None = None,
         initial: int = 5,
         pool: int = 16,
-        steps: int = 6,
+        steps: int = 10,
         surrogate: str = "gp",
         acquisition: str | None = None,
         condition: str = "candidates",
