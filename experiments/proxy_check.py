@@ -55,7 +55,7 @@ def main() -> None:
     accuracy = pd.read_parquet(tables / "nasbench201" / "accuracy.parquet").set_index("arch")["cifar10_val_acc"]
     data = load_data(str(tables / "cifar10" / "images_jpeg.parquet"), seed=args.seed, limit=1000).train
     RESULTS.parent.mkdir(exist_ok=True)
-    ours = values(space, list(published.index), args, data.images[:BATCH], data.labels[:BATCH])
+    ours = our_values(space, list(published.index), args, data.images[:BATCH], data.labels[:BATCH])
     if set(AZ_NAS) <= set(ours.columns):
         ours["az_nas"] = az_nas(ours)
     truth = accuracy.loc[ours.index].to_numpy()
@@ -79,7 +79,7 @@ def main() -> None:
     print(table.round(3).to_string(index=False))
 
 
-def values(
+def our_values(
     space: SearchSpace, cells: list[str], args: argparse.Namespace, images: Tensor, labels: Tensor
 ) -> pd.DataFrame:
     """Our proxies, a row a cell; those that an earlier run left in VALUES are not computed again."""
