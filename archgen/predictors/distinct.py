@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ def distinct(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """
     known: dict[bytes, int] = {}
     whole = np.dtype((np.void, max(rows.shape[1] * rows.itemsize, 1)))
-    texts = np.ascontiguousarray(rows).view(whole).ravel().tolist() if rows.size else [b""] * len(rows)
+    texts: list[Any] = np.ascontiguousarray(rows).view(whole).ravel().tolist() if rows.size else [b""] * len(rows)
     which = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
     first = np.unique(which, return_index=True)[1]
     return rows[first], which

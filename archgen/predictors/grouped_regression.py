@@ -88,7 +88,7 @@ def fit_groups(
     if expected is None:
         expected = [(-np.log(max(len(groups), 1)), BROAD)] * len(groups)
     prior = np.array([*expected, (_NOISE, BROAD)]).T
-    weights, log_scales = np.ones(n), None
+    weights, log_scales = np.ones(n), prior[0]
     for _ in range(1 if tails is None else _ROUNDS):
         size = root / np.sqrt(weights)  # divided by it, noise is equal
         log_scales, alpha, diagonal = _solve(columns, z, size, prior, log_scales)
@@ -111,7 +111,7 @@ def fit_groups(
 
 
 def _solve(
-    columns: Sequence[Floats], z: Floats, size: Floats, prior: Floats, start: Floats | None
+    columns: Sequence[Floats], z: Floats, size: Floats, prior: Floats, start: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Most probable log variances, `K^-1 z` and the diagonal of `K^-1`, of values and features divided by `size`.
 
@@ -120,7 +120,7 @@ def _solve(
         z: Values over their standard deviation, `n`.
         size: Standard deviation of the noise of each value up to a common factor, `n`.
         prior: Mode and width of the log variance of each group, and last of the noise, `2 x (g + 1)`.
-        start: Log variances to start from; None: the modes.
+        start: Log variances to start from.
     """
     # the intercept is the last group; its prior has the variance of the values
     likelihood = _MarginalLikelihood([*(c / size[:, None] for c in columns), 1 / size[:, None]], z / size)
@@ -131,8 +131,7 @@ def _solve(
         value, slope = likelihood.loss(np.exp(log_scales))
         return value + 0.5 * float(off @ off), slope * np.exp(log_scales) + off / widths
 
-    first = modes if start is None else start
-    log_scales = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[_RANGE] * len(modes)).x
+    log_scales = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_RANGE] * len(modes)).x
     return log_scales, *likelihood.solve(np.exp(log_scales))
 
 

@@ -31,7 +31,7 @@ _GAUSSIAN_90 = 1.645  # standard deviations that hold 90 % of a Gaussian
 
 Scale = Literal["log", "ms"]
 SCALES: tuple[Scale, ...] = ("ms", "log")
-MAIN_ALONE, MAIN, DETAIL = (0.0, 1.5), (-1.5, 2.5), (-4.0, 1.5)
+MAIN_ALONE, MAIN, DETAIL = (0.0, 1.5), (-1.0, 3.0), (-4.0, 1.5)
 """Modes and widths of the hyperpriors of log variances (`fit_groups`): of the workload or the counts without and with
 sources, of labels and table. Where fits to 20 to 300 measurements of the published source devices put them, in both
 spaces: what is common to all networks says most, and with sources like the device little else is left to say."""
