@@ -26,7 +26,7 @@ LEAST = 5
 _ROUNDING = 1e-4
 """Half width of the narrowest interval, in log latency: even an exact law is only known to a table's digits."""
 TAILS = 2.0
-"""Degrees of freedom of the noise: on real devices one measurement in ten is off by several times the usual error."""
+"""Degrees of freedom of the noise: on some phones one error in ten is over five times the median (a Gaussian: 2.4)."""
 _GAUSSIAN_90 = 1.645  # standard deviations that hold 90 % of a Gaussian
 
 Scale = Literal["log", "ms"]
