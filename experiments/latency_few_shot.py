@@ -5,9 +5,11 @@
 NAS-Bench-201 (N0) and FBNet (F0 to F5), with the source and target devices of HELP and NASFLAT. Of a target device only
 N random measurements are used; of each source device 800. Spearman's rank correlation, the median relative error and
 the share of true values inside the 90 % interval are taken over all architectures that were not measured. `scratch` is
-the predictor without sources. `--check` runs the same with each source device of N0 and F0 as the target (the others
-being its sources). The workload as features, and sources beside it, were first tried on the target devices (4 draws of
-other rows); how they are scaled and weighed was then chosen on the source devices.
+the predictor without sources; its seconds are without the features of the architectures, which it keeps. `--check`
+runs the same with each source device as the target, the others being its sources; with `--unlike 0.6` only those whose
+latencies have a rank correlation of at most 0.6 with it, as the targets of F1 to F5 are unlike their sources. The
+workload as features, and sources beside it, were first tried on the target devices (4 draws of other rows); how they
+are scaled and weighed, the hyperpriors and the tails of the noise were then chosen on the source devices.
 Writes experiments/results/latency_few_shot.csv.
 """
 
@@ -39,12 +41,18 @@ class Tables:
         self.table = pd.read_parquet(folder / name / "latency_ms.parquet")
         self.archs: list[Architecture] = [self.space.parse(text) for text in self.table["arch"]]
         self._sources: dict[str, LatencyPredictor] = {}
+        self._alone = LatencyPredictor(self.space, simplify=False)  # fitted again and again, so features are kept
 
     def source(self, device: str) -> LatencyPredictor:
         if device not in self._sources:
             known = {device: self.table[device].to_numpy(float)}
             (self._sources[device],) = fit_sources(self.space, self.archs, known, simplify=False, seed=0)
         return self._sources[device]
+
+    def unlike(self, device: str, others: list[str], most: float) -> list[str]:
+        """Those of the other devices whose rank correlation with `device` is at most `most`."""
+        rows = self.table.sample(800, random_state=0)
+        return [other for other in others if spearmanr(rows[device], rows[other]).statistic <= most]
 
     def judge(self, device: str, sources: list[str], n: int, seed: int) -> dict[str, float]:
         y = self.table[device].to_numpy(float)
@@ -53,7 +61,7 @@ class Tables:
         archs, others = [self.archs[i] for i in measured], [self.archs[i] for i in rest]
         given = [self.source(name) for name in sources]
         start = time.process_time()
-        predictor = LatencyPredictor(self.space, f"latency_ms@{device}", simplify=False, sources=given)
+        predictor = LatencyPredictor(self.space, simplify=False, sources=given) if given else self._alone
         mean = predictor.fit(archs, y[measured]).predict(others).mean
         seconds = time.process_time() - start
         low, high = predictor.interval(others)
@@ -71,6 +79,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--tasks", default="N0,F0,F1,F2,F3,F4,F5")
     parser.add_argument("--check", action="store_true", help="source devices as targets; writes nothing")
+    parser.add_argument("--unlike", type=float, default=1.0, help="with --check: most rank correlation of a source")
     args = parser.parse_args()
     folder = config.data_dir()
     if folder is None:
@@ -84,6 +93,8 @@ def main() -> None:
             name, devices = tasks[task]
             for device in devices["source" if args.check else "target"]:
                 sources = [other for other in devices["source"] if other != device]
+                if args.check:
+                    sources = tables[name].unlike(device, sources, args.unlike)
                 for n in map(int, args.measurements.split(",")):
                     for kind, given in (("transfer", sources), ("scratch", [])):
                         for seed in range(args.draws):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from archgen.errors import InvalidSpace, UnknownName
 from archgen.networks.count import trace_network
-from archgen.networks.workload import WORKLOAD, trace_workload
+from archgen.networks.workload import WORKLOAD, WorkloadTrace, trace_workload
 from archgen.registry import Registry
 
 SKELETONS: Registry[Skeleton] = Registry("skeleton of a chain")
@@ -156,9 +156,11 @@ def sum_workload(segments: Sequence[Segment], example: Tensor, workloads: Worklo
     return total
 
 
-def segment_workloads(segments: Sequence[Segment], example: Tensor, workloads: Workloads) -> list[NDArray[np.float64]]:
-    """What `WORKLOAD` names, of each segment; arguments as in `count_segments`."""
-    return list(_each(segments, example, workloads, trace_workload))
+def segment_workloads(
+    segments: Sequence[Segment], example: Tensor, workloads: Workloads, trace: WorkloadTrace = trace_workload
+) -> list[NDArray[np.float64]]:
+    """What `WORKLOAD` names, of each segment; arguments as in `count_segments`, and how a module is traced."""
+    return list(_each(segments, example, workloads, trace))
 
 
 def _each(

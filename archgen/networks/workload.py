@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from archgen.networks.count import multiply_adds, run_shapes
+from archgen.networks.count import ShapeRun, multiply_adds, run_shapes
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +40,29 @@ def trace_workload(network: nn.Module, example: Tensor) -> tuple[Floats, Tensor]
     """
     total = np.zeros(len(WORKLOAD))
     return total, run_shapes(network, example, partial(_add, total, {}))
+
+
+WorkloadTrace = Callable[[nn.Module, Tensor], tuple[Floats, Tensor]]
+"""`trace_workload`, or what gives the same."""
+
+
+class WorkloadTraces:
+    """`trace_workload` of networks that read inputs of many shapes: each is made ready once, and stays so.
+
+    Making a block ready takes longer than running it. The networks are kept, in evaluation mode and with their hooks.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[nn.Module, tuple[Floats, ShapeRun]] = {}
+
+    def __call__(self, network: nn.Module, example: Tensor) -> tuple[Floats, Tensor]:
+        if network not in self._runs:
+            total = np.zeros(len(WORKLOAD))
+            self._runs[network] = total, ShapeRun(network, partial(_add, total, {}))
+        total, run = self._runs[network]
+        total[:] = 0.0
+        output = run(example)
+        return total.copy(), output
 
 
 def _add(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,8 @@ def distinct(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:
         rows: `b x d`; equal to the bit counts.
     """
     known: dict[bytes, int] = {}
-    which = np.array([known.setdefault(row.tobytes(), len(known)) for row in rows], dtype=np.int64)
+    whole = np.dtype((np.void, max(rows.shape[1] * rows.itemsize, 1)))
+    texts: list[Any] = np.ascontiguousarray(rows).view(whole).ravel().tolist() if rows.size else [b""] * len(rows)
+    which = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
     first = np.unique(which, return_index=True)[1]
     return rows[first], which

@@ -32,6 +32,7 @@ from archgen.networks.skeleton import (
     sources,
     sum_workload,
 )
+from archgen.networks.workload import WorkloadTrace, trace_workload
 from archgen.spaces import chain_moves
 from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.chain_tables import ChainTables
@@ -346,11 +347,13 @@ class ChainSpace(SearchSpace):
             example = self.skeleton.example(1, **self.network_defaults)
         return sum_workload(self.segments(arch), example, self._workloads)
 
-    def segment_workloads(self, segments: Sequence[Segment]) -> list[NDArray[np.float64]]:
-        """Workload of each segment of a network of this space."""
+    def segment_workloads(
+        self, segments: Sequence[Segment], trace: WorkloadTrace = trace_workload
+    ) -> list[NDArray[np.float64]]:
+        """Workload of each segment of a network of this space; `trace` is told those that are not known yet."""
         with torch.device("meta"):
             example = self.skeleton.example(1, **self.network_defaults)
-        return segment_workloads(segments, example, self._workloads)
+        return segment_workloads(segments, example, self._workloads, trace)
 
     # -- many at once -------------------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from archgen.graph import Architecture
 from archgen.networks.skeleton import Segment
-from archgen.networks.workload import WORKLOAD
+from archgen.networks.workload import WORKLOAD, WorkloadTraces
 from archgen.spaces.flow import PASS, Flow, Ints
+from archgen.spaces.last_batch import LastBatch
 from archgen.spaces.stages import SKIP
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class ChainTables:
         self._place = place
         self._known: dict[tuple[int, ...], _Table] = {}
         self._modules: dict[Hashable, nn.Module] = {}
-
-    def labels(self, archs: Sequence[Architecture]) -> Ints:
+        self._traces = WorkloadTraces()
+        self.labels = LastBatch(self._labels)
         """Position of the label of each slot in `space.labels`, `b x s`; raises `InvalidArchitecture`."""
+
+    def _labels(self, archs: Sequence[Architecture]) -> Ints:
         space, at = self.space, self._at
         n = len(space.slots) + 2
         for arch in archs:
@@ -110,7 +113,7 @@ class ChainTables:
         """Tables from as many networks as a slot has labels: between them they have every label."""
         space = self.space
         active = {**space.active, **{slot: (space.labels[i],) for slot, i in setting.items()}}
-        table = _Table(space, self._modules)
+        table = _Table(space, self._modules, self._traces)
         for i in range(max(map(len, active.values()))):
             chosen = {slot: labels[i % len(labels)] for slot, labels in active.items()}
             segments = space.skeleton(chosen, **space.network_defaults, **space.extras)
@@ -124,8 +127,8 @@ class ChainTables:
 class _Table:
     """What segments add, by the label of their slot."""
 
-    def __init__(self, space: ChainSpace, modules: dict[Hashable, nn.Module]) -> None:
-        self.space, self._modules = space, modules
+    def __init__(self, space: ChainSpace, modules: dict[Hashable, nn.Module], traces: WorkloadTraces) -> None:
+        self.space, self._modules, self._traces = space, modules, traces
         self.slots: list[int] = []
         """Slot of each segment in turn; -1 for one that is always the same."""
         self.same = np.zeros((len(space.slots), len(space.labels)), dtype=bool)
@@ -158,7 +161,7 @@ class _Table:
         """Of each segment by label, `segments x k x w`; 0 for `skip`, which leaves it out."""
         found = np.zeros((len(self.slots), len(self.space.labels), len(WORKLOAD)))
         for segments, places in self._networks:
-            workloads = self.space.segment_workloads([self._made_once(segment) for segment in segments])
+            workloads = self.space.segment_workloads([self._made_once(s) for s in segments], self._traces)
             for i, ((_, label), workload) in enumerate(zip(places, workloads, strict=True)):
                 found[i, label] = workload
         return found

@@ -10,6 +10,7 @@ import numpy as np
 from archgen.graph import Architecture
 from archgen.spaces.flow import ABSENT, PASS, Flow, Ints
 from archgen.spaces.genotype_function import CELLS, INPUTS
+from archgen.spaces.last_batch import LastBatch
 
 if TYPE_CHECKING:
     from archgen.spaces.genotype import GenotypeSpace
@@ -31,6 +32,8 @@ class GenotypeArrays:
         fixed: Collection[tuple[int, int]],
     ) -> None:
         self.space, self._choice, self._fixed = space, choice, fixed
+        self.live_cells = LastBatch(self._live_cells)
+        """The inputs of each cell of a batch, `b x 2 nodes`, dead ones cut and the two of a node sorted."""
 
     def inputs(self, archs: Sequence[Architecture]) -> tuple[Ints, Ints]:
         """Position of the operation and the source of each input of both cells, `b x 4 nodes` each.
@@ -46,8 +49,7 @@ class GenotypeArrays:
         operations = np.array([[at[op] for op in arch.ops[2:-1]] for arch in archs], dtype=np.int64)
         return operations.reshape(-1, 4 * space.nodes), sources.reshape(-1, 4 * space.nodes)
 
-    def live_cells(self, archs: Sequence[Architecture]) -> dict[str, tuple[Ints, Ints]]:
-        """The same of each cell, `b x 2 nodes`, dead inputs cut and the two of a node sorted."""
+    def _live_cells(self, archs: Sequence[Architecture]) -> dict[str, tuple[Ints, Ints]]:
         operations, sources = self.inputs(archs)
         halves = zip(np.split(operations, 2, axis=1), np.split(sources, 2, axis=1), strict=True)
         zero = self.space.operations.index(self.space.zero)

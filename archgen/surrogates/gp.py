@@ -37,6 +37,9 @@ FITTED = 512
 """Most labels that the hyperparameters are fitted to."""
 MODEL = "model."
 
+DistinctBlock = tuple[Tensor, Tensor]
+"""Distinct rows of a block of features, and which of them each of `b` architectures has, `b`."""
+
 
 @PREDICTORS.register("gp")
 class GaussianProcess(NormalScorePredictor, Surrogate):
@@ -70,7 +73,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         self._model: SingleTaskGP | None = None
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
-        self._factor: tuple[Tensor, Tensor, Tensor] | None = None
+        self._factor: tuple[list[DistinctBlock], Tensor, Tensor] | None = None
         self._known: dict[Architecture, tuple[float, float]] = {}
 
     @property
@@ -228,38 +231,40 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         if self._factor is None:
             self._factor = self._factorise()
         train, inverse, weights = self._factor
-        cross = self._covariance(x, train)
+        cross = self._covariance(self._distinct_blocks(x), train)
         explained = (cross.float() @ inverse.mT).square().sum(1)
         prior = sum(kernel.outputscale for kernel in model.covar_module.kernels)
         variance = (prior - explained).clamp(min=1e-12)
         return model.mean_module(x) + cross @ weights, variance.sqrt()
 
-    def _factorise(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Distinct rows, `m x d`; inverse Cholesky root (single precision); weights of the mean."""
+    def _factorise(self) -> tuple[list[DistinctBlock], Tensor, Tensor]:
+        """Blocks of the `m` distinct rows; inverse Cholesky root (single precision); weights of the mean."""
         model = self.model
         rows, which = distinct(model.train_inputs[0].numpy())
         times = torch.from_numpy(np.bincount(which)).double()
         train = torch.from_numpy(rows)
-        root = torch.linalg.cholesky(self._covariance(train, train) + torch.diag(model.likelihood.noise / times))
+        blocks = self._distinct_blocks(train)
+        root = torch.linalg.cholesky(self._covariance(blocks, blocks) + torch.diag(model.likelihood.noise / times))
         sums = torch.zeros(len(rows)).double().index_add_(0, torch.from_numpy(which), model.train_targets)
         centred = sums / times - model.mean_module(train)
         inverse = torch.linalg.solve_triangular(root, torch.eye(len(rows)).double(), upper=False)
-        return train, inverse.float(), torch.cholesky_solve(centred[:, None], root)[:, 0]
+        return blocks, inverse.float(), torch.cholesky_solve(centred[:, None], root)[:, 0]
 
-    def _covariance(self, x: Float[Tensor, "b d"], others: Float[Tensor, "m d"]) -> Float[Tensor, "b m"]:
+    def _distinct_blocks(self, x: Float[Tensor, "b d"]) -> list[DistinctBlock]:
+        """Of each block of features the distinct rows, of which there are few, and which of them each row has."""
+        found = [distinct(block.numpy()) for block in torch.split(x, list(self.blocks.values()), 1)]
+        return [(torch.from_numpy(rows), torch.from_numpy(which)) for rows, which in found]
+
+    def _covariance(self, x: Sequence[DistinctBlock], others: Sequence[DistinctBlock]) -> Float[Tensor, "b m"]:
         """The model's own covariance, block by block and in place: its kernels copy as much as they compute."""
-        total = torch.zeros(len(x), len(others)).double()
-        blocks = list(self.blocks.values())
-        kernels = self.model.covar_module.kernels
-        for kernel, a, b in zip(kernels, torch.split(x, blocks, 1), torch.split(others, blocks, 1), strict=True):
+        total = torch.zeros(len(x[0][1]), len(others[0][1])).double()
+        for kernel, (rows, i), (columns, j) in zip(self.model.covar_module.kernels, x, others, strict=True):
             scale = 5**0.5 / kernel.base_kernel.lengthscale.item()
-            rows, i = distinct(a.numpy())  # of a block there are few
-            columns, j = distinct(b.numpy())
-            d = torch.cdist(torch.from_numpy(rows), torch.from_numpy(columns)).mul_(scale)
+            d = torch.cdist(rows, columns).mul_(scale)
             matern = (d * (d / 3 + 1)).add_(1).mul_(d.neg_().exp_()).mul_(kernel.outputscale.item())
-            if len(columns) < len(b):
-                matern = matern[:, torch.from_numpy(j)]
-            total += matern[torch.from_numpy(i)] if len(rows) < len(a) else matern
+            if len(columns) < len(j):
+                matern = matern[:, j]
+            total += matern[i] if len(rows) < len(i) else matern
         return total
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from archgen import spaces
 from archgen.networks.count import count_network
-from archgen.networks.workload import KINDS, WORKLOAD, trace_workload
+from archgen.networks.workload import KINDS, WORKLOAD, WorkloadTraces, trace_workload
 
 
 def by_name(network, example):
@@ -78,3 +78,16 @@ def test_the_sum_over_segments_is_the_workload_of_the_network(name):
 def test_spaces_of_repeated_cells_have_none():
     space = spaces.load("nasbench201")
     assert space.workload(space.sample(1, np.random.default_rng(0))[0]) is None
+
+
+def test_a_network_that_was_made_ready_is_traced_as_a_fresh_one():
+    def network():
+        return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+    traces, kept = WorkloadTraces(), network()
+    for size in (9, 5, 9):
+        example = torch.zeros(1, 3, size, size)
+        workload, output = traces(kept, example)
+        expected, expected_output = trace_workload(network(), example)
+        assert workload.tolist() == expected.tolist()
+        assert output.shape == expected_output.shape

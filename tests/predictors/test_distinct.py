@@ -22,3 +22,9 @@ def test_no_rows_stay_none() -> None:
     once, which = distinct(np.zeros((0, 3)))
     assert once.shape == (0, 3)
     assert which.shape == (0,)
+
+
+def test_rows_of_nothing_are_all_the_same() -> None:
+    once, which = distinct(np.zeros((3, 0)))
+    assert once.shape == (1, 0)
+    np.testing.assert_array_equal(which, [0, 0, 0])

@@ -77,3 +77,32 @@ def test_equal_values_give_a_constant(n):
     assert fit.intercept == 3.0
     assert not fit.coefficients.any()
     assert (fit.left_out == 3.0).all()
+
+
+def test_tails_without_end_are_gaussian(data):
+    groups, y, noise = data
+    gaussian, student = fit_groups(groups, y, noise), fit_groups(groups, y, noise, tails=1e7)
+    assert student.coefficients == pytest.approx(gaussian.coefficients, abs=1e-4)
+    assert student.left_out == pytest.approx(gaussian.left_out, abs=1e-4)
+    assert student.left_out_density == pytest.approx(gaussian.left_out_density, abs=1e-3)
+
+
+def test_a_value_that_went_wrong_rules_a_gaussian_fit_but_not_one_with_tails(data):
+    groups, y, noise = data
+    clean = fit_groups(groups, y, noise).coefficients
+    spoiled = y.copy()
+    spoiled[4] += 20.0
+    off = [np.abs(fit_groups(groups, spoiled, noise, tails=tails).coefficients - clean).max() for tails in (None, 2.0)]
+    assert off[1] < 0.15
+    assert off[0] > 3 * off[1]
+    left_out = fit_groups(groups, spoiled, noise, tails=2.0).left_out[4]
+    assert left_out == pytest.approx(y[4], abs=1.5), "it is told from the others, not from what went wrong"
+
+
+def test_of_two_groups_that_say_the_same_the_expected_one_is_taken():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 2))
+    y = x @ np.array([1.0, -1.0]) + 0.1 * rng.standard_normal(12)
+    for expected, share in (([(0.0, 1.0), (-6.0, 1.0)], 0.9), ([(-6.0, 1.0), (0.0, 1.0)], 0.1)):
+        fit = fit_groups([x, x], y, expected=expected)
+        assert fit.coefficients[0] / (fit.coefficients[0] + fit.coefficients[2]) == pytest.approx(share, abs=0.1)

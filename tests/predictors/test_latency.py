@@ -130,6 +130,18 @@ def test_a_nearly_free_cell_does_not_spoil_the_others():
     assert spearmanr(mean, additive(others)).statistic > 0.95
 
 
+def test_a_measurement_that_something_disturbed_does_not_spoil_the_others():
+    archs, others = draw(20, 1), draw(500, 2)
+    y, truth = (additive(a) * np.exp(0.02 * np.random.default_rng(5).standard_normal(len(a))) for a in (archs, others))
+    spoiled = y.copy()
+    spoiled[3] *= 3
+    error = [
+        np.abs(LatencyPredictor(SPACE).fit(archs, values).predict(others).mean / truth - 1).mean()
+        for values in (y, spoiled)
+    ]
+    assert error[1] < 1.5 * error[0] + 0.01
+
+
 def test_holdout_judges_on_what_was_not_fitted_and_leaves_the_predictor_alone():
     archs = draw(80, 1)
     predictor = LatencyPredictor(SPACE)
