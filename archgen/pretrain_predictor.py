@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import archgen.surrogates  # noqa: F401  its members are predictors too
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.graph import Architecture
-from archgen.predictors import PREDICTORS, Predictor, judge, pretrained_free_labels, save_predictor
+from archgen.predictors import PREDICTORS, Predictor, Source, judge, pretrained_free_labels, save_predictor
 from archgen.spaces import SearchSpace
 
 LABELS = 600
@@ -29,7 +29,9 @@ def checkpoint_name(space: SearchSpace, metric: str) -> str:
     return f"{space.name}-{metric.replace('@', '-on-')}"
 
 
-def make_predictor(kind: str, space: SearchSpace, metric: str, *, built_simplified: bool) -> Predictor:
+def make_predictor(
+    kind: str, space: SearchSpace, metric: str, *, built_simplified: bool, sources: Sequence[Source] = ()
+) -> Predictor:
     """A predictor by its registered name, with the free labels of the checkpoints where it takes them.
 
     Args:
@@ -37,12 +39,15 @@ def make_predictor(kind: str, space: SearchSpace, metric: str, *, built_simplifi
         space: Its space.
         metric: What it predicts.
         built_simplified: Whether measured networks leave dead parts out; only latency predictors care.
+        sources: Labels of other data sets; only `meta` predictors care.
 
     Raises:
         UnknownName: No such predictor.
     """
     member = PREDICTORS[kind]
     extra: dict[str, Any] = {"simplify": built_simplified} if kind == "latency" else {}
+    if kind == "meta":
+        extra["sources"] = sources
     if member.takes_free_labels:
         extra["free_labels"] = pretrained_free_labels(space)
     return member(space, metric, **extra)

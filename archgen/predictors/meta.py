@@ -88,6 +88,10 @@ class MetaPredictor(NormalScorePredictor):
         self._y: Floats = np.zeros(0)
         self._posterior: VarianceComponents | None = None
 
+    @property
+    def needs_labels(self) -> bool:
+        return not self.sources
+
     def fit(self, archs: Sequence[Architecture], y: Floats) -> MetaPredictor:
         """Condition on labels of the target; with sources, none at all will do.
 
@@ -95,7 +99,7 @@ class MetaPredictor(NormalScorePredictor):
             ArchgenError: No values and no sources, or a value is not finite.
         """
         y = np.asarray(y, dtype=float)
-        if len(archs) or len(y) or not self.sources:
+        if len(archs) or len(y) or self.needs_labels:
             self.check_fit(archs, y)
         if len(self.said.predictors) < len(self.sources):
             kind = PREDICTORS[self.kind]
