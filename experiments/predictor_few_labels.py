@@ -11,9 +11,10 @@ the free labels of the checkpoints where they take any; names joined by `+` are 
 settings were chosen on validation accuracies (`--target cifar10_val_acc`), other draws.
 
 Writes a row a member and draw to experiments/results/predictor_few_labels.csv as it goes; rows that are there already
-are not computed again, so that a stopped run goes on. `fit_s` is CPU time. The network of an ensemble is the one that
-it is alone: it is judged beside it where its own row is not there, which then has no time. The node statistics that
-`parzc` reads are measured once for all draws and kept in runs/, in no row's time.
+are not computed again, so that a stopped run goes on. `fit_s` is CPU time; what a predictor knows
+without labels, such as pre-trained networks, is computed in the first draw of a run alone. The network of an ensemble
+is the one that it is alone: where its own row is not there it is judged beside it, and that row has no time. The node
+statistics that `parzc` reads are measured once for all draws and kept in runs/, in no row's time.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from tqdm import tqdm
 
 from archgen import config, spaces
 from archgen.graph import Architecture
-from archgen.predictors import PREDICTORS, NodeStatistics, ParZC, Predictor, judge, pretrained_free_labels
+from archgen.objectives import at_least, at_most
+from archgen.predictors import PREDICTORS, NodeStatistics, ParZC, Predictor, pretrained_free_labels
 from archgen.predictors.cross_fitted import CrossFitted
+from archgen.predictors.normal_scores import NormalScorePredictor
 from archgen.pretrain_predictor import make_predictor
 from archgen.spaces import SearchSpace
 from archgen.surrogates import Ensemble
@@ -70,12 +73,12 @@ def main() -> None:
     with single_threaded():
         for n in map(int, (args.labels or LABELS[args.space]).split(",")):
             for member in args.members.split(","):
+                predictor = make(member, space, target, archs)  # what it knows without labels serves all draws
                 for draw in range(args.draws):
                     if (args.space, target, n, member, draw) in done:
                         continue
                     order = np.random.default_rng(FIRST_DRAW + draw).permutation(len(y))
                     used, rest = order[:n], order[n:]
-                    predictor = make(member, space, target, archs)
                     start = time.process_time()
                     predictor.fit([archs[i] for i in used], y[used])
                     seconds = {member: time.process_time() - start}
@@ -123,11 +126,17 @@ def networks(predictor: Predictor) -> dict[str, Predictor]:
 
 
 def judged(predictor: Predictor, archs: Sequence[Architecture], y: np.ndarray, best: float) -> dict[str, float]:
-    figures = judge(predictor, archs, y)
-    top = y >= best
-    mean = predictor.predict([arch for arch, kept in zip(archs, top, strict=True) if kept]).mean
-    within = float(kendalltau(mean, y[top]).statistic)
-    return {"tau": figures["kendall_tau"], "top": within, "coverage": figures["coverage_90"]}
+    """As `judge` would, from one pass over the architectures."""
+    assert isinstance(predictor, NormalScorePredictor)
+    scores = predictor.predict_scores(archs)
+    mean, top = predictor.normal.prediction(*scores).mean, y >= best
+    wishes = at_least(predictor.metric, 0.0), at_most(predictor.metric, 0.0)
+    low, high = (predictor.normal.limit(*scores, wish, 0.95) for wish in wishes)
+    return {
+        "tau": float(kendalltau(mean, y).statistic),
+        "top": float(kendalltau(mean[top], y[top]).statistic),
+        "coverage": 100 * float(np.mean((low <= y) & (y <= high))),
+    }
 
 
 def write(row: dict[str, object]) -> None:

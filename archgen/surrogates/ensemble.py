@@ -18,7 +18,7 @@ from torch import Tensor
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats, Predictor
 from archgen.predictors.cross_fitted import CrossFitted
-from archgen.predictors.free_labels import PREFIX, FreeLabels, join_free_labels, split_free_labels
+from archgen.predictors.free_labels import FreeLabels, drop_free_labels, join_free_labels, split_free_labels
 from archgen.predictors.gbdt import calibrated_std
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
@@ -81,7 +81,6 @@ class Ensemble(NormalScorePredictor):
         self.check_fit(archs, y)
         self._normal = NormalScores(y)
         self.weights, self._factor = np.full(len(self.names), 1 / len(self.names)), 1.0
-        self.members = [self._member(name) for name in self.names]
         for member in self.members:
             if isinstance(member, CrossFitted):  # one fit gives its left-out predictions too
                 member.fit(archs, y)
@@ -149,10 +148,9 @@ class Ensemble(NormalScorePredictor):
         tensors = {"y": torch.from_numpy(self.normal.y.copy())}
         for name, member, weight in zip(self.names, self.members, self.weights, strict=True):
             if weight > 0:
-                own, weights = member.state()
-                own.pop("free_labels", None)  # the ensemble's own, stored once
+                own, weights = drop_free_labels(*member.state())  # the ensemble's own, stored once
                 config["states"][name] = own
-                tensors |= {f"{name}/{key}": t for key, t in weights.items() if not key.startswith(PREFIX)}
+                tensors |= {f"{name}/{key}": t for key, t in weights.items()}
         return join_free_labels(self.free_labels, config, tensors)
 
     @classmethod
