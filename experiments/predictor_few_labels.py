@@ -51,6 +51,8 @@ LABELS = {"nasbench201": "78,156,469,1563", "nasbench_macro": "33,66,197,656"}
 PLAIN = "gp_plain"
 PUBLISHED = {"PINAT (2211.17226)": {78: 0.549, 156: 0.631, 469: 0.706, 1563: 0.784}}
 KEY = ["space", "target", "labels", "member", "draw"]
+CHUNK = 500
+"""Architectures that are measured between two savings."""
 FIRST_DRAW = 1000
 """Seeds of the draws start here; smaller ones were used to choose settings by validation accuracies."""
 
@@ -107,13 +109,17 @@ def make(member: str, space: SearchSpace, target: str, archs: tuple[Architecture
 
 @cache
 def measured(space: SearchSpace, archs: tuple[Architecture, ...]) -> NodeStatistics:
-    """The node statistics of all architectures, from the file of an earlier run where there is one."""
+    """The node statistics of all architectures; what an earlier run has measured is not measured again."""
     statistics, folder = NodeStatistics(space), MEASURED / space.name
     if folder.exists():
-        return statistics.recall(folder)
-    for start in tqdm(range(0, len(archs), 100), desc="node statistics, 100 architectures", disable=None):
-        statistics(archs[start : start + 100])
-    statistics.save(folder, f"# Node statistics of {space.name}\n\nOf untrained networks, by `NodeStatistics`.\n")
+        statistics.recall(folder)
+    for start in tqdm(range(0, len(archs), CHUNK), desc=f"node statistics, {CHUNK} architectures", disable=None):
+        known = len(statistics)
+        statistics(archs[start : start + CHUNK])
+        if len(statistics) > known:
+            statistics.save(
+                folder, f"# Node statistics of {space.name}\n\nOf untrained networks, by `NodeStatistics`.\n"
+            )
     return statistics
 
 

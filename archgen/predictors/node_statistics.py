@@ -94,6 +94,10 @@ class NodeStatistics:
                     self._known[arch] = self._measure(arch)
         return [self._known[arch] for arch in simple]
 
+    def __len__(self) -> int:
+        """Architectures, simplified, whose statistics are known."""
+        return len(self._known)
+
     def save(self, folder: Path, card: str) -> None:
         """Write all that is known to a checkpoint folder with its card, for `recall`."""
         nodes = sorted({name for rows in self._known.values() for name in rows})

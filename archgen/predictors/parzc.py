@@ -88,7 +88,7 @@ class ParZC(CrossFitted):
         self.loss, self.width, self.depth, self.steps, self.draws = loss, width, depth, steps, draws
         self.network = dict(network or {})
         own = NodeStatistics(space, seed, **self.network)
-        self.statistics = statistics or own
+        self.statistics = own if statistics is None else statistics
         if self.statistics.setting != own.setting:
             raise ArchgenError(f"expected node statistics of {own.setting}, got those of {self.statistics.setting}")
         self._nodes: list[str] = []
