@@ -35,7 +35,7 @@ from tqdm import tqdm
 from archgen import config, spaces
 from archgen.graph import Architecture
 from archgen.objectives import at_least, at_most
-from archgen.predictors import PREDICTORS, NodeStatistics, ParZC, Predictor, pretrained_free_labels
+from archgen.predictors import PREDICTORS, NodeStatistics, ParZC, Predictor
 from archgen.predictors.cross_fitted import CrossFitted
 from archgen.predictors.normal_scores import NormalScorePredictor
 from archgen.pretrain_predictor import make_predictor
@@ -102,8 +102,6 @@ def make(member: str, space: SearchSpace, target: str, archs: tuple[Architecture
         return PREDICTORS["gp"](space, target)
     if member == "parzc":
         return ParZC(space, target, statistics=measured(space, archs))
-    if "+" in member:
-        return Ensemble(space, target, member.split("+"), pretrained_free_labels(space))
     return make_predictor(member, space, target, built_simplified=False)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Table = Annotated[Path, typer.Option(help="Table (parquet or CSV) with an `arch` column.")]
 Target = Annotated[str, typer.Option(help="Column to predict.")]
-Model = Annotated[str, typer.Option(help="Predictor, by name.")]
+Model = Annotated[str, typer.Option(help="Predictor, by name; several joined by + are an ensemble of those.")]
 Sources = Annotated[
     str | None,
     typer.Option(
@@ -71,6 +71,7 @@ def fit_command(
     from archgen import spaces
     from archgen.artifacts import free_folder
     from archgen.predictors import save_predictor
+    from archgen.pretrain_predictor import registered_name
 
     loaded = spaces.load(space)
     free_folder(out, "predictor")
@@ -90,17 +91,16 @@ def fit_command(
 - **What**: predicts `{target}` ({model}) for `archgen generate` and `GuidedSampler`.
 - **Data**: {count} random architectures of {len(archs):,}; column `{target}` of {table.name}{leaning}; seed {seed}.
 """
-    save_predictor(predictor, model, out, card)
+    save_predictor(predictor, registered_name(model), out, card)
     facts = {"out": str(out), "target": target, "model": model, "n": count} | ({"sources": columns} if columns else {})
     show(json.dumps(facts) if as_json else f"{out}: {target} ({model}) from {count} architectures{leaning}")
 
 
 def _sources(text: str | None, target: str, model: str, n: int | None) -> list[str]:
     """The columns of --sources; refuses what does not go together."""
-    import archgen.surrogates  # noqa: F401  its members are predictors too
-    from archgen.predictors import PREDICTORS
+    from archgen.pretrain_predictor import registered_name
 
-    PREDICTORS[model]
+    registered_name(model)
     columns = list(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
     if model == "meta" and not columns:
         raise InvalidObjective("a meta predictor leans on other data sets: name their columns by --sources")

@@ -13,7 +13,7 @@ import pytest
 
 from archgen import spaces
 from archgen.predictors import MetaPredictor, load_predictor
-from archgen.surrogates import GaussianProcess
+from archgen.surrogates import Ensemble, GaussianProcess
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -125,3 +125,12 @@ def test_sources_that_can_not_be_leant_on_are_refused(
     frame.to_csv(data_sets, index=False)
     evaluate = ["predictor", "evaluate", "--space", "nasbench201", "--table", data_sets, "--target", "accuracy"]
     assert message in refused(*evaluate, "-n", 10, *arguments)
+
+
+def test_names_joined_by_plus_are_an_ensemble(table: Path, succeeds: Run, refused: Refused) -> None:
+    fit = ["predictor", "fit", "--space", "nasbench201", "--table", table, "--target", "accuracy", "--out", "mine"]
+    assert "(gbdt+gp) from 30 architectures" in succeeds(*fit, "-n", 30, "--model", "gbdt+gp").stdout
+    predictor = load_predictor(Path("mine"), SPACE)
+    assert isinstance(predictor, Ensemble)
+    assert predictor.names == ("gbdt", "gp")
+    assert "unknown predictor 'gnnn': did you mean 'gnn'?" in refused(*fit, "--model", "gp+gnnn")
