@@ -26,7 +26,7 @@ def evaluate_predictor(
         predictor: Not fitted yet.
         archs: `b` distinct architectures.
         y: Their values, `b`.
-        n: Rows to fit on, 1 to `b - 2`.
+        n: Rows to fit on, 1 to `b - 2`; 0 where the predictor needs no labels (`needs_labels`).
         seed: Draws the rows.
 
     Returns:
@@ -35,15 +35,16 @@ def evaluate_predictor(
     Raises:
         ArchgenError: Too few rows, or all values are equal, so that nothing can be ranked.
     """
-    if not 1 <= n <= len(y) - 2:
+    fewest = 1 if predictor.needs_labels else 0
+    if not fewest <= n <= len(y) - 2:
         raise ArchgenError(
             f"{predictor.metric}: {n} rows to fit on and at least 2 to judge on were asked for, the table has {len(y)} "
-            f"architectures; give n from 1 to {max(len(y) - 2, 1)}"
+            f"architectures; give n from {fewest} to {max(len(y) - 2, 1)}"
         )
     order = np.random.default_rng(seed).permutation(len(y))
     used, rest = order[:n], order[n:]
     if np.ptp(y[rest]) == 0 or (n > 1 and np.ptp(y[used]) == 0):
-        raise ArchgenError(f"{predictor.metric} has the same value, {y[used][0]:g}, everywhere; nothing can be ranked")
+        raise ArchgenError(f"{predictor.metric} has the same value, {y[order[0]]:g}, everywhere; nothing can be ranked")
     others = [archs[i] for i in rest]
     start = time.perf_counter()
     figures = judge(predictor.fit([archs[i] for i in used], y[used]), others, y[rest])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import archgen.surrogates  # noqa: F401  its members are predictors too
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.graph import Architecture
-from archgen.predictors import PREDICTORS, Predictor, judge, pretrained_free_labels, save_predictor
+from archgen.predictors import PREDICTORS, Predictor, Source, judge, pretrained_free_labels, save_predictor
 from archgen.spaces import SearchSpace
 
 LABELS = 600
@@ -29,23 +29,41 @@ def checkpoint_name(space: SearchSpace, metric: str) -> str:
     return f"{space.name}-{metric.replace('@', '-on-')}"
 
 
-def make_predictor(kind: str, space: SearchSpace, metric: str, *, built_simplified: bool) -> Predictor:
+def make_predictor(
+    kind: str, space: SearchSpace, metric: str, *, built_simplified: bool, sources: Sequence[Source] = ()
+) -> Predictor:
     """A predictor by its registered name, with the free labels of the checkpoints where it takes them.
 
     Args:
-        kind: Name in `PREDICTORS`.
+        kind: Name in `PREDICTORS`; several joined by `+` are an `ensemble` of those.
         space: Its space.
         metric: What it predicts.
         built_simplified: Whether measured networks leave dead parts out; only latency predictors care.
+        sources: Labels of other data sets; only `meta` predictors care.
 
     Raises:
         UnknownName: No such predictor.
     """
-    member = PREDICTORS[kind]
+    member = PREDICTORS[registered_name(kind)]
     extra: dict[str, Any] = {"simplify": built_simplified} if kind == "latency" else {}
+    if kind == "meta":
+        extra["sources"] = sources
+    if "+" in kind:
+        extra["members"] = kind.split("+")
     if member.takes_free_labels:
         extra["free_labels"] = pretrained_free_labels(space)
     return member(space, metric, **extra)
+
+
+def registered_name(kind: str) -> str:
+    """Of the member that `make_predictor` makes of a name.
+
+    Raises:
+        UnknownName: No such predictor.
+    """
+    for name in kind.split("+"):
+        PREDICTORS[name]
+    return "ensemble" if "+" in kind else kind
 
 
 def pretrain_predictor(
@@ -69,7 +87,7 @@ def pretrain_predictor(
         y: Their values.
         folder: Of the checkpoint; replaced.
         metric: Name of what is predicted.
-        kind: Registered name of the predictor.
+        kind: Of the predictor, as in `make_predictor`.
         labels: Rows to fit on; of a table with less than twice as many, four fifths.
         source: Where the table is from, for the card.
         command: What to type to get this checkpoint again, for the card.
@@ -112,5 +130,5 @@ def pretrain_predictor(
   {figures["rho"]:.3f}, {errors}.
 - **Licence**: Apache-2.0 for the weights.
 """
-    save_predictor(predictor, kind, folder, card)
+    save_predictor(predictor, registered_name(kind), folder, card)
     return figures

@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, spearmanr
 from archgen import spaces
 from archgen.errors import ArchgenError
 from archgen.predictor_evaluation import evaluate_predictor, fit_sources
-from archgen.predictors import Count, LatencyPredictor, Prediction
+from archgen.predictors import Count, LatencyPredictor, MetaPredictor, Prediction, Source
 
 SPACE = spaces.load("nasbench201")
 ARCHS = SPACE.sample(60, np.random.default_rng(0))
@@ -78,3 +78,13 @@ def test_sources_are_fitted_and_named():
     assert isinstance(source, LatencyPredictor)
     assert source.metric == "latency_ms@phone"
     assert source.predict(ARCHS).mean == pytest.approx(latency, rel=0.05)
+
+
+def test_a_predictor_that_needs_no_labels_is_judged_on_all_rows():
+    figures = evaluate_predictor(MetaPredictor(SPACE, "flops", [Source(ARCHS, FLOPS / 1e6)]), ARCHS, FLOPS, n=0, seed=0)
+    assert (figures["n"], figures["unseen"]) == (0, 60)
+    assert figures["kendall_tau"] > 0.8
+    with pytest.raises(ArchgenError, match="give n from 0 to 58"):
+        evaluate_predictor(MetaPredictor(SPACE, "flops", [Source(ARCHS, FLOPS)]), ARCHS, FLOPS, n=59, seed=0)
+    with pytest.raises(ArchgenError, match="the same value, 2, everywhere"):
+        evaluate_predictor(MetaPredictor(SPACE, "flops", [Source(ARCHS, FLOPS)]), ARCHS, np.full(60, 2.0), n=0, seed=0)

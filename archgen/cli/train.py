@@ -126,7 +126,7 @@ def train_predictor_command(
     table: Annotated[Path, typer.Option(help="Table (parquet or CSV) with an `arch` column.")],
     metric: Annotated[str, typer.Option(help="Name of what is predicted, such as latency_ms@pixel3.")],
     column: Annotated[str | None, typer.Option(help="Its column in the table; the metric's name without.")] = None,
-    predictor: Annotated[str, typer.Option(help="Predictor.")] = "gp",
+    predictor: Annotated[str, typer.Option(help="Predictor; several joined by + are an ensemble.")] = "gp",
     labels: Annotated[int, typer.Option(min=5, help="Rows to fit on; the others judge it.")] = 600,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint; default: the committed place.")] = None,
@@ -137,11 +137,10 @@ def train_predictor_command(
     from archgen import config, spaces
     from archgen.artifacts import free_folder
     from archgen.evaluators import TabularEvaluator
-    from archgen.predictors import PREDICTORS
-    from archgen.pretrain_predictor import checkpoint_name, pretrain_predictor
+    from archgen.pretrain_predictor import checkpoint_name, pretrain_predictor, registered_name
 
     loaded, name = spaces.load(space), column or metric
-    PREDICTORS[predictor]
+    registered_name(predictor)
     folder = out or config.checkpoints_dir() / "predictors" / checkpoint_name(loaded, metric)
     free_folder(folder, "predictor")
     evaluator = TabularEvaluator(loaded, table, needed=[name], partial=True)

@@ -142,8 +142,15 @@ class TabularEvaluator(Evaluator):
         return costs
 
 
-def read_labels(space: SearchSpace, path: Path, columns: Sequence[str]) -> Labels:
+def read_labels(space: SearchSpace, path: Path, columns: Sequence[str], *, gaps: bool = False) -> Labels:
     """Columns of a table with a column `arch`, `.parquet` or `.csv`, as what predictors are fitted to.
+
+    Args:
+        space: The space.
+        path: The table.
+        columns: Names of its columns.
+        gaps: Whether values may be missing; they are NaN. Of an architecture that is listed more than once the known
+            ones are averaged.
 
     Raises:
         InvalidTable: As `TabularEvaluator`, but an architecture may be listed more than once.
@@ -161,8 +168,13 @@ def read_labels(space: SearchSpace, path: Path, columns: Sequence[str]) -> Label
         if not pd.api.types.is_numeric_dtype(frame[name].dtype):
             raise InvalidTable(f"{path}: column '{name}' does not hold numbers; mend it or name another")
         column = _floats(frame[name])
-        _refuse(path, ~np.isfinite(column), f"NaN or an infinite value in '{name}'")
-        values[name] = np.array([column[places].mean() for places in rows.values()])
+        absent = np.isnan(column)
+        if gaps:
+            _refuse(path, np.isinf(column), f"an infinite value in '{name}'")
+        else:
+            _refuse(path, ~np.isfinite(column), f"NaN or an infinite value in '{name}'")
+        known = [[i for i in places if not absent[i]] for places in rows.values()]
+        values[name] = np.array([column[places].mean() if places else np.nan for places in known])
     return Labels(list(rows), values, len(archs) - len(rows))
 
 

@@ -48,6 +48,11 @@ class Predictor(ABC):
     def __init__(self, space: SearchSpace, metric: str) -> None:
         self.space, self.metric = space, metric
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `fit` refuses to learn from no labels at all."""
+        return True
+
     @abstractmethod
     def fit(self, archs: Sequence[Architecture], y: Floats) -> Predictor:
         """Learn from `b` architectures and their values; returns itself."""

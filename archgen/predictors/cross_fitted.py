@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,17 @@ from archgen.threads import single_threaded
 _LEVEL = 0.9
 _SHRINK = 0.5
 """Least standard deviation of the ensemble's error over that of a member's."""
+
+
+class LeftOut(NamedTuple):
+    """What is said of `b` labels by the member that has not seen them, as normal scores."""
+
+    mean: Floats
+    """`b` scores."""
+    std: Floats
+    """`b` standard deviations of the error of the *ensemble*, where its members disagree as they usually do."""
+    excess: float
+    """By how much the mean squared error of `mean` is more than the ensemble's: a member errs more than their mean."""
 
 
 class CrossFitted(NormalScorePredictor):
@@ -64,6 +75,8 @@ class CrossFitted(NormalScorePredictor):
         self._middle, self._spread = np.zeros(members), np.ones(members)
         self._line: Floats = np.array([0.0, 1.0, 1.0, 1.0])
         """Intercept, slope, standard deviation of the error, usual disagreement."""
+        self.left_out: LeftOut | None = None
+        """Of the labels of the last `fit`, in their order; checkpoints do not keep it."""
 
     # -- to be given by a member of the family ------------------------------------------------------------------
 
@@ -112,23 +125,28 @@ class CrossFitted(NormalScorePredictor):
         left_out = ((scores - self._middle[:, None]) / self._spread[:, None])[folds, np.arange(n)]
         unseen = (unseen - self._middle[:, None]) / self._spread[:, None]
         ambiguity = float(unseen.var(0, ddof=1).mean())
+        usual = max(math.sqrt(ambiguity), 1e-9)
         if n < 3 or left_out.std() < 1e-9:
-            self._line = np.array([0.0, 1.0 if n > 1 else 0.0, 1.0, max(math.sqrt(ambiguity), 1e-9)])
+            self._line = np.array([0.0, 1.0 if n > 1 else 0.0, 1.0, usual])
+            self.left_out = LeftOut(np.full(n, z.mean()), np.ones(n), 0.0)
             return
         # one pseudo-observation of slope 1 keeps a handful of labels from turning the ranking round
         centred = left_out - left_out.mean()
         slope = max(float((centred @ z + 1.0) / (centred @ centred + 1.0)), 0.05)
-        errors = np.abs(z - z.mean() - slope * centred)
+        said = z.mean() + slope * centred
+        errors = np.abs(z - said)
         rank = min(math.ceil(_LEVEL * (n + 1)), n)
         sigma = np.sort(errors)[rank - 1] / norm.ppf((1 + _LEVEL) / 2)
         # The mean of the members covaries with the targets as one of them does and varies less: its slope is larger by
         # the ratio of the variances, and its squared error less by what the ambiguity explains with that slope.
         less = (1 - 1 / m) * ambiguity
         ratio = max(1 - less / max(float(unseen.var(1).mean()), 1e-9), 0.25)
-        rest = 1 - slope**2 * less / ratio / max(float((errors**2).mean()), 1e-9)
-        sigma = max(sigma * math.sqrt(max(rest, _SHRINK**2)), 1e-3)
+        squared = float((errors**2).mean())
+        rest = max(1 - slope**2 * less / ratio / max(squared, 1e-9), _SHRINK**2)
+        sigma = max(sigma * math.sqrt(rest), 1e-3)
+        self.left_out = LeftOut(said, np.full(n, sigma), squared * (1 - rest))
         slope /= ratio
-        self._line = np.array([z.mean() - slope * left_out.mean(), slope, sigma, max(math.sqrt(ambiguity), 1e-9)])
+        self._line = np.array([z.mean() - slope * left_out.mean(), slope, sigma, usual])
 
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the error, `b` each, as normal scores of the targets."""

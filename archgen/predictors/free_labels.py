@@ -213,6 +213,12 @@ def split_free_labels(space: SearchSpace, config: dict[str, Any], tensors: dict[
     return FreeLabels.restore(space, config["free_labels"], own)
 
 
+def drop_free_labels(config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and tensors of a predictor's checkpoint without its free labels, which another checkpoint holds."""
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
+    return {key: value for key, value in config.items() if key != "free_labels"}, kept
+
+
 def _agreement(a: Floats, b: Floats) -> float:
     return float(spearmanr(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
 

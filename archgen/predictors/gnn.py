@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,16 +93,13 @@ class GraphNetwork(CrossFitted):
         self.unlabelled, self.pretraining, self.steps = unlabelled, pretraining, steps
         self._vocabulary = {label: i for i, label in enumerate(("input", "output", *space.computing_labels))}
         self._known: dict[Architecture, tuple[DAG, NDArray[np.float32]]] = {}
+        self._pretrained: tuple[_Networks, np.random.Generator, Tensor] | None = None
         self._networks: _Networks | None = None
 
     def _train(self, archs: Sequence[Architecture], z: Floats, folds: NDArray[np.int64]) -> None:
-        rng = np.random.default_rng([self.seed, 1])
         targets = torch.from_numpy(z).float()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            networks = self._make()
-            if self.pretraining:
-                self._pretrain(networks, rng)
+            networks, rng = self._begin()
 
             def loss(rows: NDArray[np.int64]) -> Tensor:
                 scores = networks.score(networks.embed(self._inputs([archs[i] for i in rows])))[..., 0]
@@ -113,6 +111,19 @@ class GraphNetwork(CrossFitted):
             steps = max(self.steps, self.steps * len(z) // 800)
             descend(networks, loss, len(z), rng=rng, steps=steps, batch=BATCH, lr=_LEARNING_RATE, decay=_DECAY)
         self._networks = networks.eval().double()
+
+    def _begin(self) -> tuple[_Networks, np.random.Generator]:
+        """Networks before their first label, and the randomness to go on with: the same for any labels, so kept."""
+        if self._pretrained is None:
+            rng = np.random.default_rng([self.seed, 1])
+            torch.manual_seed(self.seed)
+            networks = self._make()
+            if self.pretraining:
+                self._pretrain(networks, rng)
+            self._pretrained = networks, rng, torch.get_rng_state()
+        networks, rng, state = copy.deepcopy(self._pretrained)
+        torch.set_rng_state(state)
+        return networks, rng
 
     def _pretrain(self, networks: _Networks, rng: np.random.Generator) -> None:
         pool = list(dict.fromkeys(self.space.simplify(arch) for arch in self.space.sample(self.unlabelled, rng)))

@@ -16,6 +16,7 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.objectives import Objective
 from archgen.predictors.base import PREDICTORS, Floats, Prediction, Predictor
+from archgen.predictors.free_labels import FreeLabels, drop_free_labels, join_free_labels, split_free_labels
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores, plotting_positions
 from archgen.predictors.source_scores import RETRUST, TRUST, Source, SourceScores, similarity
 from archgen.predictors.variance_components import VarianceComponents, condition, fit_variances
@@ -44,9 +45,8 @@ class MetaPredictor(NormalScorePredictor):
     posterior is exact given the labels' scores and the variances, which have the greatest marginal likelihood
     (`fit_variances`). The prior weights `m` are the softmax of the negative distances between the embeddings of target
     and sources, over their mean; equal without embeddings. :math:`f_s` is what a predictor fitted to the labels of the
-    source says and, where there is one, an eighth of the way on to it: most of what a label has beyond the architecture
-    is luck of that training. Labels of the target may tell otherwise: the share is a Gaussian coefficient like the
-    others.
+    source says and, where there is one, a little of the way on to it (`TRUST`): most of what a label has beyond that is
+    luck of that training. Labels of the target may tell otherwise: the share is a Gaussian coefficient like the others.
 
     Ranks among a few labels say little of the rank in the space, least when those were the best that the sources
     promised. So the score of the label of rank `r` is the quantile of that rank in the mixture of what the prior
@@ -63,10 +63,13 @@ class MetaPredictor(NormalScorePredictor):
         sources: Other data sets; none: a plain Gaussian process.
         embedding: Of the target's data set; it, and that of every source, or none of them, must be given.
         kind: Registered name of the predictor that is fitted to each source's labels, on the first `fit`.
+        free_labels: Given to the predictors of the sources, where they take them.
 
     Raises:
         ArchgenError: Embeddings of some data sets only, or labels of a source that can not be learnt from.
     """
+
+    takes_free_labels = True
 
     def __init__(
         self,
@@ -75,9 +78,10 @@ class MetaPredictor(NormalScorePredictor):
         sources: Sequence[Source] = (),
         embedding: Floats | None = None,
         kind: str = "gbdt",
+        free_labels: FreeLabels | None = None,
     ) -> None:
         super().__init__(space, metric)
-        self.sources, self.kind = tuple(sources), kind
+        self.sources, self.kind, self.free_labels = tuple(sources), kind, free_labels
         for source in self.sources:
             self.check_fit(source.archs, np.asarray(source.y, dtype=float))
         self.said = SourceScores(self.sources)
@@ -88,6 +92,10 @@ class MetaPredictor(NormalScorePredictor):
         self._y: Floats = np.zeros(0)
         self._posterior: VarianceComponents | None = None
 
+    @property
+    def needs_labels(self) -> bool:
+        return not self.sources
+
     def fit(self, archs: Sequence[Architecture], y: Floats) -> MetaPredictor:
         """Condition on labels of the target; with sources, none at all will do.
 
@@ -95,11 +103,14 @@ class MetaPredictor(NormalScorePredictor):
             ArchgenError: No values and no sources, or a value is not finite.
         """
         y = np.asarray(y, dtype=float)
-        if len(archs) or len(y) or not self.sources:
+        if len(archs) or len(y) or self.needs_labels:
             self.check_fit(archs, y)
         if len(self.said.predictors) < len(self.sources):
             kind = PREDICTORS[self.kind]
-            self.said.learn([kind(self.space, self.metric).fit(source.archs, source.y) for source in self.sources])
+            extra: dict[str, Any] = {"free_labels": self.free_labels} if kind.takes_free_labels else {}
+            unfitted = [kind(self.space, self.metric, **extra) for _ in self.sources]
+            pairs = zip(unfitted, self.sources, strict=True)
+            self.said.learn([predictor.fit(source.archs, source.y) for predictor, source in pairs])
         self._archs, self._y = list(archs), y.copy()
         self._condition(None)
         return self
@@ -262,12 +273,12 @@ class MetaPredictor(NormalScorePredictor):
         }
         states = []
         for i, (source, predictor) in enumerate(zip(self.sources, self.said.predictors, strict=True)):
-            config, weights = predictor.state()
+            config, weights = drop_free_labels(*predictor.state())  # stored once
             states.append(config)
             tensors |= {f"{i}/{name}": tensor for name, tensor in weights.items()}
             tensors |= {f"source.{i}.y": torch.from_numpy(np.array(source.y, dtype=float))}
             tensors |= {f"source.{i}.architectures": self._text(source.archs)}
-        return {"kind": self.kind, "sources": states}, tensors
+        return join_free_labels(self.free_labels, {"kind": self.kind, "sources": states}, tensors)
 
     @classmethod
     def restore(
@@ -280,12 +291,14 @@ class MetaPredictor(NormalScorePredictor):
         sources = [
             Source(archs(f"source.{i}.architectures"), tensors[f"source.{i}.y"].numpy()) for i in range(len(states))
         ]
-        self = cls(space, metric, sources, kind=config["kind"])
+        free_labels, kind = split_free_labels(space, config, tensors), PREDICTORS[config["kind"]]
+        self = cls(space, metric, sources, kind=config["kind"], free_labels=free_labels)
         self.prior_weights = tensors["prior_weights"].numpy()
         predictors = []
         for i, state in enumerate(states):
             own = {name.removeprefix(f"{i}/"): t for name, t in tensors.items() if name.startswith(f"{i}/")}
-            predictors.append(PREDICTORS[self.kind].restore(space, metric, state, own))
+            given = free_labels if kind.takes_free_labels else None
+            predictors.append(kind.restore(space, metric, *join_free_labels(given, state, own)))
         self.said.learn(predictors)
         self._archs, self._y = archs("architectures"), tensors["y"].numpy().astype(float)
         self._condition(tensors["variances"].numpy())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from archgen.errors import ArchgenError
+from archgen import artifacts
+from archgen.artifacts import Checkpoint
+from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 from archgen.threads import single_threaded
@@ -28,6 +32,8 @@ SMALL = {
 BATCH = 8
 REMEMBERED = 50_000
 """Architectures whose statistics are kept."""
+KIND = "node_statistics"
+"""Of the checkpoint."""
 _NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 _LEAST = 1e-12
 
@@ -78,7 +84,7 @@ class NodeStatistics:
         self._targets = torch.randint(arguments.get("classes", 10), (BATCH,), generator=generator)
 
     def __call__(self, archs: Sequence[Architecture]) -> list[Rows]:
-        """Statistics of the nodes of each architecture, `len(STATISTICS)` a node, in the order of the modules."""
+        """Statistics of the nodes of each architecture, `len(STATISTICS)` a node."""
         if len(self._known) + len(archs) > REMEMBERED:  # memory must not grow with the samples
             self._known.clear()
         simple = [self.space.simplify(arch) for arch in archs]
@@ -87,6 +93,50 @@ class NodeStatistics:
                 if arch not in self._known:
                     self._known[arch] = self._measure(arch)
         return [self._known[arch] for arch in simple]
+
+    def __len__(self) -> int:
+        """Architectures, simplified, whose statistics are known."""
+        return len(self._known)
+
+    def save(self, folder: Path, card: str) -> None:
+        """Write all that is known to a checkpoint folder with its card, for `recall`."""
+        nodes = sorted({name for rows in self._known.values() for name in rows})
+        values = np.full((len(self._known), len(nodes), len(STATISTICS)), np.nan, dtype=np.float32)
+        place = {name: i for i, name in enumerate(nodes)}
+        for i, rows in enumerate(self._known.values()):
+            for name, row in rows.items():
+                values[i, place[name]] = row
+        lines = "\n".join(self.space.format(arch) for arch in self._known)
+        tensors = {
+            "values": torch.from_numpy(values),  # NaN where an architecture has no such node
+            "architectures": torch.tensor(bytearray(lines.encode()), dtype=torch.uint8),
+        }
+        artifacts.save_checkpoint(folder, Checkpoint(KIND, KIND, {**self.setting, "nodes": nodes}, tensors), card)
+
+    def recall(self, folder: Path) -> NodeStatistics:
+        """Know what was saved beside what is known; returns itself.
+
+        Raises:
+            InvalidCheckpoint: None there, a truncated one, or of another space, seed or network.
+        """
+        checkpoint = artifacts.load_checkpoint(folder, KIND)
+        config, wanted = dict(checkpoint.config), self.setting
+        nodes = config.pop("nodes", None)
+        if config != wanted:
+            raise InvalidCheckpoint(f"{folder} has the statistics of {config}, expected those of {wanted}")
+        try:
+            lines = bytes(checkpoint.tensors["architectures"].tolist()).decode().splitlines()
+            for line, values in zip(lines, checkpoint.tensors["values"].numpy(), strict=True):
+                rows = {name: row for name, row in zip(nodes, values, strict=True) if not np.isnan(row).any()}
+                self._known[self.space.parse(line)] = rows
+        except (KeyError, TypeError, ValueError, ArchgenError) as error:
+            raise InvalidCheckpoint(f"{folder} has not whole node statistics ({error!r}); measure them again") from None
+        return self
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What statistics depend on beside the architecture."""
+        return {"space": self.space.name, "seed": self.seed, "network": self.network}
 
     def _measure(self, arch: Architecture) -> Rows:
         digest = hashlib.blake2b(f"{self.seed}\n{self.space.format(arch)}".encode(), digest_size=8).digest()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from archgen.encoders.side_by_side import SideBySideLinear, SideBySideNorm
+from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats
 from archgen.predictors.cross_fitted import CrossFitted, descend
@@ -59,6 +60,11 @@ class ParZC(CrossFitted):
         reference: See `CrossFitted`; they also say which nodes there are, and what is usual of their statistics.
         seed: Of all randomness.
         network: Arguments of `space.build` for the reduced network; `node_statistics.SMALL` where not given.
+        statistics: Shared with other predictors, so that an architecture is measured once; of the same space, seed and
+            network.
+
+    Raises:
+        ArchgenError: Statistics of another space, seed or network.
     """
 
     def __init__(
@@ -75,12 +81,16 @@ class ParZC(CrossFitted):
         reference: int = 200,
         seed: int = 0,
         network: dict[str, int] | None = None,
+        statistics: NodeStatistics | None = None,
     ) -> None:
         super().__init__(space, metric, members=members, reference=reference, seed=seed)
         self.criterion = RANKING_LOSSES[loss]()
         self.loss, self.width, self.depth, self.steps, self.draws = loss, width, depth, steps, draws
         self.network = dict(network or {})
-        self.statistics = NodeStatistics(space, seed, **self.network)
+        own = NodeStatistics(space, seed, **self.network)
+        self.statistics = own if statistics is None else statistics
+        if self.statistics.setting != own.setting:
+            raise ArchgenError(f"expected node statistics of {own.setting}, got those of {self.statistics.setting}")
         self._nodes: list[str] = []
         self._usual = np.zeros((2, 0, len(STATISTICS)), dtype=np.float32)
         self._mixers: _Mixers | None = None

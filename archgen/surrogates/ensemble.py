@@ -5,17 +5,20 @@ It lives here because the Gaussian process is a member, and predictors never imp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats, Predictor
-from archgen.predictors.free_labels import PREFIX, FreeLabels, join_free_labels, split_free_labels
+from archgen.predictors.cross_fitted import CrossFitted
+from archgen.predictors.free_labels import FreeLabels, drop_free_labels, join_free_labels, split_free_labels
 from archgen.predictors.gbdt import calibrated_std
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.spaces import SearchSpace
@@ -30,12 +33,13 @@ FLOOR = 1e-6
 class Ensemble(NormalScorePredictor):
     """A convex combination of predictors, weighed by what they say of labels that they have not seen.
 
-    Each member predicts each fifth of the labels from the other four. Weights, positive and of sum 1, are those of the
-    least squared rank error, in normal scores (Breiman, Machine Learning 24, 1996: stacked regressions). Weights that
-    would be fitted to four fifths and tried on the last must beat the best single member on it, summed over all
-    fifths; else that member has all the weight, so that joining can cost no more than the noise of the comparison.
-    The spread is the members' own, by weight, times the factor at which 90 % intervals hold 90 % of the labels left
-    out.
+    Each member predicts each fifth of the labels from the other four; one that is an ensemble over folds itself
+    (`CrossFitted`) has done so in its only fit, by a single network where all will predict, and counts as less wrong by
+    as much as their disagreement explains. Weights, positive and of sum 1, are those of the least squared rank error,
+    in normal scores (Breiman, Machine Learning 24, 1996: stacked regressions). Weights that would be fitted to four
+    fifths and tried on the last must beat the best single member on it, summed over all fifths; else that member has
+    all the weight, so that joining can cost no more than the noise of the comparison. The spread is the members' own,
+    by weight, times the factor at which 90 % intervals hold 90 % of the labels left out.
 
     Args:
         space: The space.
@@ -77,33 +81,53 @@ class Ensemble(NormalScorePredictor):
         self.check_fit(archs, y)
         self._normal = NormalScores(y)
         self.weights, self._factor = np.full(len(self.names), 1 / len(self.names)), 1.0
+        for member in self.members:
+            if isinstance(member, CrossFitted):  # one fit gives its left-out predictions too
+                member.fit(archs, y)
         if len(y) >= FEWEST and np.ptp(y) > 0:
             self._weigh(archs, y)
-        self.members = [self._member(name) for name in self.names]
         for member in self._used():
-            member.fit(archs, y)
+            if not isinstance(member, CrossFitted):
+                member.fit(archs, y)
         return self
 
     def _weigh(self, archs: Sequence[Architecture], y: Floats) -> None:
-        truth = self.normal.scores
-        mean, std = np.zeros((2, len(y), len(self.names)))
-        fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
-        for out in (fold == k for k in range(FOLDS)):
-            kept, left = ([archs[i] for i in np.flatnonzero(rows).tolist()] for rows in (~out, out))
-            for i, name in enumerate(self.names):
-                mean[out, i], std[out, i] = self.normal.belief(self._member(name).fit(kept, y[~out]).predict(left))
-        self.errors = ((mean - truth[:, None]) ** 2).mean(0)
-        nested = np.zeros(len(y))
-        for out in (fold == k for k in range(FOLDS)):
-            nested[out] = mean[out] @ least_squares_weights(mean[~out], truth[~out])
+        mean, std, excess = self._left_out(archs, y)
+        wrong = mean - self.normal.scores[:, None]
+        self.errors = (wrong**2).mean(0) - excess
+        nested = np.zeros_like(wrong)
+        for out in _folds(len(y)):
+            nested[out] = least_squares_weights(wrong[~out], excess)
         best = int(self.errors.argmin())
-        if np.mean((nested - truth) ** 2) < self.errors[best]:
-            self.weights = least_squares_weights(mean, truth)
+        if _squared_error(wrong, nested, excess) < self.errors[best]:
+            self.weights = least_squares_weights(wrong, excess)
         else:
             self.weights = np.eye(len(self.names))[best]
-            nested = mean[:, best]
+            nested[:] = self.weights
+        joint = (nested * wrong).sum(1)
         spread = np.sqrt(np.maximum(std**2 @ self.weights, FLOOR**2))
-        self._factor = calibrated_std((truth - nested) / spread)
+        surer = max(_squared_error(wrong, nested, excess) / max(float((joint**2).mean()), FLOOR), 0.25)
+        self._factor = calibrated_std(joint / spread) * math.sqrt(surer)
+
+    def _left_out(self, archs: Sequence[Architecture], y: Floats) -> tuple[Floats, Floats, Floats]:
+        """What each member says of labels that it has not seen, in scores.
+
+        Returns:
+            Means and standard deviations, `b x m`; by how much more these means are wrong than the fitted member, `m`
+            squared errors.
+        """
+        mean, std = np.zeros((2, len(y), len(self.names)))
+        excess = np.zeros(len(self.names))
+        for i, member in enumerate(self.members):
+            if isinstance(member, CrossFitted):
+                assert member.left_out is not None
+                mean[:, i], std[:, i], excess[i] = member.left_out
+                continue
+            for out in _folds(len(y)):
+                kept, left = ([archs[j] for j in np.flatnonzero(rows).tolist()] for rows in (~out, out))
+                again = self._member(self.names[i]).fit(kept, y[~out])
+                mean[out, i], std[out, i] = self.normal.belief(again.predict(left))
+        return mean, std, excess
 
     def _used(self) -> list[Predictor]:
         return [member for member, weight in zip(self.members, self.weights, strict=True) if weight > 0]
@@ -124,10 +148,9 @@ class Ensemble(NormalScorePredictor):
         tensors = {"y": torch.from_numpy(self.normal.y.copy())}
         for name, member, weight in zip(self.names, self.members, self.weights, strict=True):
             if weight > 0:
-                own, weights = member.state()
-                own.pop("free_labels", None)  # the ensemble's own, stored once
+                own, weights = drop_free_labels(*member.state())  # the ensemble's own, stored once
                 config["states"][name] = own
-                tensors |= {f"{name}/{key}": t for key, t in weights.items() if not key.startswith(PREFIX)}
+                tensors |= {f"{name}/{key}": t for key, t in weights.items()}
         return join_free_labels(self.free_labels, config, tensors)
 
     @classmethod
@@ -145,15 +168,29 @@ class Ensemble(NormalScorePredictor):
         return self
 
 
-def least_squares_weights(predictions: Floats, truth: Floats) -> Floats:
+def least_squares_weights(errors: Floats, excess: Floats) -> Floats:
     """Weights, positive and of sum 1, of the combination with the least squared error.
 
     Args:
-        predictions: `b x m`.
-        truth: `b`.
+        errors: Of each of `m` members on each of `b` labels, `b x m`.
+        excess: Part of the mean squared errors that the members will not make in the end, independent of what the
+            others get wrong, `m`.
     """
-    heavy = 1e3 * np.sqrt(len(truth))  # a row that makes any other sum than 1 dear
-    rows = np.vstack([predictions, np.full((1, predictions.shape[1]), heavy)])
-    found: Floats = nnls(rows, np.append(truth, heavy))[0]
+    variances, directions = np.linalg.eigh(errors.T @ errors / len(errors) - np.diag(excess))
+    root = np.sqrt(np.maximum(variances, 0.0))[:, None] * directions.T
+    heavy = 1e3  # a row that makes any other sum than 1 dear
+    rows = np.vstack([root, np.full((1, len(root)), heavy)])
+    found: Floats = nnls(rows, np.append(np.zeros(len(root)), heavy))[0]
     weights: Floats = found / found.sum()
     return weights
+
+
+def _squared_error(errors: Floats, weights: Floats, excess: Floats) -> float:
+    """Mean squared error of combinations, each label's of its own weights, `b x m`, less what is in excess."""
+    return float(((errors * weights).sum(1) ** 2).mean() - (weights**2 @ excess).mean())
+
+
+def _folds(n: int) -> Iterator[NDArray[np.bool_]]:
+    """Which of `n` labels each fold leaves out."""
+    fold = np.random.default_rng(0).permutation(n) % FOLDS
+    return (fold == k for k in range(FOLDS))

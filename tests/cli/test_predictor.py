@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from archgen import spaces
-from archgen.predictors import load_predictor
-from archgen.surrogates import GaussianProcess
+from archgen.predictors import MetaPredictor, load_predictor
+from archgen.surrogates import Ensemble, GaussianProcess
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -71,3 +71,66 @@ def test_a_fit_of_nothing_is_refused(table: Path, refused: Refused) -> None:
     assert "has 90 architectures, 91 were asked for" in refused(*arguments, "-n", 91)
     pd.read_csv(table).assign(accuracy=1.0).to_csv(table, index=False)
     assert "the same value, 1, in every row" in refused(*arguments)
+
+
+@pytest.fixture
+def data_sets(table: Path) -> Path:
+    """`accuracy` is known of 30 rows only; `other` and `third`, data sets that order alike, of nearly all."""
+    frame = pd.read_csv(table)
+    frame["other"], frame["third"] = 0.5 * frame["accuracy"] + 7, np.log(frame["accuracy"])
+    frame.loc[30:, "accuracy"] = np.nan
+    frame.loc[80:, "third"] = np.nan
+    frame.to_csv(table, index=False)
+    return table
+
+
+def test_meta_leans_on_other_columns_of_the_table(data_sets: Path, succeeds: Run) -> None:
+    """Without a single label of the target it orders the 30 cells that have one as the other data sets do."""
+    meta = ["--target", "accuracy", "--model", "meta", "--sources", "other, third", "--json"]
+    evaluate = ["predictor", "evaluate", "--space", "nasbench201", "--table", data_sets, *meta]
+    none, some = (json.loads(succeeds(*evaluate, "-n", n).stdout) for n in (0, 10))
+    assert (none["unseen"], some["unseen"]) == (30, 20)
+    assert none["kendall_tau"] > 0.8
+    assert some["kendall_tau"] > 0.8
+    assert some["mae"] < 5 < none["mae"]  # the level of the target is known from labels alone
+    fit = ["predictor", "fit", "--space", "nasbench201", "--table", data_sets, *meta, "--out", "mine"]
+    facts = json.loads(succeeds(*fit).stdout)
+    assert facts == {"out": "mine", "target": "accuracy", "model": "meta", "n": 30, "sources": ["other", "third"]}
+    predictor = load_predictor(Path("mine"), SPACE)
+    assert isinstance(predictor, MetaPredictor)
+    assert [len(source.archs) for source in predictor.sources] == [90, 80]
+    assert "leaning on `other`, `third`" in Path("mine/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "meta"], "name their columns by --sources"),
+        (["--model", "meta", "--sources", " ,"], "name their columns by --sources"),
+        (["--sources", "other"], "a gp predictor has no use for --sources"),
+        (["--model", "meta", "--sources", "other,accuracy"], "accuracy is the target, so it can not be a source too"),
+        (["--model", "meta", "--sources", "othr"], "did you mean 'other'?"),
+        (["--model", "meta", "--sources", "empty"], "column 'empty' has no value in any row"),
+        (["--model", "meta", "--sources", "endless"], "1 row has an infinite value in 'endless'"),
+        (["--model", "meta", "--sources", "other", "-n", 29], "the table has 30 architectures; give n from 0 to 28"),
+        (["--model", "gbdt", "-n", 0], "a gbdt predictor needs labels to fit on, got -n 0"),
+        ([], "60 rows have NaN or an infinite value in 'accuracy'"),
+    ],
+)
+def test_sources_that_can_not_be_leant_on_are_refused(
+    data_sets: Path, refused: Refused, arguments: list[object], message: str
+) -> None:
+    frame = pd.read_csv(data_sets).assign(empty=np.nan, endless=1.0)
+    frame.loc[3, "endless"] = np.inf
+    frame.to_csv(data_sets, index=False)
+    evaluate = ["predictor", "evaluate", "--space", "nasbench201", "--table", data_sets, "--target", "accuracy"]
+    assert message in refused(*evaluate, "-n", 10, *arguments)
+
+
+def test_names_joined_by_plus_are_an_ensemble(table: Path, succeeds: Run, refused: Refused) -> None:
+    fit = ["predictor", "fit", "--space", "nasbench201", "--table", table, "--target", "accuracy", "--out", "mine"]
+    assert "(gbdt+gp) from 30 architectures" in succeeds(*fit, "-n", 30, "--model", "gbdt+gp").stdout
+    predictor = load_predictor(Path("mine"), SPACE)
+    assert isinstance(predictor, Ensemble)
+    assert predictor.names == ("gbdt", "gp")
+    assert "unknown predictor 'gnnn': did you mean 'gnn'?" in refused(*fit, "--model", "gp+gnnn")

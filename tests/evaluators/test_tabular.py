@@ -12,7 +12,7 @@ import pytest
 
 from archgen.config import data_dir
 from archgen.errors import InvalidTable, UnknownMetric
-from archgen.evaluators import TabularEvaluator
+from archgen.evaluators import TabularEvaluator, read_labels
 from archgen.graph import Architecture
 from archgen.spaces import CellSpace, load
 
@@ -232,3 +232,16 @@ def test_the_published_nasbench201_table_is_complete() -> None:
     found = evaluator.evaluate(evaluator.architectures, seed=0)
     assert max(m.values["cifar10_val_acc"] for m in found) == pytest.approx(91.607, abs=1e-3)
     assert max(m.values["cifar10_test_acc"] for m in found) == pytest.approx(94.373, abs=1e-3)
+
+
+def test_labels_with_gaps_are_the_means_of_what_is_known(space: CellSpace, frame: pd.DataFrame, tmp_path: Path) -> None:
+    twice = pd.concat([frame, frame.iloc[:2].assign(val_acc=[60.0, np.nan])])
+    twice.iloc[5, twice.columns.get_loc("val_acc")] = np.nan
+    twice.to_csv(tmp_path / "t.csv", index=False)
+    labels = read_labels(space, tmp_path / "t.csv", ["val_acc"], gaps=True)
+    assert labels.averaged == 2
+    expected = frame["val_acc"].to_numpy().copy()
+    expected[[0, 5]] = (50 + 60) / 2, np.nan
+    np.testing.assert_allclose(labels.values["val_acc"], expected)
+    with pytest.raises(InvalidTable, match="2 rows have NaN or an infinite value in 'val_acc'"):
+        read_labels(space, tmp_path / "t.csv", ["val_acc"])

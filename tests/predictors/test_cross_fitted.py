@@ -115,3 +115,21 @@ def test_unfitted_says_so(space: SearchSpace) -> None:
 def test_disagreement_needs_architectures_to_be_seen_on(space: SearchSpace) -> None:
     with pytest.raises(ArchgenError, match="at least 2 architectures"):
         Noisy(space, {}, reference=1)
+
+
+def test_left_out_predictions_are_those_of_one_member_and_say_so(
+    space: SearchSpace, truth: dict[Architecture, float]
+) -> None:
+    """Targets of variance 1, seen by a member through noise of 0.3^2 + 0.4^2, by all five of 0.3^2 + 0.4^2 / 5.
+
+    Of a regression on them 1 - 1 / 1.25 and 1 - 1 / 1.122 are left; the mean of 391 squares is sure to 0.015.
+    """
+    archs = list(truth)[::40]
+    predictor = Noisy(space, truth).fit(archs, np.array([truth[arch] for arch in archs]))
+    assert predictor.left_out is not None
+    mean, std, excess = predictor.left_out
+    squared = float(np.mean((mean - predictor.normal.scores) ** 2))
+    assert squared == pytest.approx(0.2, abs=0.05)
+    assert excess == pytest.approx(0.2 - 0.109, abs=0.03)
+    assert std.shape == mean.shape
+    assert std[0] ** 2 == pytest.approx(0.109, rel=0.4)

@@ -102,3 +102,19 @@ def test_it_takes_every_space(name: str) -> None:
     small = {**QUICK, "unlabelled": 8, "pretraining": 2, "steps": 2}
     prediction = GraphNetwork(space, "m", **small).fit(archs, np.arange(8.0)).predict(archs)
     assert np.isfinite(prediction.mean).all()
+
+
+def test_another_fit_starts_from_the_same_pretrained_networks(
+    space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archs = space.sample(30, np.random.default_rng(0))
+    y = counted(space, archs)
+    trained: list[int] = []
+    pretrain = GraphNetwork._pretrain
+    monkeypatch.setattr(GraphNetwork, "_pretrain", lambda self, *given: (trained.append(1), pretrain(self, *given)))
+    predictor = GraphNetwork(space, "m", **QUICK).fit(archs[:12], -y[:12])
+    again = predictor.fit(archs, y).predict(archs)
+    fresh = GraphNetwork(space, "m", **QUICK).fit(archs, y).predict(archs)
+    np.testing.assert_array_equal(again.mean, fresh.mean)
+    np.testing.assert_array_equal(again.std, fresh.std)
+    assert len(trained) == 2  # once each predictor

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, norm
 
+from archgen.artifacts import load_checkpoint
 from archgen.errors import ArchgenError
 from archgen.objectives import at_most
-from archgen.predictors import MetaPredictor, Source, load_predictor, save_predictor
+from archgen.predictors import FreeLabels, MetaPredictor, Source, load_predictor, save_predictor
 from archgen.predictors.source_scores import similarity
 
 VALUE = {"none": 0.0, "skip_connect": 1.0, "avg_pool_3x3": 0.5, "nor_conv_1x1": 2.0, "nor_conv_3x3": 3.0}
@@ -182,3 +183,17 @@ def test_what_can_not_be_used_is_refused(space, archs, y):
         MetaPredictor(space, "acc", [Source(archs, y)], np.zeros(3))
     with pytest.raises(ArchgenError, match="call fit first"):
         MetaPredictor(space, "acc", [Source(archs, y)]).predict(archs)
+
+
+def test_the_predictors_of_the_sources_read_free_labels(space, archs, y, tmp_path):
+    """A proxy that is the accuracy itself: what path features tell of it roughly, the free label tells well."""
+    labels = FreeLabels(space, width=32, members=1).fit(archs, {"proxy": y}, steps=300)
+    source = Source(archs[:40], y[:40])
+    with_labels = MetaPredictor(space, "acc", [source], free_labels=labels).fit([], np.zeros(0))
+    without = MetaPredictor(space, "acc", [source]).fit([], np.zeros(0))
+    better, worse = (kendalltau(p.predict(archs[40:]).mean, y[40:]).statistic for p in (with_labels, without))
+    assert better > worse + 0.02
+    save_predictor(with_labels, "meta", tmp_path, "# card\n")
+    assert sum("layers.0.weight" in name for name in load_checkpoint(tmp_path, "predictor").tensors) == 1
+    again = load_predictor(tmp_path, space)
+    np.testing.assert_allclose(again.predict(archs).mean, with_labels.predict(archs).mean, rtol=1e-9)

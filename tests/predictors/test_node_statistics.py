@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from archgen import spaces
+from archgen.artifacts import write_tensors
+from archgen.errors import InvalidCheckpoint
 from archgen.predictors.node_statistics import STATISTICS, NodeStatistics
 from archgen.proxies import PROXIES
 from archgen.spaces import SearchSpace
@@ -84,3 +87,34 @@ def test_other_spaces_have_nodes_too(name: str) -> None:
     for rows in NodeStatistics(space)(space.sample(2, np.random.default_rng(0))):
         assert len(rows) > 2
         assert all(row.shape == (len(STATISTICS),) and np.isfinite(row).all() for row in rows.values())
+
+
+def test_what_was_saved_is_not_measured_again(
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archs = space.sample(4, np.random.default_rng(0))
+    statistics = NodeStatistics(space, seed=3)
+    before = statistics(archs)
+    statistics.save(tmp_path, "# card\n")
+    again = NodeStatistics(space, seed=3).recall(tmp_path)
+    assert len(again) == len({space.simplify(arch) for arch in archs})
+    with monkeypatch.context() as patch:
+        patch.delattr(NodeStatistics, "_measure")
+        after = again(archs)
+    for one, two in zip(before, after, strict=True):
+        assert one.keys() == two.keys()
+        assert all((one[name] == two[name]).all() for name in one)
+    unknown = space.sample(9, np.random.default_rng(1))[-1:]
+    assert again(unknown)[0].keys() == statistics(unknown)[0].keys()
+
+
+def test_statistics_of_other_networks_are_refused(space: SearchSpace, tmp_path: Path) -> None:
+    statistics = NodeStatistics(space, seed=3)
+    statistics(space.sample(2, np.random.default_rng(0)))
+    statistics.save(tmp_path, "# card\n")
+    for other in (NodeStatistics(space, seed=4), NodeStatistics(space, seed=3, channels=8)):
+        with pytest.raises(InvalidCheckpoint, match=r"has the statistics of .*, expected those of"):
+            other.recall(tmp_path)
+    write_tensors(tmp_path / "model.safetensors", {"values": torch.zeros(2, 1, len(STATISTICS))})
+    with pytest.raises(InvalidCheckpoint, match="has not whole node statistics"):
+        statistics.recall(tmp_path)

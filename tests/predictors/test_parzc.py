@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
-from archgen.predictors import ParZC, load_predictor, save_predictor
+from archgen.errors import ArchgenError
+from archgen.predictors import NodeStatistics, ParZC, load_predictor, save_predictor
 from archgen.predictors.parzc import _BayesianLinear, _natural
 from archgen.spaces import SearchSpace
 
@@ -71,3 +72,14 @@ def test_a_handful_of_labels_is_enough(space: SearchSpace, n: int) -> None:
     prediction = ParZC(space, "m", **QUICK).fit(archs, np.arange(n, dtype=float)).predict(archs)
     assert np.isfinite(prediction.mean).all()
     assert (prediction.std > 0).all()
+
+
+def test_shared_statistics_are_measured_once_and_must_be_its_own(space: SearchSpace) -> None:
+    archs = space.sample(12, np.random.default_rng(0))
+    statistics = NodeStatistics(space)
+    shared = ParZC(space, "m", statistics=statistics, **QUICK).fit(archs, np.arange(12.0)).predict(archs)
+    alone = ParZC(space, "m", **QUICK).fit(archs, np.arange(12.0)).predict(archs)
+    np.testing.assert_array_equal(shared.mean, alone.mean)
+    assert statistics._known.keys() >= {space.simplify(arch) for arch in archs}
+    with pytest.raises(ArchgenError, match=r"expected node statistics of \{.*'seed': 1.*\}, got those of"):
+        ParZC(space, "m", statistics=statistics, seed=1)
