@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, repeat
 
 import numpy as np
@@ -21,6 +22,9 @@ LISTABLE = 100_000
 """Architectures of a space up to which all are candidates."""
 CHUNK = 64
 """Candidates that are screened at a time."""
+
+_Candidates = tuple[list[Architecture], list[Hashable], Tensor]
+"""Architectures, their keys, and their features."""
 
 
 @STRATEGIES.register("boshnas")
@@ -50,6 +54,7 @@ class BoshnasSearch(SearchStrategy):
         heteroscedastic: Whether the surrogate has the natural-parameter network.
         second_order: Whether the ascent uses AdaHessian; else Adam.
         restarts: Starts of the ascent.
+        ascent: Steps of it, at most.
         pool: Candidates in a space that is too large to list.
         steps: Of the surrogate's training, at most.
         space, objectives, seed, screen, key: As in `SearchStrategy`.
@@ -75,18 +80,21 @@ class BoshnasSearch(SearchStrategy):
         heteroscedastic: bool = True,
         second_order: bool = True,
         restarts: int = 10,
+        ascent: int = 100,
         pool: int = 2000,
         steps: int = 200,
     ) -> None:
         super().__init__(space, objectives, seed=seed, screen=screen, key=key)
         if alpha < 0 or beta < 0 or alpha + beta > 1:
             raise ArchgenError(f"expected alpha >= 0, beta >= 0 and alpha + beta <= 1, got {alpha} and {beta}")
-        if min(initial, restarts, pool) < 1:
+        if min(initial, restarts, ascent, pool) < 1:
             raise ArchgenError(
-                f"expected initial, restarts and pool of at least 1, got {initial}, {restarts} and {pool}"
+                "expected initial, restarts, ascent and pool of at least 1, "
+                f"got {initial}, {restarts}, {ascent}, {pool}"
             )
         self.initial, self.alpha, self.beta, self.restarts, self.pool = initial, alpha, beta, restarts, pool
         self.aleatoric, self.epistemic, self.second_order = aleatoric, epistemic, second_order
+        self.ascent = ascent
 
         def surrogate(metric: str) -> Boshnas:
             return Boshnas(space, metric, embedding=embedding, heteroscedastic=heteroscedastic, steps=steps, seed=seed)
@@ -100,8 +108,8 @@ class BoshnasSearch(SearchStrategy):
         if len(told) < self.initial:
             return self.fresh(n, lambda m: self.space.sample(m, rng), rng)
         self._fit(told)
-        candidates = self._candidates(rng)
-        picks = self._picks(n, candidates, rng) if candidates else []
+        candidates, features = self._candidates(rng)
+        picks = self._picks(n, candidates, features, rng) if candidates else []
         return self.fresh(n, lambda m: picks, rng)
 
     def _fit(self, told: Sequence[Trial]) -> None:
@@ -110,15 +118,26 @@ class BoshnasSearch(SearchStrategy):
         for surrogate, wish in self._bounds:
             surrogate.fit(archs, np.array([trial.values[wish.metric] for trial in told]))
 
-    def _candidates(self, rng: np.random.Generator) -> list[Architecture]:
-        """New architectures; the screen is left for those that are about to be taken."""
-        listed = self.space.size <= LISTABLE
-        every = self.space.enumerate() if listed else self.space.sample(self.pool, rng)
-        return list({self._key(arch): arch for arch in every if self._key(arch) not in self._seen}.values())
+    @cached_property
+    def _listed(self) -> _Candidates:
+        return self._with_features(self.space.enumerate())
 
-    def _picks(self, n: int, candidates: Sequence[Architecture], rng: np.random.Generator) -> list[Architecture]:
+    def _with_features(self, archs: Sequence[Architecture]) -> _Candidates:
+        """Each function once, by the keys."""
+        keyed = {self._key(arch): arch for arch in archs}
+        return list(keyed.values()), list(keyed), self._objective.features(list(keyed.values()))
+
+    def _candidates(self, rng: np.random.Generator) -> tuple[list[Architecture], Tensor]:
+        """New architectures and their features; the screen is left for those that are about to be taken."""
+        listed = self.space.size <= LISTABLE
+        archs, keys, features = self._listed if listed else self._with_features(self.space.sample(self.pool, rng))
+        new = [i for i, key in enumerate(keys) if key not in self._seen]
+        return [archs[i] for i in new], features[new]
+
+    def _picks(
+        self, n: int, candidates: Sequence[Architecture], features: Tensor, rng: np.random.Generator
+    ) -> list[Architecture]:
         """One candidate for each draw of what to do."""
-        features = self._objective.features(candidates)
         optimum, unsure = 1 - self.alpha - self.beta, 1 - self.beta
         draws = rng.random(n)
         nearest = self._nearest(features, rng) if bool((draws < optimum).any()) else iter([])
@@ -160,6 +179,7 @@ class BoshnasSearch(SearchStrategy):
             starts,
             torch.stack([features.min(0).values, features.max(0).values]),
             second_order=self.second_order,
+            steps=self.ascent,
             generator=torch.Generator().manual_seed(int(rng.integers(2**62))),
         )
         return ends[values.argsort(descending=True, stable=True)]

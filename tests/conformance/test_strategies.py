@@ -22,7 +22,7 @@ NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_siz
 SMALL: dict[str, dict[str, Any]] = {
     "generative": {"initial": 4, "pool": 8, "steps": 2},
     "evolution": {"population": 6, "sample": 2},
-    "boshnas": {"initial": 4, "steps": 10, "restarts": 3, "alpha": 0.2, "beta": 0.2},
+    "boshnas": {"initial": 4, "steps": 10, "restarts": 2, "ascent": 3, "alpha": 0.2, "beta": 0.2},
     "nsga2": {"population": 6},
     "bayes": {"initial": 4},
     "bananas": {"initial": 4, "candidates": 12, "mutated": 3, "members": 2},
