@@ -200,3 +200,41 @@ def test_names_that_lead_out_of_the_folder_are_refused(protocol: Protocol, tmp_p
     with pytest.raises(ArchgenError, match="can not name a folder of runs"):
         protocol.complete(tmp_path, [name], task(protocol))
     assert not list(tmp_path.iterdir())
+
+
+# -- a known optimum ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_when_the_optimum_is_found_and_the_rest_is_spared(protocol: Protocol) -> None:
+    """Up to 6 convolutions; 3 are taken for the best there is, which a tenth of random cells has or beats."""
+    known = replace(protocol, budget=100, batch=4, optimum=3.0)
+    evaluator = Counting()
+    frame = task(known, evaluator)("random", 0)
+    found = int((frame["acc"] >= 3.0).to_numpy().argmax())
+    assert len(frame) == 100
+    assert len(evaluator.asked) == found + 1 < 100
+    assert (frame["state"] == ["complete"] * (found + 1) + ["spared"] * (99 - found)).all()
+    assert frame["acc"].isna().tolist() == [False] * (found + 1) + [True] * (99 - found)
+    assert frame["trial"].tolist() == list(range(100))
+    whole = task(replace(known, optimum=None))("random", 0)
+    assert frame["arch"].tolist()[: found + 1] == whole["arch"].tolist()[: found + 1]
+
+
+def test_runs_with_spared_trials_are_whole_and_their_overhead_is_of_the_others(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    known = replace(protocol, budget=60, optimum=3.0)
+    runs = known.complete(tmp_path, ["random"], task(known))
+    assert runs.budget == 60
+    values = runs.values("acc")["random"]
+    assert np.nanmax(values, axis=1).min() >= 3.0
+    overhead = runs.overhead_seconds()
+    assert overhead is not None
+    assert np.isfinite(overhead["random"]).all()
+    with pytest.raises(RunConflict, match="optimum"):
+        replace(known, optimum=None).complete(tmp_path, ["random"], task(known))
+
+
+def test_an_optimum_is_of_one_direction(space: SearchSpace) -> None:
+    with pytest.raises(ArchgenError, match="optimum of one direction"):
+        Protocol(space, (maximize("acc"), maximize("speed")), budget=2, optimum=1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from archgen.generators import Generator, Guidance, ImportanceGuidance, ParticleGuidance
+from archgen.generators import Generator, Guidance, ImportanceGuidance, ParticleGuidance, SideBySide
 from archgen.graph import Architecture, GraphBatch
 from archgen.spaces import SearchSpace
 
@@ -296,3 +296,38 @@ def test_the_base_class_abstains_from_everything(space: SearchSpace, flow: Gener
     assert (member.candidates, member.population(3)) == (1, 3)
     plain, guided = (flow.sample(8, guidance=g, steps=3, generator=seeded()) for g in ([], [member]))
     assert torch.equal(plain.ops, guided.ops)
+
+
+# -- several conditions in one run --------------------------------------------------------------------------------
+
+
+def test_each_part_of_the_samples_is_drawn_under_its_own_condition(space: SearchSpace, flow: Generator) -> None:
+    """One condition wants convolutions, the other none: of 40 samples each, 6 edges with 1 of 5 labels at first."""
+    pulls = SideBySide(
+        space.decode,
+        [lambda archs: 4.0 * Counting()(archs), lambda archs: -4.0 * Counting()(archs)],
+    )
+    archs = space.decode(flow.sample(80, guidance=[pulls], steps=4, generator=seeded()))
+    counts = [arch.ops.count("nor_conv_3x3") for arch in archs if arch is not None]
+    assert len(counts) == 80
+    assert np.mean(counts[:40]) > 2.5  # 1.2 without a condition
+    assert np.mean(counts[40:]) < 0.3
+
+
+def test_the_heaviest_of_each_condition_are_remembered(space: SearchSpace, rng: np.random.Generator) -> None:
+    archs = list(dict.fromkeys(space.sample(40, rng)))[:32]
+    pulls = SideBySide(space.decode, [Counting(), lambda archs: -Counting()(archs)], candidates=4)
+    tilts = pulls.log_tilt(space.encode(archs))
+    first, second = archs[:16], archs[16:]
+    assert tilts.tolist() == [*Counting()(first), *(-Counting()(second))]
+    many, few = pulls.heaviest(3)[:3], pulls.heaviest(3)[3:]
+    assert set(many) <= set(first)
+    assert set(few) <= set(second)
+    assert sorted(Counting()(many)) == sorted(Counting()(first))[-3:]
+    assert sorted(Counting()(few)) == sorted(Counting()(second))[:3]
+
+
+def test_samples_that_conditions_can_not_share_are_refused(space: SearchSpace, rng: np.random.Generator) -> None:
+    pulls = SideBySide(space.decode, [Counting(), Counting()], candidates=4)
+    with pytest.raises(ValueError, match="for each of 2 conditions"):
+        pulls.log_tilt(space.encode(space.sample(12, rng)))

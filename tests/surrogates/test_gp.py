@@ -248,3 +248,36 @@ def test_believing_keeps_the_mean_and_shrinks_the_uncertainty_as_a_posterior_doe
     assert surer_mean == pytest.approx(mean, abs=1e-6)
     assert surer_std**2 == pytest.approx(expected, abs=2e-4)
     assert process.predict_normalised(others)[1].tolist() == std.tolist()
+
+
+def test_an_update_infers_from_new_values_with_the_hyperparameters_of_the_last_fit(
+    space: SearchSpace, data: tuple[list[Architecture], np.ndarray]
+) -> None:
+    archs, y = data
+    process = GaussianProcess(space, "val_acc").fit(archs[:30], y[:30])
+    hyper = {name: p.detach().clone() for name, p in process.model.named_parameters()}
+    before = process.predict(archs[30:])
+    process.update(archs, y)
+    assert process.training_data == (archs, y.tolist())
+    assert all(torch.equal(p, hyper[name]) for name, p in process.model.named_parameters())
+    after = process.predict(archs[30:])
+    assert np.abs(after.mean - y[30:]).mean() < 0.5 * np.abs(before.mean - y[30:]).mean()
+    with pytest.raises(ArchgenError, match="call fit first"):
+        GaussianProcess(space, "val_acc").update(archs, y)
+
+
+def test_what_is_predicted_again_is_remembered_until_the_process_learns(
+    space: SearchSpace, data: tuple[list[Architecture], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archs, y = data
+    process = GaussianProcess(space, "val_acc").fit(archs[:20], y[:20])
+    first = process.predict(archs[20:30])
+    asked: list[int] = []
+    marginals = process._marginals
+    monkeypatch.setattr(process, "_marginals", lambda x: asked.append(len(x)) or marginals(x))
+    again = process.predict([*archs[25:30], *archs[20:25]])
+    assert asked == []
+    assert again.mean.tolist() == [*first.mean[5:], *first.mean[:5]]
+    process.update(archs[:25], y[:25])
+    process.predict(archs[20:30])
+    assert sum(asked) > 0

@@ -1,0 +1,32 @@
+"""What strategies take from the committed checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+
+from archgen import spaces
+from archgen.errors import InvalidCheckpoint
+from archgen.generators import Generator
+from archgen.predictors.free_labels import FreeLabels
+from archgen.spaces import CellSpace, SearchSpace
+from archgen.strategies import Bayes, Generative, Random, pretrained_parts
+
+
+def test_a_strategy_gets_what_it_takes_and_what_is_given_is_left_alone(space: SearchSpace) -> None:
+    parts = pretrained_parts(Generative, space)
+    assert isinstance(parts["generator"], Generator)
+    assert isinstance(parts["free_labels"], FreeLabels)
+    assert set(pretrained_parts(Generative, space, {"generator"})) == {"free_labels"}
+    assert set(pretrained_parts(Bayes, space)) == {"free_labels"}
+    assert pretrained_parts(Random, space) == {}
+
+
+def test_a_space_without_free_labels_is_searched_without_them() -> None:
+    assert pretrained_parts(Bayes, spaces.load("fbnet")) == {"free_labels": None}
+
+
+def test_a_space_without_a_generator_says_how_to_train_one() -> None:
+    network = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
+    tiny = CellSpace("tiny", 2, {"none": "zero", "nor_conv_3x3": "weighted"}, network)
+    with pytest.raises(InvalidCheckpoint, match="archgen train generator --space tiny"):
+        pretrained_parts(Generative, tiny)
