@@ -11,10 +11,10 @@ the free labels of the checkpoints where they take any; names joined by `+` are 
 settings were chosen on validation accuracies (`--target cifar10_val_acc`), other draws.
 
 Writes a row a member and draw to experiments/results/predictor_few_labels.csv as it goes; rows that are there already
-are not computed again, so that a stopped run goes on. `fit_s` is CPU time; what a predictor knows
-without labels, such as pre-trained networks, is computed in the first draw of a run alone. The network of an ensemble
-is the one that it is alone: where its own row is not there it is judged beside it, and that row has no time. The node
-statistics that `parzc` reads are measured once for all draws and kept in runs/, in no row's time.
+are not computed again, so that a stopped run goes on. `fit_s` is CPU time; what a predictor knows without labels, such
+as pre-trained networks, is computed in the first draw of a run alone. The network of an ensemble is the one that it is
+alone: where its own row is not there it is judged beside it, and that row has no time. The node statistics that `parzc`
+reads are measured once for all draws and kept in runs/, in no row's time.
 """
 
 from __future__ import annotations
