@@ -98,7 +98,15 @@ def main() -> None:
     for bound in args.bounds:
         wishes = (maximize(ACCURACY),)
         search = OfaSearch(
-            wishes, args.budget, args.batch, args.seeds, variants(args.strategies), None, tables, trained, bound
+            wishes,
+            args.budget,
+            args.batch,
+            args.seeds,
+            variants(args.strategies, args.budget),
+            None,
+            tables,
+            trained,
+            bound,
         )
         runs = search.runs(args.runs / f"bo_mobilenetv3_{bound:g}ms", args.workers)
         seen = [known(bound), *(float(np.nanmax(values)) for values in runs.values(ACCURACY).values())]

@@ -34,7 +34,7 @@ def main() -> None:
     sections = ["# Search strategies on NAS-Bench-201\n"]
     for dataset in args.datasets:
         wish, shown = maximize(f"{dataset}_val_acc"), f"{dataset}_test_acc"
-        known, best = variants(args.strategies), float(table[wish.metric].max())
+        known, best = variants(args.strategies, args.budget), float(table[wish.metric].max())
         search = TableSearch((wish,), args.budget, args.batch, args.seeds, known, best, "nasbench201", path)
         runs = search.runs(args.runs / f"bo_nasbench201_{dataset}", args.workers)
         text = report(

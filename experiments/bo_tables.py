@@ -159,9 +159,10 @@ PLAIN = {"bayes-plain": Variant("bayes", {"free_labels": None})}
 """Variants that the scripts know beside the strategies themselves."""
 
 
-def variants(names: Sequence[str]) -> dict[str, Variant]:
-    """Strategies as `archgen search` makes them, and those of `PLAIN`."""
-    return {name: PLAIN.get(name) or Variant(name) for name in names}
+def variants(names: Sequence[str], budget: int) -> dict[str, Variant]:
+    """Strategies as `archgen search` makes them, and those of `PLAIN`; RoBoT's iterations are the budget, as in its paper."""
+    known = {**PLAIN, "robot": Variant("robot", {"iterations": budget})}
+    return {name: known.get(name) or Variant(name) for name in names}
 
 
 def report(
@@ -213,7 +214,7 @@ def main() -> None:
     objective = maximize(args.maximize) if args.maximize else minimize(args.minimize)
     frame = pd.read_parquet(args.table)
     best = float(objective.sign * np.nanmax(objective.sign * frame[objective.metric]))
-    known = variants(args.strategies)
+    known = variants(args.strategies, args.budget)
     search = TableSearch((objective,), args.budget, args.batch, args.seeds, known, best, args.space, args.table)
     runs = search.runs(args.runs / f"bo_{args.name}", args.workers)
     gaps = find_gaps(runs, [objective], best=best)

@@ -40,7 +40,7 @@ def main() -> None:
         folder = args.runs / f"bo_two_objectives_{device}"
         wishes = (maximize(ACCURACY), minimize(f"latency_ms@{device}"))
         path = join(tables / "nasbench201", device, folder / "table.parquet")
-        known = variants(args.strategies)
+        known = variants(args.strategies, args.budget)
         search = TableSearch(wishes, args.budget, args.batch, args.seeds, known, None, "nasbench201", path)
         runs = search.runs(folder, args.workers)
         text = report(

@@ -21,6 +21,8 @@ STRATEGIES: Registry[type[SearchStrategy]] = Registry("search strategy")
 
 Screen = Callable[[Sequence[Architecture]], Sequence[bool]]
 """Which architectures may be proposed at all: listed in the table, predicted within a bound."""
+LISTED = 20_000
+"""Points of a space up to which members that rank candidates take all architectures."""
 CHUNK = 64
 """Architectures that the screen is asked about at a time, going down a ranking."""
 

@@ -16,15 +16,13 @@ from archgen.pareto import Floats, nondominated_fronts
 from archgen.predictors.distinct import distinct
 from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
-from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
+from archgen.strategies.base import LISTED, STRATEGIES, Screen, SearchStrategy
 from archgen.strategies.improvement import expected_hypervolume_improvement, log_expected_improvement
 from archgen.strategies.start import first
 from archgen.study import Trial
 from archgen.surrogates import GaussianProcess, Refits
 
 Acquisition = Literal["ucb", "logei"]
-LISTED = 20_000
-"""Points of a space up to which every one is a candidate."""
 INCUMBENTS = 5
 """Best trials whose neighbours are candidates in a space that is not listed."""
 SHORT = 256

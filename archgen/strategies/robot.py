@@ -17,9 +17,10 @@ from archgen.errors import ArchgenError, InvalidTable
 from archgen.graph import Architecture
 from archgen.objectives import Objective
 from archgen.predictors.base import Floats
+from archgen.predictors.free_labels import FreeLabels
 from archgen.proxies import compute_proxies
 from archgen.spaces import SearchSpace
-from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
+from archgen.strategies.base import LISTED, STRATEGIES, Screen, SearchStrategy
 from archgen.study import Trial
 
 KAPPA = 2.576
@@ -58,9 +59,11 @@ class Robot(SearchStrategy):
 
     Args:
         proxies: A table with `arch` and a numeric column a proxy (as `compute_proxies` gives it), or a vector for each
-            architecture; the candidates are its rows. None takes `pool` random architectures of the space with their
-            `params` and `flops`, which cost nothing but rank coarsely: give a table of better proxies where you can.
-        pool: Candidates when there is no table.
+            architecture; the candidates are its rows.
+        free_labels: Without a table, the proxies that these predict; the candidates are all architectures of a space of
+            up to 20,000, else `pool` random ones. With neither, `pool` random ones with their `params` and `flops`,
+            which cost nothing but rank coarsely.
+        pool: Candidates that are drawn.
         iterations: Of the optimisation, T in the paper: usually the budget of the search.
         space, objectives, seed, screen, key: As in `SearchStrategy`.
 
@@ -78,16 +81,20 @@ class Robot(SearchStrategy):
         screen: Screen | None = None,
         key: Callable[[Architecture], Hashable] | None = None,
         proxies: ProxyTable | None = None,
+        free_labels: FreeLabels | None = None,
         pool: int = 1000,
         iterations: int = 20,
     ) -> None:
         super().__init__(space, objectives, seed=seed, screen=screen, key=key)
         if iterations < 1 or pool < 1:
             raise ArchgenError(f"expected at least 1 iteration and a pool of 1, got {iterations} and {pool}")
-        if proxies is None:
-            drawn = list(dict.fromkeys(space.sample(pool, np.random.default_rng(seed))))
-            proxies = compute_proxies(space, drawn, ["params", "flops"])
-        archs, values = _read(space, proxies)
+        if proxies is not None:
+            archs, values = _read(space, proxies)
+        elif free_labels is not None:
+            archs = space.enumerate() if space.size <= LISTED else _distinct(space, pool, seed)
+            values = free_labels(archs)
+        else:
+            archs, values = _read(space, compute_proxies(space, _distinct(space, pool, seed), ["params", "flops"]))
         allowed = np.flatnonzero(np.asarray(self._screen(archs), dtype=bool))
         self.iterations = iterations
         self._archs = [archs[i] for i in allowed]
@@ -217,6 +224,10 @@ def _read(space: SearchSpace, table: ProxyTable) -> tuple[list[Architecture], Fl
             f"a table of proxies needs rows and numeric columns, got {len(archs)} and {values.shape[-1]}"
         )
     return archs, values
+
+
+def _distinct(space: SearchSpace, n: int, seed: int) -> list[Architecture]:
+    return list(dict.fromkeys(space.sample(n, np.random.default_rng(seed))))
 
 
 def _ranks(values: Floats) -> Floats:

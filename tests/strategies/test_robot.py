@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from archgen.errors import ArchgenError, InvalidTable
 from archgen.graph import Architecture
 from archgen.objectives import at_most, maximize, minimize
+from archgen.predictors import pretrained_free_labels
 from archgen.spaces import SearchSpace
 from archgen.strategies import Random, Robot, SearchStrategy
 from archgen.study import FAILED, Trial
@@ -196,3 +197,14 @@ def test_it_beats_random_search_on_the_published_proxies(space: SearchSpace, tab
     ours = [best(Robot(space, wishes, seed=seed, proxies=proxies)) for seed in range(6)]
     listed = [best(Random(space, wishes, seed=s, screen=lambda a: [x in truth for x in a])) for s in range(6)]
     assert np.mean(ours) > np.mean(listed)
+
+
+def test_free_labels_are_the_proxies_of_all_architectures_of_a_small_space(space: SearchSpace) -> None:
+        labels = pretrained_free_labels(space)
+    assert labels is not None
+    strategy = Robot(space, [maximize("acc")], free_labels=labels, iterations=1)
+    first = strategy.ask(1)[0]
+    weights = np.random.default_rng([0, 0]).uniform(-1, 1, (1, len(labels.names)))[0]
+    every = space.enumerate()
+    ranks = rankdata(labels(every), axis=0)
+    assert first == every[int(np.argmax((ranks - 1) / (len(every) - 1) @ weights))]
