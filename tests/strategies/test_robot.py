@@ -200,7 +200,7 @@ def test_it_beats_random_search_on_the_published_proxies(space: SearchSpace, tab
 
 
 def test_free_labels_are_the_proxies_of_all_architectures_of_a_small_space(space: SearchSpace) -> None:
-        labels = pretrained_free_labels(space)
+    labels = pretrained_free_labels(space)
     assert labels is not None
     strategy = Robot(space, [maximize("acc")], free_labels=labels, iterations=1)
     first = strategy.ask(1)[0]
