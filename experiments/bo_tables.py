@@ -160,7 +160,7 @@ PLAIN = {"bayes-plain": Variant("bayes", {"free_labels": None})}
 
 
 def variants(names: Sequence[str], budget: int) -> dict[str, Variant]:
-    """Strategies as `archgen search` makes them, and those of `PLAIN`; RoBoT's iterations are the budget (its paper)."""
+    """Strategies as `archgen search` makes them, and those of `PLAIN`; RoBoT's iterations are the budget."""
     known = {**PLAIN, "robot": Variant("robot", {"iterations": budget})}
     return {name: known.get(name) or Variant(name) for name in names}
 
