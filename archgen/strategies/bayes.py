@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from archgen.errors import InvalidObjective
 from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
-from archgen.pareto import Floats, nondominated_fronts
+from archgen.pareto import Floats
 from archgen.predictors.distinct import distinct
 from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import LISTED, STRATEGIES, Screen, SearchStrategy
-from archgen.strategies.improvement import expected_hypervolume_improvement, log_expected_improvement
+from archgen.strategies.improvement import log_gain
 from archgen.strategies.start import first
 from archgen.study import Trial
 from archgen.surrogates import GaussianProcess, Refits
@@ -27,7 +27,6 @@ INCUMBENTS = 5
 """Best trials whose neighbours are candidates in a space that is not listed."""
 SHORT = 256
 """Candidates, the best by the first acquisition, that the later places of a batch are chosen from."""
-TINY = 1e-300
 
 
 @STRATEGIES.register("bayes")
@@ -40,8 +39,7 @@ class Bayes(SearchStrategy):
 
     One direction: the upper confidence bound :math:`\mu + \kappa \sigma` (Srinivas et al., arXiv 0912.3995) or the
     logarithm of expected improvement (arXiv 2310.20708). Several: expected hypervolume improvement, in closed form,
-    over the front of what was told (arXiv 1904.12672), in normal scores; the reference point is the worst that was told
-    in each direction, less a tenth of the range.
+    over the front of what was told (arXiv 1904.12672), in normal scores (`improvement`).
 
     Bounds are independent of the value: improvements are multiplied by the probability to meet them (Gardner et al.,
     "Bayesian optimization with inequality constraints", 2014); an upper confidence bound counts where they are met as
@@ -158,19 +156,13 @@ class Bayes(SearchStrategy):
         values = [surrogate.believing(pending) if pending else surrogate for surrogate in self._values]
         moments = [surrogate.predict_normalised(archs) for surrogate in values]
         mean, std = (np.stack(columns, 1) for columns in zip(*moments, strict=True))
-        good = scores[np.array(met)]
         if pending:
-            good = np.vstack([good, np.stack([s.predict_normalised(pending)[0] for s in self._values], 1)])
+            scores = np.vstack([scores, np.stack([s.predict_normalised(pending)[0] for s in self._values], 1)])
+            met = [*met, *([True] * len(pending))]
         likely = np.zeros(len(archs))
         for surrogate, wish in zip(self._limits, self.bounds, strict=True):
             likely = likely + surrogate.log_probability(archs, wish)
-        if len(self.directions) > 1:
-            front = good[nondominated_fronts(good)[0]] if len(good) else good
-            reference = scores.min(0) - 0.1 * np.ptp(scores, 0)
-            gain = np.log(expected_hypervolume_improvement(mean, std, front, reference) + TINY)
-            return np.asarray(gain + likely)
-        if self.acquisition == "logei":
-            best = float(good.max()) if len(good) else float(scores.min())  # nothing meets the bounds: all improves
-            return log_expected_improvement(mean[:, 0], std[:, 0], best) + likely
+        if len(self.directions) > 1 or self.acquisition == "logei":
+            return log_gain(mean, std, scores, met) + likely
         bound = mean[:, 0] + self.kappa * std[:, 0]
         return np.where(likely >= np.log(0.5), bound, bound.min() + likely)

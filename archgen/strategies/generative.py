@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from archgen.errors import ArchgenError
+from archgen.errors import ArchgenError, InvalidObjective
 from archgen.generators import Generator, Guidance, SideBySide
 from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
@@ -19,6 +19,7 @@ from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
 from archgen.strategies.conditions import CONDITIONS, LogTilt
+from archgen.strategies.improvement import log_gain
 from archgen.strategies.start import first
 from archgen.study import Trial
 from archgen.surrogates import ACQUISITIONS, Constraint, Cost, Problem, Refits, Surrogate, cooled, fit_log_cost, propose
@@ -43,9 +44,9 @@ class Generative(SearchStrategy):
     3. samples the generator under each condition and the bounds: by Bayes the architectures that meet a condition
        are distributed as :math:`p(x) P(y(x) \ge \tau \mid D) \prod_c P(c(x) \mid D)`, which is exactly a guidance
        weight; the best that were weighed on the way are candidates too;
-    4. chooses the batch by an acquisition function of BoTorch: LogEI for one architecture, qLogEI for a batch
-       (sequential greedy: pending points push the next one away, so the batch is diverse), qLogNEHVI for several
-       objectives.
+    4. chooses among the candidates: one by expected improvement in closed form (of the hypervolume, with several
+       objectives), a batch by BoTorch's qLogEI or qLogNEHVI (sequential greedy: pending points push the next one
+       away, so the batch is diverse).
 
     The first architectures are unguided samples; with free labels the best of groups of them (`start`).
 
@@ -67,6 +68,7 @@ class Generative(SearchStrategy):
     Raises:
         UnknownName: No such surrogate, acquisition function or condition.
         ArchgenError: A predictor that is no surrogate, or a budget that is not positive.
+        InvalidObjective: Several directions for `gobi`.
     """
 
     several_directions = True
@@ -95,6 +97,8 @@ class Generative(SearchStrategy):
             raise ArchgenError(f"expected a predictor with a posterior (gp, boshnas), got '{surrogate}'")
         if budget_seconds is not None and budget_seconds <= 0:
             raise ArchgenError(f"expected a positive budget_seconds, got {budget_seconds}")
+        if condition == "gobi" and len(self.directions) > 1:
+            raise InvalidObjective(f"condition 'gobi' takes one direction, got {self.directions}; use 'candidates'")
         _ = ACQUISITIONS[acquisition or "logei"]
         self.generator, self.initial, self.pool, self.steps = generator, initial, pool, steps
         self.acquisition, self.budget_seconds = acquisition, budget_seconds
@@ -121,8 +125,21 @@ class Generative(SearchStrategy):
         pool = list(self.unseen(candidates))
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
-        name = self.acquisition or ("qlognehvi" if len(self.directions) > 1 else "logei" if n == 1 else "qlogei")
+        if n == 1 and self.acquisition is None and self.budget_seconds is None:
+            return [pool[int(np.argmax(self._gain(pool, told)))]]
+        name = self.acquisition or ("qlogei" if len(self.directions) == 1 else "qlognehvi")
         return propose(self._problem, pool, n, rng=rng, name=name, cost=self._cost(told))
+
+    def _gain(self, archs: Sequence[Architecture], told: Sequence[Trial]) -> Floats:
+        """The expected improvement, in closed form, and the probability to meet the bounds; logarithms."""
+        beliefs = [surrogate.predict_normalised(archs) for surrogate in self._objectives]
+        mean, std = (np.stack(columns, 1) for columns in zip(*beliefs, strict=True))
+        columns = zip(self._objectives, self.signed_values(told).T, strict=True)
+        scores = np.stack([surrogate.normalise(column.tolist()) for surrogate, column in columns], 1)
+        total = log_gain(mean, std, scores, [all_met(self.bounds, trial.values) for trial in told])
+        for surrogate, wish in self._bounds:
+            total = total + surrogate.log_probability(archs, wish)
+        return total
 
     @property
     def _usable(self) -> list[Trial]:

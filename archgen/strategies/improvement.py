@@ -6,15 +6,38 @@ only their marginals.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 from scipy.special import erfcx, ndtr
 
-from archgen.pareto import Floats
+from archgen.pareto import Floats, nondominated_fronts
 
+TINY = 1e-300
 LARGEST = 1e6
 """Stands for the open end of a cell, far above every normal score."""
+
+
+def log_gain(mean: Floats, std: Floats, scores: Floats, met: Sequence[bool]) -> Floats:
+    """Logarithm of the expected improvement of one value, or of the hypervolume of several, `b`.
+
+    The reference point of the hypervolume is the worst that was told in each direction, less a tenth of the range.
+
+    Args:
+        mean, std: Gaussian beliefs in `m` directions, independent of each other, `b x m`.
+        scores: What was told, `t x m`, larger is better.
+        met: Whether each of these meets every bound, `t`; where none does, anything improves.
+    """
+    good = scores[np.array(met, dtype=bool)]
+    if mean.shape[1] == 1:
+        best = float(good.max()) if len(good) else float(scores.min())
+        return log_expected_improvement(mean[:, 0], std[:, 0], best)
+    front = good[nondominated_fronts(good)[0]] if len(good) else good
+    reference = scores.min(0) - 0.1 * np.ptp(scores, 0)
+    gain: Floats = np.log(expected_hypervolume_improvement(mean, std, front, reference) + TINY)
+    return gain
 
 
 def log_expected_improvement(mean: Floats, std: Floats, best: float) -> Floats:
