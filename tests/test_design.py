@@ -422,7 +422,7 @@ def test_a_bound_that_is_met_by_the_smallest_network_is_accepted(
     ("changes", "error", "message"),
     [
         ({"space": "nasbench202"}, UnknownName, "unknown search space 'nasbench202': did you mean 'nasbench201'"),
-        ({"strategy": "bayes"}, UnknownName, "unknown search strategy 'bayes'"),
+        ({"strategy": "bayess"}, UnknownName, "unknown search strategy 'bayess': did you mean 'bayes'"),
         ({"data": "nowhere.npz"}, InvalidData, r"'nowhere\.npz' does not exist"),
         ({"limit": 3}, InvalidData, "--limit 3 is too small"),
         ({"resize": 4}, InvalidData, "--resize must be 8 to 1024 pixels, got 4"),

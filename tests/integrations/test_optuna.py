@@ -19,9 +19,8 @@ from archgen.evaluators.base import Evaluator, Measurement
 from archgen.generators import DiscreteFlow
 from archgen.graph import Architecture
 from archgen.integrations.optuna import CLAIM, GenerativeSampler, suggest
-from archgen.sampler import pretrained_generator
 from archgen.spaces import CellSpace, SearchSpace
-from archgen.strategies import STRATEGIES, SearchStrategy
+from archgen.strategies import STRATEGIES, SearchStrategy, pretrained_parts
 from archgen.study import COMPLETE, FAILED, Study, Trial, search
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_3x3": "weighted"}
@@ -103,7 +102,8 @@ def test_trials_are_those_of_the_strategy_in_archgens_own_loop(name: str, space:
     study = study_of(GenerativeSampler(space, strategy=name, seed=3, **arguments))
     study.optimize(lambda trial: convolutions(suggest(trial, space)), n_trials=8)
     wishes = [maximize("value")]
-    strategy = STRATEGIES[name](space, wishes, seed=3, **arguments)
+    parts = pretrained_parts(STRATEGIES[name], space, arguments)
+    strategy = STRATEGIES[name](space, wishes, seed=3, **arguments, **parts)
     expected = search(Study(space, wishes), strategy, Convolutions(), budget=8)
     assert proposed(study, space) == [trial.arch for trial in expected]
 
@@ -337,11 +337,11 @@ def test_several_directions_reach_a_strategy_that_takes_them() -> None:
     assert [trial.values.keys() for trial in told] == [{"value_0", "value_1"}] * 12
 
 
-def test_the_committed_generator_is_the_default(space: SearchSpace) -> None:
+def test_what_the_checkpoints_offer_is_the_default(space: SearchSpace) -> None:
     study = study_of(GenerativeSampler(space, seed=0))
     study.optimize(lambda trial: space.count(suggest(trial, space))["flops"], n_trials=2)
-    wishes, generator = [maximize("value")], pretrained_generator(space)
+    wishes, parts = [maximize("value")], pretrained_parts(STRATEGIES["generative"], space)
     for at, found in enumerate(proposed(study, space)):
-        strategy = STRATEGIES["generative"](space, wishes, seed=0, generator=generator)  # type: ignore[call-arg]
+        strategy = STRATEGIES["generative"](space, wishes, seed=0, **parts)
         strategy.tell([Trial(i, arch, {"value": 0.0}, 0.0) for i, arch in enumerate(proposed(study, space)[:at])])
         assert strategy.ask(1) == [found]

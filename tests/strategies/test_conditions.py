@@ -10,7 +10,7 @@ from scipy.stats import norm
 from archgen.graph import Architecture
 from archgen.objectives import at_most
 from archgen.spaces import SearchSpace
-from archgen.strategies.conditions import CONDITIONS, OPTIMISM, exceeds
+from archgen.strategies.conditions import CONDITIONS, OPTIMISM, exceeds, most_improving
 from archgen.surrogates import Boshnas, Constraint, GaussianProcess, Problem, Surrogate
 
 
@@ -75,3 +75,23 @@ def test_an_optimum_of_the_embedding_pulls_towards_what_is_good(
     assert similarity.max() <= 1e-9
     for each in (weights, similarity):
         assert np.mean(good[np.argsort(-each)[:10]]) > good.mean() + 1
+
+
+# -- several objectives -------------------------------------------------------------------------------------------
+
+
+def test_of_several_directions_the_point_that_adds_most_hypervolume_is_taken() -> None:
+    """By hand, above the corner (-1, -1): known is a box of 3 x 3; the points add 3, 0 and 2.9 - 2 = 0.9."""
+    known = np.array([[2.0, 2.0]])
+    points = np.array([[2.0, 3.0], [1.0, 1.0], [0.0, 2.9]])
+    assert most_improving(points, known) == 0
+    assert most_improving(points[1:], known) == 1
+
+
+def test_where_nothing_adds_volume_the_largest_sum_is_taken() -> None:
+    assert most_improving(np.array([[0.0, 1.0], [1.0, 0.5], [0.2, 0.2]]), np.array([[2.0, 2.0]])) == 1
+
+
+def test_of_one_direction_it_is_the_largest_value() -> None:
+    assert most_improving(np.array([[0.3], [0.9], [0.5]]), np.array([[0.4]])) == 1
+    assert most_improving(np.array([[0.3], [0.2]]), np.zeros((0, 1))) == 0

@@ -17,6 +17,7 @@ from archgen.evaluators import Evaluator, Measurement, TabularEvaluator
 from archgen.generators import DiscreteFlow, Generator, Guidance
 from archgen.graph import Architecture, GraphBatch
 from archgen.objectives import Objective, all_met, at_least, at_most, maximize, minimize
+from archgen.pareto import dominance
 from archgen.sampler import pretrained_generator
 from archgen.spaces import SearchSpace
 from archgen.strategies import Generative, Random
@@ -234,6 +235,27 @@ def test_only_what_the_screen_lets_through_is_asked(
     assert set(asked) <= allowed
 
 
+def test_of_two_directions_what_is_asked_enlarges_the_front(space: SearchSpace, flow: DiscreteFlow) -> None:
+    """Merit up and cost down: of 24 proposals after 20 uniform draws more are beaten by nothing before them.
+
+    Over 8 seeds 4 to 7 of 8 were (mean 5.2), of uniform draws 2.6: of 24 half would be with probability 0.1.
+    """
+    evaluator = Counted(space)
+
+    def points(archs: Sequence[Architecture]) -> list[list[float]]:
+        return [[evaluator.values(a)["merit"], -evaluator.values(a)["cost"]] for a in archs]
+
+    new = 0
+    for seed in range(3):
+        strategy = make(space, flow, [maximize("merit"), minimize("cost")], seed=seed)
+        seen = told(strategy, evaluator, space.sample(20, np.random.default_rng(seed)))
+        for n in (1, 3, 1, 3):
+            asked = told(strategy, evaluator, strategy.ask(n))
+            new += sum(not dominance(points([*seen, arch]))[:-1, -1].any() for arch in asked)
+            seen += asked
+    assert new >= 12
+
+
 # -- other surrogates, acquisition functions and conditions ------------------------------------------------------
 
 
@@ -341,3 +363,8 @@ def test_generative_beats_random_search_on_the_published_table(space: SearchSpac
     ours = mean_best(lambda s: Generative(space, wishes, generator=generator, seed=s, **options), table, [0, 1], 40)
     control = mean_best(lambda s: Random(space, wishes, seed=s), table, [0, 1], 40)
     assert ours >= control
+
+
+def test_boshnas_conditions_are_of_one_direction(space: SearchSpace, flow: DiscreteFlow) -> None:
+    with pytest.raises(ArchgenError, match="'gobi' takes one direction"):
+        make(space, flow, [maximize("merit"), minimize("cost")], condition="gobi")
