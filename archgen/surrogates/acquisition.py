@@ -93,11 +93,11 @@ def propose(
         n: Size of the batch.
         rng: Seeds the samples.
     """
-    acquisition = make_acquisition(name, problem, seed=int(rng.integers(2**31)), kappa=kappa, cost=cost)
     choices = problem.objectives[0].features(pool)
     with torch.no_grad(), warnings.catch_warnings():
-        # candidates that compute the same have a singular joint covariance; the jitter that is announced mends it
+        # architectures that compute the same have a singular joint covariance; the jitter that is announced mends it
         warnings.simplefilter("ignore", NumericalWarning)
+        acquisition = make_acquisition(name, problem, seed=int(rng.integers(2**31)), kappa=kappa, cost=cost)
         chosen, _ = optimize_acqf_discrete(acquisition, q=n, choices=choices, max_batch_size=CHUNK, unique=True)
     archs: list[Architecture] = []
     for x in chosen:  # equal features may belong to several architectures: take one that is not taken yet
