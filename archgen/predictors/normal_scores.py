@@ -115,6 +115,14 @@ class NormalScorePredictor(Predictor):
             raise ArchgenError(f"the predictor of {self.metric} has seen no values yet; call fit first")
         return self._normal
 
+    def normalise(self, values: Sequence[float]) -> list[float]:
+        """Normal scores of values, beyond the fitted range too (`NormalScores.normalise`), so better stays better."""
+        return [float(x) for x in self.normal.normalise(values)]
+
+    def denormalise(self, scores: Floats) -> Floats:
+        """Values of normal scores, of any shape (`NormalScores.values`)."""
+        return self.normal.values(scores)
+
     @abstractmethod
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean score of each architecture, and the standard deviation by which a measured one may differ, positive."""

@@ -39,7 +39,7 @@ class Bayes(SearchStrategy):
 
     One direction: the upper confidence bound :math:`\mu + \kappa \sigma` (Srinivas et al., arXiv 0912.3995) or the
     logarithm of expected improvement (arXiv 2310.20708). Several: expected hypervolume improvement, in closed form,
-    over the front of what was told (arXiv 1904.12672), in normal scores (`improvement`).
+    over the front of what was told (arXiv 1904.12672), in the metrics' units (`improvement`).
 
     Bounds are independent of the value: improvements are multiplied by the probability to meet them (Gardner et al.,
     "Bayesian optimization with inequality constraints", 2014); an upper confidence bound counts where they are met as
@@ -102,8 +102,7 @@ class Bayes(SearchStrategy):
         limits = [np.array([trial.values[wish.metric] for trial in told]) for wish in self.bounds]
         surrogates = [*self._values, *self._limits]
         self._refits.learn(archs, list(zip(surrogates, [*values.T, *limits], strict=True)))
-        scores = np.stack([s.normal.normalise(c) for s, c in zip(self._values, values.T, strict=True)], 1)
-        picks = self._batch(*self._candidates(told, rng), scores, [all_met(self.bounds, t.values) for t in told], n)
+        picks = self._batch(*self._candidates(told, rng), values, [all_met(self.bounds, t.values) for t in told], n)
         return self.fresh(n, lambda m: picks, rng)
 
     def _candidates(
@@ -126,7 +125,7 @@ class Bayes(SearchStrategy):
         self,
         candidates: Sequence[Architecture],
         twins: NDArray[np.int64],
-        scores: Floats,
+        told: Floats,
         met: Sequence[bool],
         n: int,
     ) -> list[Architecture]:
@@ -135,34 +134,33 @@ class Bayes(SearchStrategy):
         Args:
             candidates: `b` architectures.
             twins: For each the position of the first with equal features, `b`.
-            scores: Normal scores of the values that were told, `t x m`, larger is better.
+            told: Values that were told, `t x m`, larger is better.
             met: Whether each of the told meets every bound, `t`.
             n: How many.
         """
         rows, which = np.unique(twins, return_inverse=True)
-        gain = self._gain([candidates[i] for i in rows.tolist()], [], scores, met)[which]
+        gain = self._gain([candidates[i] for i in rows.tolist()], [], told, met)[which]
         ranking = self.unseen(candidates[i] for i in np.argsort(-gain, kind="stable").tolist())
         short = list(itertools.islice(ranking, 1 if n == 1 else max(SHORT, n)))
         picks = short[:1]
         while len(picks) < min(n, len(short)):
             rest = [arch for arch in short if arch not in picks]
-            picks.append(rest[int(np.argmax(self._gain(rest, picks, scores, met)))])
+            picks.append(rest[int(np.argmax(self._gain(rest, picks, told, met)))])
         return picks
 
     def _gain(
-        self, archs: Sequence[Architecture], pending: Sequence[Architecture], scores: Floats, met: Sequence[bool]
+        self, archs: Sequence[Architecture], pending: Sequence[Architecture], told: Floats, met: Sequence[bool]
     ) -> Floats:
         """The acquisition of each architecture, larger is better, while others are pending."""
         values = [surrogate.believing(pending) if pending else surrogate for surrogate in self._values]
-        moments = [surrogate.predict_normalised(archs) for surrogate in values]
-        mean, std = (np.stack(columns, 1) for columns in zip(*moments, strict=True))
-        if pending:
-            scores = np.vstack([scores, np.stack([s.predict_normalised(pending)[0] for s in self._values], 1)])
-            met = [*met, *([True] * len(pending))]
         likely = np.zeros(len(archs))
         for surrogate, wish in zip(self._limits, self.bounds, strict=True):
             likely = likely + surrogate.log_probability(archs, wish)
         if len(self.directions) > 1 or self.acquisition == "logei":
-            return log_gain(mean, std, scores, met) + likely
-        bound = mean[:, 0] + self.kappa * std[:, 0]
+            if pending:
+                means = [s.denormalise(s.predict_normalised(pending)[0]) for s in self._values]
+                told, met = np.vstack([told, np.stack(means, 1)]), [*met, *([True] * len(pending))]
+            return log_gain(values, archs, told, met) + likely
+        mean, std = values[0].predict_normalised(archs)
+        bound = mean + self.kappa * std
         return np.where(likely >= np.log(0.5), bound, bound.min() + likely)

@@ -35,8 +35,8 @@ def candidate_conditions(
 ) -> list[LogTilt]:
     r"""For each :math:`\kappa` of `OPTIMISM`: at least the best :math:`\mu + \kappa \sigma` of the candidates.
 
-    With several objectives the best is what adds most hypervolume to the front of what is known, in the scales of the
-    surrogates; each choice counts as known for the next, so that the conditions ask for different trade-offs. Only
+    With several objectives the best is what adds most hypervolume to the front of what is known, in the metrics'
+    units; each choice counts as known for the next, so that the conditions ask for different trade-offs. Only
     candidates count that meet the bounds rather than not, or as probably as any.
     """
     beliefs = [surrogate.predict_normalised(candidates) for surrogate in problem.objectives]
@@ -45,13 +45,14 @@ def candidate_conditions(
     for surrogate, wish in problem.constraints:
         weight = weight + surrogate.log_probability(candidates, wish)
     likely = weight >= min(np.log(0.5), weight.max())
-    known = np.array(problem.scores, dtype=float).T.reshape(-1, len(problem.objectives))
+    known = np.array(problem.feasible, dtype=float).reshape(-1, len(problem.objectives))
     tilts: list[LogTilt] = []
     for kappa in OPTIMISM:
         bounds = (mean + kappa * std)[likely]
-        threshold = bounds[most_improving(bounds, known)]
-        known = np.vstack([known, threshold])
-        tilts.append(partial(exceeds, surrogates=problem.objectives, thresholds=threshold))
+        values = np.stack([s.denormalise(c) for s, c in zip(problem.objectives, bounds.T, strict=True)], 1)
+        best = most_improving(values, known)
+        known = np.vstack([known, values[best]])
+        tilts.append(partial(exceeds, surrogates=problem.objectives, thresholds=bounds[best]))
     return tilts
 
 
@@ -60,9 +61,10 @@ def most_improving(points: Floats, known: Floats) -> int:
 
     Args:
         points: `b x m`, larger is better.
-        known: `k x m`; volumes are above the least value of either in each direction, and a unit of score more.
+        known: `k x m`; volumes are above the least value of either in each direction, less a tenth of the range.
     """
-    corner = np.vstack([points, known]).min(0) - 1.0
+    every = np.vstack([points, known])
+    corner = every.min(0) - 0.1 * np.ptp(every, 0)
     front = nondominated_fronts(points)[0]
     before = hypervolume(known, corner)
     gains = [hypervolume(np.vstack([known, points[i]]), corner) - before for i in front]

@@ -132,11 +132,8 @@ class Generative(SearchStrategy):
 
     def _gain(self, archs: Sequence[Architecture], told: Sequence[Trial]) -> Floats:
         """The expected improvement, in closed form, and the probability to meet the bounds; logarithms."""
-        beliefs = [surrogate.predict_normalised(archs) for surrogate in self._objectives]
-        mean, std = (np.stack(columns, 1) for columns in zip(*beliefs, strict=True))
-        columns = zip(self._objectives, self.signed_values(told).T, strict=True)
-        scores = np.stack([surrogate.normalise(column.tolist()) for surrogate, column in columns], 1)
-        total = log_gain(mean, std, scores, [all_met(self.bounds, trial.values) for trial in told])
+        met = [all_met(self.bounds, trial.values) for trial in told]
+        total = log_gain(self._objectives, archs, self.signed_values(told), met)
         for surrogate, wish in self._bounds:
             total = total + surrogate.log_probability(archs, wish)
         return total

@@ -6,37 +6,50 @@ only their marginals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 from scipy.special import erfcx, ndtr
 
+from archgen.graph import Architecture
 from archgen.pareto import Floats, nondominated_fronts
+from archgen.surrogates import Surrogate
 
 TINY = 1e-300
-LARGEST = 1e6
-"""Stands for the open end of a cell, far above every normal score."""
+NODES, SHARES = np.polynomial.hermite_e.hermegauss(32)
+SHARES = SHARES / SHARES.sum()
+"""Of a quadrature over a standard normal."""
+LARGEST = 1e30
+"""Stands for the open end of a cell, far above every value."""
 
 
-def log_gain(mean: Floats, std: Floats, scores: Floats, met: Sequence[bool]) -> Floats:
+def log_gain(
+    surrogates: Sequence[Surrogate], archs: Sequence[Architecture], told: Floats, met: Sequence[bool]
+) -> Floats:
     """Logarithm of the expected improvement of one value, or of the hypervolume of several, `b`.
 
-    The reference point of the hypervolume is the worst that was told in each direction, less a tenth of the range.
+    Of one value in the scale of the surrogate. A hypervolume is one in the metrics' units, so it is improved there; its
+    reference point is the worst that was told in each direction, less a tenth of the range.
 
     Args:
-        mean, std: Gaussian beliefs in `m` directions, independent of each other, `b x m`.
-        scores: What was told, `t x m`, larger is better.
+        surrogates: Of the `m` directions, fitted to values whose sign is such that more is better.
+        archs: `b` candidates.
+        told: Those values, `t x m`.
         met: Whether each of these meets every bound, `t`; where none does, anything improves.
     """
-    good = scores[np.array(met, dtype=bool)]
-    if mean.shape[1] == 1:
-        best = float(good.max()) if len(good) else float(scores.min())
+    beliefs = [surrogate.predict_normalised(archs) for surrogate in surrogates]
+    mean, std = (np.stack(columns, 1) for columns in zip(*beliefs, strict=True))
+    good = told[np.array(met, dtype=bool)]
+    if len(surrogates) == 1:
+        (best,) = surrogates[0].normalise([float(good.max() if len(good) else told.min())])
         return log_expected_improvement(mean[:, 0], std[:, 0], best)
     front = good[nondominated_fronts(good)[0]] if len(good) else good
-    reference = scores.min(0) - 0.1 * np.ptp(scores, 0)
-    gain: Floats = np.log(expected_hypervolume_improvement(mean, std, front, reference) + TINY)
+    reference = told.min(0) - 0.1 * np.ptp(told, 0)
+    units = [surrogate.denormalise for surrogate in surrogates]
+    gain: Floats = np.log(expected_hypervolume_improvement(mean, std, front, reference, units) + TINY)
     return gain
 
 
@@ -61,20 +74,34 @@ def log_expected_improvement(mean: Floats, std: Floats, best: float) -> Floats:
     return found
 
 
-def expected_hypervolume_improvement(mean: Floats, std: Floats, front: Floats, reference: Floats) -> Floats:
+def expected_hypervolume_improvement(
+    mean: Floats,
+    std: Floats,
+    front: Floats,
+    reference: Floats,
+    units: Sequence[Callable[[Floats], Floats]] | None = None,
+) -> Floats:
     r"""Expected volume that a candidate adds to what a front dominates, for independent Gaussian beliefs.
 
     The region above the reference point that the front does not dominate is cut into disjoint cells
     :math:`[l, u]`; a candidate adds :math:`\prod_j (\min(y_j, u_j) - l_j)_+` in each, of which the expectation is
     :math:`\prod_j (E (y_j - l_j)_+ - E (y_j - u_j)_+)` (Yang et al., "Efficient computation of expected hypervolume
-    improvement using box decomposition algorithms", arXiv 1904.12672; cells by BoTorch).
+    improvement using box decomposition algorithms", arXiv 1904.12672; cells by BoTorch). Where beliefs are in another
+    scale than the volume, these expectations are Gauss-Hermite quadratures, else the closed form.
 
     Args:
         mean: `b x m`, larger is better, `m` at least 2.
         std: `b x m`, positive.
         front: Points that are known, `f x m`.
         reference: `m`.
+        units: From the scale of the beliefs in each direction to that of front and reference, rising.
     """
+    if units is None:
+        excess = partial(_excess, mean, std)
+    else:
+        nodes = mean[:, None] + std[:, None] * NODES[:, None]  # b x k x m
+        values = np.stack([unit(nodes[..., j]) for j, unit in enumerate(units)], -1)
+        excess = partial(_quadrature, values)
     corner = torch.from_numpy(reference)
     above = front[(front > reference).all(1)]
     points = torch.from_numpy(above) if len(above) else corner[None]
@@ -82,7 +109,7 @@ def expected_hypervolume_improvement(mean: Floats, std: Floats, front: Floats, r
     low, high = cells.numpy()
     total = np.zeros(len(mean))
     for bottom, top in zip(low, high, strict=True):
-        total += (_excess(mean, std, bottom) - _excess(mean, std, top)).prod(1)
+        total += (excess(bottom) - excess(top)).prod(1)
     return np.maximum(total, 0.0)  # rounding
 
 
@@ -90,6 +117,11 @@ def _excess(mean: Floats, std: Floats, level: Floats) -> Floats:
     """`E (y - level)_+`."""
     z = (mean - level) / std
     return np.asarray(std * (_density(z) + z * ndtr(z)))
+
+
+def _quadrature(values: Floats, level: Floats) -> Floats:
+    """`E (y - level)_+` of values at the nodes, `b x k x m`."""
+    return np.asarray(np.einsum("bkm,k->bm", np.maximum(values - level, 0.0), SHARES))
 
 
 def _density(z: Floats) -> Floats:

@@ -35,6 +35,10 @@ class Surrogate(Predictor):
         """Values in the metric's unit to the model's scale; monotone."""
 
     @abstractmethod
+    def denormalise(self, scores: Floats) -> Floats:
+        """Values of the model's scale, of any shape, in the metric's unit: the inverse of `normalise`."""
+
+    @abstractmethod
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value in the model's scale, `b` each."""
 

@@ -108,10 +108,6 @@ class Boshnas(NormalScorePredictor, Surrogate):
         )
         return self
 
-    def normalise(self, values: Sequence[float]) -> list[float]:
-        """Normal scores of values (`NormalScores.normalise`)."""
-        return [float(x) for x in self.normal.normalise(values)]
-
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         mean, epistemic, aleatoric = self.predict_moments(archs)
         return mean, np.sqrt(epistemic**2 + aleatoric)

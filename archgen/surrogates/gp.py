@@ -195,10 +195,6 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
             start += width
         return AdditiveKernel(*blocks).double()
 
-    def normalise(self, values: Sequence[float]) -> list[float]:
-        """Normal scores of values, beyond the training range too (`NormalScores.normalise`), so better stays better."""
-        return [float(x) for x in self.normal.normalise(values)]
-
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         mean, std = self.predict_normalised(archs)
         return mean, np.sqrt(std**2 + self.model.likelihood.noise.item())

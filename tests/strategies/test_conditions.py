@@ -81,7 +81,7 @@ def test_an_optimum_of_the_embedding_pulls_towards_what_is_good(
 
 
 def test_of_several_directions_the_point_that_adds_most_hypervolume_is_taken() -> None:
-    """By hand, above the corner (-1, -1): known is a box of 3 x 3; the points add 3, 0 and 2.9 - 2 = 0.9."""
+    """By hand, above the corner (-0.2, 0.8) of all: the points add 2.2 x 1, nothing, and 0.2 x 0.9."""
     known = np.array([[2.0, 2.0]])
     points = np.array([[2.0, 3.0], [1.0, 1.0], [0.0, 2.9]])
     assert most_improving(points, known) == 0

@@ -80,3 +80,22 @@ def test_without_a_front_everything_above_the_reference_is_won() -> None:
     assert found[0] == pytest.approx(35.0)
     below = expected_hypervolume_improvement(mean, std, np.array([[-1.0, 9.0]]), np.zeros(2))
     assert below[0] == pytest.approx(35.0)
+
+
+def test_a_hypervolume_in_other_units_is_a_quadrature_over_the_beliefs() -> None:
+    """In the same units it is the closed form; in exponential ones the mean of draws, by five standard errors."""
+    rng = np.random.default_rng(3)
+    front, reference = random_front(rng, 2), np.full(2, -1.5)
+    mean, std = rng.uniform(0.5, 1.5, (5, 2)), rng.uniform(0.3, 1.0, (5, 2))
+    closed = expected_hypervolume_improvement(mean, std, front, reference)
+    same = expected_hypervolume_improvement(mean, std, front, reference, [lambda s: s, lambda s: s])
+    assert same == pytest.approx(closed, rel=0.03)
+    units = [np.exp, lambda s: 3.0 * s + 1.0]
+    there = [np.stack([unit(x[..., j]) for j, unit in enumerate(units)], -1) for x in (front, reference)]
+    found = expected_hypervolume_improvement(mean, std, there[0], there[1], units)
+    known = hypervolume(there[0], there[1])
+    for i in range(5):
+        draws = rng.normal(mean[i], std[i], (500, 2))
+        points = np.stack([unit(draws[:, j]) for j, unit in enumerate(units)], -1)
+        added = np.array([hypervolume(np.vstack([there[0], p]), there[1]) - known for p in points])
+        assert abs(found[i] - added.mean()) < 5 * added.std() / np.sqrt(len(added)) + 0.03 * found[i]

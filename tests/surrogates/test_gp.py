@@ -281,3 +281,9 @@ def test_what_is_predicted_again_is_remembered_until_the_process_learns(
     process.update(archs[:25], y[:25])
     process.predict(archs[20:30])
     assert sum(asked) > 0
+
+
+def test_denormalising_undoes_normalising(fitted: GaussianProcess) -> None:
+    values = [-20.0, 10.0, 72.5, 93.0, 120.0]
+    assert fitted.denormalise(np.array(fitted.normalise(values))) == pytest.approx(values)
+    assert fitted.denormalise(np.zeros((2, 3))).shape == (2, 3)
