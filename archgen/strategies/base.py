@@ -158,10 +158,11 @@ class SearchStrategy(ABC):
         for _ in range(4):
             if len(found) < n:
                 add(propose(4 * n))
-        for _ in range(8):
+        listable = self.space.size <= 100_000
+        for i in range(8):  # where a space can not be listed, a screen may let through one in a thousand
             if len(found) < n:
-                add(self.space.sample(64 * n, rng))
-        if len(found) < n and self.space.size <= 100_000:
+                add(self.space.sample(64 * n * (1 if listable else 2**i), rng))
+        if len(found) < n and listable:
             every = self.space.enumerate()
             add([every[i] for i in rng.permutation(len(every))])
         return list(found.values())

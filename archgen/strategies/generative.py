@@ -50,7 +50,7 @@ class Generative(SearchStrategy):
 
     The first architectures are unguided samples; with free labels the best of groups of them (`start`).
 
-        Args:
+    Args:
         generator: Trained on the space.
         free_labels: Features of the surrogates, and what the first architectures are chosen by; none without. No
             accuracy is behind them.

@@ -194,7 +194,7 @@ def test_a_space_too_large_to_list_gives_up_without_listing(space: SearchSpace) 
         return [False] * len(archs)
 
     assert Random(huge, [maximize("acc")], screen=screen).ask(2) == []
-    assert 0 < sum(asked) < 2_000
+    assert 10_000 < sum(asked) < 40_000
 
 
 def test_the_screen_is_asked_only_for_what_is_new(space: SearchSpace, rng: np.random.Generator) -> None:
