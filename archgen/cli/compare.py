@@ -58,7 +58,9 @@ def compare_command(
     runs = Runs(read_trials(trials), budget=budget)
     gaps = find_gaps(runs, objectives, best=optimum, tolerance=tolerance)
     drawn = runs.values(shown).get("random") if shown is not None else None
-    random_mean = None if drawn is None else float(np.nanmean(drawn))
+    mean = None if drawn is None else float(np.nanmean(drawn))
+    better = [wish.sign for wish in directions(objectives)] == [1]  # the relative improvement is one of accuracies
+    random_mean = mean if mean is not None and mean > 0 and better else None
     table = per_run(
         runs, objectives, gaps, at=sorted(at or AT), shown=shown, random_mean=random_mean, tolerance=tolerance
     )

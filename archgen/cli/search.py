@@ -26,7 +26,7 @@ from archgen.cli.options import (
 )
 from archgen.cli.search_evaluator import EvaluatorOptions, make_evaluator
 from archgen.cli.terminal import Terminal, say, show
-from archgen.errors import InvalidObjective
+from archgen.errors import ArchgenError, InvalidObjective
 
 if TYPE_CHECKING:
     from archgen.objectives import Objective
@@ -73,8 +73,13 @@ def search_command(
     cache: Annotated[
         Path | None, typer.Option(help="Parquet file of measurements that are not paid for again.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Evaluations at the same time, each in a process.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Evaluations at the same time, each in a process; a batch is at least as large.")
+    ] = 1,
     timeout: Annotated[float | None, typer.Option(help="Seconds that an evaluation may take.")] = None,
+    free_labels: Annotated[
+        bool, typer.Option(help="Whether strategies lean on the space's zero-cost proxies, where it has any.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Search a table of measurements, or by training; several terminals may run this on one --study."""
@@ -92,7 +97,7 @@ def search_command(
     place = study if study is None or "://" in study else Path(study)
     asked = EvaluatorOptions(evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout)
     measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place if isinstance(place, Path) else None)
-    arguments |= pretrained_parts(kind, searched)
+    arguments |= pretrained_parts(kind, searched, given=() if free_labels else ("free_labels",))
     proposer = kind(
         searched, objectives, seed=seed, screen=lambda archs: [measuring.can_evaluate(a) for a in archs], **arguments
     )
@@ -105,13 +110,27 @@ def search_command(
             bar.update()
 
         try:
-            search(trials, proposer, measuring, budget=budget, batch=batch, seed=seed, on_trial=count)
-        except KeyboardInterrupt:
-            hint = "nothing is kept without --study" if study is None else "go on with the same command and --resume"
-            say(f"interrupted; {hint}")
+            search(trials, proposer, measuring, budget=budget, batch=max(batch, workers), seed=seed, on_trial=count)
+        except BaseException as error:
+            with contextlib.suppress(ArchgenError, OSError):  # what was paid for is kept, whatever ends the search
+                write_frame(trials.to_frame(measuring.metrics), out)
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            hint = "there is no --study to go on with" if study is None else "go on with the same command and --resume"
+            say(f"interrupted; {len(trials.trials)} evaluations are in {out}; {hint}")
             raise typer.Exit(130) from None
     write_frame(trials.to_frame(measuring.metrics), out)
+    _warn(trials.trials, budget)
     _show(trials, proposer, searched, objectives, out, as_json)
+
+
+def _warn(trials: Sequence[Trial], budget: int) -> None:
+    """Say what the answer does not show: failures, and a search that ended early."""
+    failed = [trial for trial in trials if trial.error is not None]
+    if failed:
+        say(f"{len(failed)} of {len(trials)} evaluations failed, the first: {failed[0].error}")
+    if len(trials) < budget:
+        say(f"the search ended after {len(trials)} of {budget} evaluations: nothing new was found to propose")
 
 
 def _show(

@@ -6,6 +6,7 @@ import contextlib
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -136,7 +137,7 @@ class Parallel(Wrapper):
         try:
             future = executor.submit(_measure, archs[index], seed)
         except BrokenExecutor as error:  # it broke after the last result came
-            future = Future()
+            future, alone = Future(), False  # it never ran: not its fault
             future.set_exception(error)
         running[future] = _Running(index, start, math.inf if self.timeout is None else start + self.timeout, alone)
 
@@ -152,7 +153,7 @@ class Parallel(Wrapper):
                     while len(there) < self.workers:
                         futures = [self._executor.submit(_who) for _ in range(self.workers)]
                         there |= {future.result() for future in futures}
-                except BrokenExecutor:
+                except (BrokenExecutor, pickle.PicklingError, TypeError, AttributeError):
                     self._discard()
                     raise ArchgenError(
                         "the worker processes can not start: a script that uses them must do its work under "

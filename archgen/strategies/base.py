@@ -69,7 +69,10 @@ class SearchStrategy(ABC):
 
     @abstractmethod
     def ask(self, n: int) -> list[Architecture]:
-        """Up to `n` new architectures; none only when the space has no more that the screen lets through."""
+        """Up to `n` new architectures; none when the space has no more that the screen lets through.
+
+        In a space too large to list: when thousands of draws had none.
+        """
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn of finished trials, failed ones included."""

@@ -96,7 +96,13 @@ class Bayes(SearchStrategy):
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
             return self.fresh(
-                want, lambda m: first(m, lambda k: list(self.unseen(self.space.sample(k, rng))), self.free_labels), rng
+                want,
+                lambda m: first(
+                    want if self.free_labels else m,
+                    lambda k: list(self.unseen(self.space.sample(k, rng))),
+                    self.free_labels,
+                ),
+                rng,
             )
         archs, values = [trial.arch for trial in told], self.signed_values(told)
         limits = [np.array([trial.values[wish.metric] for trial in told]) for wish in self.bounds]

@@ -26,6 +26,8 @@ from archgen.surrogates import ACQUISITIONS, Constraint, Cost, Problem, Refits, 
 
 INCUMBENTS = 3
 """Best architectures whose neighbours are candidates."""
+IMPROVEMENTS = ("logei", "qlogei", "qlognehvi")
+"""Acquisition functions that a cost divides."""
 HEAVIEST = 64
 """Of the architectures weighed under a condition, so many of the largest weight become candidates."""
 
@@ -68,7 +70,8 @@ class Generative(SearchStrategy):
     Raises:
         UnknownName: No such surrogate, acquisition function or condition.
         ArchgenError: A predictor that is no surrogate, or a budget that is not positive.
-        InvalidObjective: Several directions for `gobi`.
+        InvalidObjective: Several directions for `gobi`, an acquisition function for another number of directions, or
+            one that a budget in seconds does not go with.
     """
 
     several_directions = True
@@ -97,6 +100,15 @@ class Generative(SearchStrategy):
             raise ArchgenError(f"expected a predictor with a posterior (gp, boshnas), got '{surrogate}'")
         if budget_seconds is not None and budget_seconds <= 0:
             raise ArchgenError(f"expected a positive budget_seconds, got {budget_seconds}")
+        if min(initial, pool, steps) < 1:
+            raise ArchgenError(f"expected initial, pool and steps of at least 1, got {initial}, {pool} and {steps}")
+        if acquisition is not None and (acquisition == "qlognehvi") != (len(self.directions) > 1):
+            raise InvalidObjective(
+                f"acquisition '{acquisition}' takes {'several' if acquisition == 'qlognehvi' else 'one'} of the "
+                f"directions, got {self.directions}"
+            )
+        if budget_seconds is not None and acquisition not in (None, *IMPROVEMENTS):
+            raise InvalidObjective(f"a budget in seconds divides {', '.join(IMPROVEMENTS)}, got '{acquisition}'")
         if condition == "gobi" and len(self.directions) > 1:
             raise InvalidObjective(f"condition 'gobi' takes one direction, got {self.directions}; use 'candidates'")
         _ = ACQUISITIONS[acquisition or "logei"]
@@ -116,7 +128,11 @@ class Generative(SearchStrategy):
         if len(told) < self.initial:
             want = min(n, max(self.initial - len(self.trials), 1))
             return self.fresh(
-                want, lambda m: first(m, lambda k: list(self.unseen(self._draw(k, noise))), self.free_labels), rng
+                want,
+                lambda m: first(
+                    want if self.free_labels else m, lambda k: list(self.unseen(self._draw(k, noise))), self.free_labels
+                ),
+                rng,
             )
         self._fit(told)
         near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
@@ -166,10 +182,11 @@ class Generative(SearchStrategy):
         """What an evaluation is predicted to cost, where a budget in seconds is given."""
         if self.budget_seconds is None:
             return None
-        features = self._objectives[0].features([trial.arch for trial in told])
+        timed = [trial for trial in told if trial.cost_seconds > 0]  # what is pending has cost nothing yet
+        features = self._objectives[0].features([trial.arch for trial in timed])
         spent = [trial.cost_seconds for trial in self.trials]
         exponent = cooled(self.budget_seconds, sum(spent), sum(spent[: self.initial]))
-        return Cost(fit_log_cost(features, [trial.cost_seconds for trial in told]), exponent)
+        return Cost(fit_log_cost(features, [trial.cost_seconds for trial in timed]), exponent)
 
     def _draw(self, n: int, noise: torch.Generator, guidance: Sequence[Guidance] = ()) -> list[Architecture]:
         projector = None if self.space.free else self.space.project

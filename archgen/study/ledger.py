@@ -55,7 +55,9 @@ def read_ledger(found: Sequence[FrozenTrial], parse: Callable[[str], Architectur
         finished = complete or "error" in attrs  # where a process died before it could say so, too
         if finished:
             values, state = (attrs["values"], COMPLETE) if complete else ({}, FAILED)
-            ledger.trials[trial.number] = Trial(len(ledger.trials), arch, values, attrs["cost_seconds"], state)
+            ledger.trials[trial.number] = Trial(
+                len(ledger.trials), arch, values, attrs["cost_seconds"], state, attrs.get("error")
+            )
         if finished or trial.state == TrialState.RUNNING:
             ledger.live[trial.number] = arch
     return ledger

@@ -24,6 +24,7 @@ class Trial:
         values: Value of each metric; empty when it failed.
         cost_seconds: What the evaluation cost.
         state: `complete` or `failed`.
+        error: Why it failed, in one line.
     """
 
     number: int
@@ -31,12 +32,13 @@ class Trial:
     values: dict[str, float]
     cost_seconds: float
     state: str = COMPLETE
+    error: str | None = None
 
 
 def trials_frame(
     trials: Sequence[Trial], write: Callable[[Architecture], str], metrics: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """`trial`, `arch`, a column a metric, `cost_seconds`, `state`, a row a trial.
+    """`trial`, `arch`, a column a metric, `cost_seconds`, `state`, a row a trial; `error` where any failed.
 
     Args:
         trials: The trials.
@@ -51,4 +53,6 @@ def trials_frame(
         "cost_seconds": [t.cost_seconds for t in trials],
         "state": [t.state for t in trials],
     }
+    if any(t.error is not None for t in trials):
+        columns["error"] = [t.error or "" for t in trials]
     return pd.DataFrame(columns)

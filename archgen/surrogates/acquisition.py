@@ -93,11 +93,12 @@ def propose(
         n: Size of the batch.
         rng: Seeds the samples.
     """
-    choices = problem.objectives[0].features(pool)
-    with torch.no_grad(), warnings.catch_warnings():
+    choices, seed = problem.objectives[0].features(pool), int(rng.integers(2**31))
+    with torch.no_grad(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # qLogNEHVI prunes its baseline by draws of torch's own generator
         # architectures that compute the same have a singular joint covariance; the jitter that is announced mends it
         warnings.simplefilter("ignore", NumericalWarning)
-        acquisition = make_acquisition(name, problem, seed=int(rng.integers(2**31)), kappa=kappa, cost=cost)
+        acquisition = make_acquisition(name, problem, seed=seed, kappa=kappa, cost=cost)
         chosen, _ = optimize_acqf_discrete(acquisition, q=n, choices=choices, max_batch_size=CHUNK, unique=True)
     archs: list[Architecture] = []
     for x in chosen:  # equal features may belong to several architectures: take one that is not taken yet

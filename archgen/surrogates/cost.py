@@ -69,7 +69,9 @@ def fit_log_cost(features: Float[Tensor, "b d"], seconds: Sequence[float]) -> Si
 
     model = make()
     try:
-        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        with torch.random.fork_rng(devices=[]):  # a restart draws from torch's own generator
+            torch.manual_seed(0)
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     except ModelFittingError:  # all restarts failed: the priors' modes are a usable model
         model = make()
     return model.eval()

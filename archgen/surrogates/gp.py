@@ -128,7 +128,9 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         rows = np.sort(np.random.default_rng(0).permutation(len(y))[:FITTED])
         model = self._make(x[rows], scores[rows])
         try:
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            with torch.random.fork_rng(devices=[]):  # a restart draws from torch's own generator
+                torch.manual_seed(0)
+                fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:  # all restarts failed: the priors' modes are a usable model
             model = self._make(x[rows], scores[rows])
         self._set_model(x, scores, dict(model.named_parameters()))

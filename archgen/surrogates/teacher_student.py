@@ -267,7 +267,7 @@ def _descend(
     if rows is None and len(split) >= FEWEST:
         _, steps, lowest = _run(copy.deepcopy(network), loss, split[len(held) :], steps, held, decay)
     last = _run(network, loss, every, steps, held[:0], decay)[0]
-    return last if np.isnan(lowest) else lowest
+    return lowest if np.isfinite(lowest) else last
 
 
 def _run(

@@ -100,17 +100,70 @@ def test_a_search_that_is_interrupted_goes_on_with_the_batch_it_was_in(
         patch.setattr(TabularEvaluator, "evaluate", evaluate)
         outcome = run(*search("--study", "s.db", budget=12))
     assert outcome.returncode == 130
-    assert outcome.stderr.splitlines()[-1] == "archgen: interrupted; go on with the same command and --resume"
-    assert not Path("trials.parquet").exists()
+    assert outcome.stderr.splitlines()[-1] == (
+        "archgen: interrupted; 6 evaluations are in trials.parquet; go on with the same command and --resume"
+    )
+    assert len(pd.read_parquet("trials.parquet")) == 6
     succeeds(*search("--study", "s.db", "--resume", budget=12))
     columns = ["trial", "arch", "acc", "lat", "state"]
     whole, resumed = pd.read_parquet("whole.parquet"), pd.read_parquet("trials.parquet")
     pd.testing.assert_frame_equal(whole[columns], resumed[columns])
 
 
+def test_what_was_paid_for_is_kept_when_a_search_breaks_and_failures_are_said(
+    listed: Path, monkeypatch: pytest.MonkeyPatch, run: Run, succeeds: Run
+) -> None:
+    real, asked = TabularEvaluator.evaluate, 0
+
+    def evaluate(self: TabularEvaluator, archs: list[Architecture], *, seed: int) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise ValueError("the weights are not finite")
+        if asked == 10:
+            raise OSError("the disk is gone")
+        return real(self, archs, seed=seed)
+
+    monkeypatch.setattr(TabularEvaluator, "evaluate", evaluate)
+    outcome = succeeds(*search(budget=5))
+    said = "archgen: 1 of 5 evaluations failed, the first: ValueError: the weights are not finite"
+    assert outcome.stderr.splitlines()[-1] == said
+    assert pd.read_parquet("trials.parquet")["error"].tolist() == ["", "", said[said.index("Value") :], "", ""]
+    Path("trials.parquet").unlink()
+    broken = run(*search(budget=8))
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert "the disk is gone" in broken.stderr.splitlines()[-1]
+    assert len(pd.read_parquet("trials.parquet")) == 4
+
+
+def test_a_search_that_finds_nothing_more_says_so(listed: Path, table: pd.DataFrame, succeeds: Run) -> None:
+    outcome = succeeds(*search("--batch", 60, budget=1000))
+    assert outcome.stderr.splitlines()[-1] == (
+        f"archgen: the search ended after {len(table)} of 1000 evaluations: nothing new was found to propose"
+    )
+
+
+def test_without_free_labels_a_strategy_is_given_none(
+    listed: Path, monkeypatch: pytest.MonkeyPatch, succeeds: Run
+) -> None:
+    given: list[bool] = []
+
+    class Spy(STRATEGIES["bayes"]):  # type: ignore[misc]
+        def __init__(self, *args: Any, free_labels: Any = None, **rest: Any) -> None:
+            given.append(free_labels is not None)
+            super().__init__(*args, free_labels=free_labels, **rest)
+
+    monkeypatch.setitem(STRATEGIES._members, "bayes", Spy)
+    succeeds(*search("--strategy", "bayes", budget=2))
+    succeeds(*search("--strategy", "bayes", "--no-free-labels", budget=2))
+    assert given == [True, False]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--strategy", "generative", "--option", "pool=0"], "expected initial, pool and steps of at least 1"),
+        (["--strategy", "generative", "--option", "acquisition=qlognehvi"], "takes several of the directions"),
         (["--space", "nasbench"], "unknown search space 'nasbench': did you mean 'nasbench201'?"),
         (["--strategy", "evolve"], "unknown search strategy 'evolve': did you mean 'evolution'?"),
         (["--maximize", "accu", "--minimize", "x"], "unknown metric 'accu': did you mean 'acc'?"),
@@ -219,7 +272,7 @@ def test_a_disk_that_fills_up_during_a_search_leaves_the_trials_before(
     assert outcome.returncode == 2
     assert "Traceback" not in outcome.stderr
     assert len([line for line in outcome.stderr.splitlines() if "search (40)" not in line]) == 1
-    assert not Path("trials.parquet").exists()
+    assert len(pd.read_parquet("trials.parquet")) >= 4  # this small file had room
     answer = json.loads(succeeds(*search("--study", "s.db", "--resume", "--json", budget=4)).stdout)
     assert answer["evaluations"] >= 4
 

@@ -310,6 +310,9 @@ def test_a_table_without_costs_has_no_budget_in_seconds(space: SearchSpace, flow
         ({"acquisition": "ei"}, "unknown acquisition function 'ei'"),
         ({"condition": "gob"}, "unknown condition 'gob': did you mean 'gobi'"),
         ({"budget_seconds": 0.0}, "positive budget_seconds, got 0.0"),
+        ({"budget_seconds": 5.0, "acquisition": "ucb"}, "a budget in seconds divides logei, qlogei, qlognehvi"),
+        ({"acquisition": "qlognehvi"}, "'qlognehvi' takes several of the directions"),
+        ({"steps": 0}, "at least 1, got 4, 12 and 0"),
     ],
 )
 def test_unknown_parts_are_refused(
@@ -366,5 +369,8 @@ def test_generative_beats_random_search_on_the_published_table(space: SearchSpac
 
 
 def test_boshnas_conditions_are_of_one_direction(space: SearchSpace, flow: DiscreteFlow) -> None:
+    wishes = [maximize("merit"), minimize("cost")]
     with pytest.raises(ArchgenError, match="'gobi' takes one direction"):
-        make(space, flow, [maximize("merit"), minimize("cost")], condition="gobi")
+        make(space, flow, wishes, condition="gobi")
+    with pytest.raises(ArchgenError, match="'ucb' takes one of the directions"):
+        make(space, flow, wishes, acquisition="ucb")
