@@ -114,13 +114,16 @@ def attempt(evaluator: Evaluator, arch: Architecture, seed: int) -> Measurement:
     """Evaluate one architecture; what goes wrong with it becomes the `error` of its measurement.
 
     Raises:
-        MemoryError, OSError: The machine's fault, not the architecture's: another one would fare no better.
+        MemoryError, OSError: The machine's fault, not the architecture's: another one would fare no better. A time-out,
+            an `OSError` for Python, is that of one evaluation.
     """
     start = time.perf_counter()
     try:
         (measured,) = evaluator.evaluate([arch], seed=seed)
-    except (MemoryError, OSError):
-        raise
+    except (MemoryError, OSError) as error:
+        if not isinstance(error, TimeoutError):
+            raise
+        return failure(error, time.perf_counter() - start)
     except Exception as error:  # a search goes on whatever one architecture does
         return failure(error, time.perf_counter() - start)
     return checked(measured)

@@ -203,8 +203,10 @@ def _result(future: Future[Measurement], task: _Running) -> Measurement | None:
         return future.result()
     except (BrokenExecutor, CancelledError):
         return None
-    except OSError:  # the machine's fault, as in `attempt`
-        raise
+    except OSError as error:  # the machine's fault, as in `attempt`
+        if not isinstance(error, TimeoutError):
+            raise
+        return failure(error, task.seconds)
     except Exception as error:  # what the worker could not say itself: no memory, a process of Ray's that died
         return failure(error, task.seconds)
 
