@@ -31,6 +31,9 @@ class Refits:
         """
         first = scheduled(len(archs))
         for surrogate, y in values:
+            if type(surrogate).update is Surrogate.update:  # it knows no cheaper way than to be fitted anew
+                surrogate.fit(archs, y)
+                continue
             if first != self._fitted:
                 surrogate.fit(archs[:first], y[:first])
             if first == self._fitted or first < len(archs):

@@ -10,7 +10,7 @@ import pytest
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats
 from archgen.spaces import SearchSpace
-from archgen.surrogates import GaussianProcess, Refits
+from archgen.surrogates import GaussianProcess, Refits, Surrogate
 from archgen.surrogates.schedule import scheduled
 
 
@@ -42,6 +42,16 @@ def test_fits_are_of_the_first_evaluations_and_between_them_all_are_inferred_fro
     for n in (14, 15, 16, 16, 17):
         refits.learn(archs[:n], [(spy, np.zeros(n))])
     assert spy.calls == [("fit", 14), ("update", 15), ("fit", 16), ("update", 16), ("update", 17)]
+
+
+def test_a_surrogate_that_can_not_be_updated_is_fitted_once_to_all(space: SearchSpace) -> None:
+    class Plain(Spy):
+        update = Surrogate.update
+
+    plain, refits = Plain(space), Refits()
+    for n in (15, 16):
+        refits.learn(space.sample(n, np.random.default_rng(0)), [(plain, np.zeros(n))])
+    assert plain.calls == [("fit", 15), ("fit", 16)]
 
 
 def test_what_is_learnt_does_not_hang_on_when_it_was_asked(space: SearchSpace, rng: np.random.Generator) -> None:
