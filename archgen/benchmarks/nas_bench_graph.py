@@ -71,12 +71,13 @@ def read_nas_bench_graph(path: Path | None, dataset: str | None = None) -> pd.Da
     for number, results in bench.items():
         if not isinstance(results, dict) or not published <= results.keys():
             raise InvalidTable(f"{path}: architecture {number} lacks one of {', '.join(sorted(published))}")
+        arch = formatted(space, str(number), path)
         try:
             values = {name: factor * float(results[key]) for name, (key, factor) in COLUMNS.items()}
             index = int(number)
         except (TypeError, ValueError):
             raise InvalidTable(f"{path}: architecture {number} has what is no number; download it again") from None
-        rows.append({"arch": formatted(space, str(number), path), "index": index, **values})
+        rows.append({"arch": arch, "index": index, **values})
     return pd.DataFrame(rows)
 
 

@@ -50,6 +50,7 @@ def test_other_files_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.M
     refuse({1111: {"perf": 1.0}}, "architecture 1111 lacks one of latency, para, perf, valid_perf")
     refuse({"gcn": RESULTS}, "is not of the space nasbench_graph")
     refuse({98888: RESULTS}, "is not of the space nasbench_graph")
+    refuse({1111: {**RESULTS, "perf": None}}, "architecture 1111 has what is no number")
     with pytest.raises(UnknownName, match="known are: arxiv, citeseer"):
         read_nas_bench_graph(None)
     with pytest.raises(UnknownName, match="beside a file"):

@@ -115,7 +115,7 @@ def test_recorded_trials_are_numbered_in_order_with_their_values(
     assert first + second == study.trials
     assert study.trials == [
         Trial(0, archs[0], {"acc": 1.0, "latency_ms": 2.0}, 0.5, COMPLETE),
-        Trial(1, archs[1], {}, 0.125, FAILED),
+        Trial(1, archs[1], {}, 0.125, FAILED, "it broke"),
         Trial(2, archs[2], {"acc": 3.0, "latency_ms": 4.0, "extra": 5.0}, 0.5, COMPLETE),
     ]
 
@@ -181,7 +181,8 @@ def test_the_table_has_its_columns_in_the_promised_order(space: SearchSpace, rng
         archs, [measured(acc=1.0, latency_ms=2.0), Measurement({}, 0.1, "it broke"), measured(acc=2.0, extra=9.0)]
     )
     frame = study.to_frame(["latency_ms", "absent", "acc"])
-    assert list(frame) == ["trial", "arch", "latency_ms", "absent", "acc", "extra", "cost_seconds", "state"]
+    assert list(frame) == ["trial", "arch", "latency_ms", "absent", "acc", "extra", "cost_seconds", "state", "error"]
+    assert frame["error"].tolist() == ["", "it broke", ""]
     assert frame["trial"].tolist() == [0, 1, 2]
     assert frame["arch"].tolist() == [space.format(arch) for arch in archs]
     assert frame["state"].tolist() == ["complete", "failed", "complete"]
