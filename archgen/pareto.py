@@ -115,6 +115,19 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
     return _volume(points[(points > corner).all(1)] - corner)
 
 
+def corner_below(values: ArrayLike) -> Floats:
+    """A point below all of `n` points, to measure hypervolumes from: the least of each direction, less a tenth of the range.
+
+    Args:
+        values: `n x m`, at least one point, larger is better.
+
+    Returns:
+        `m`.
+    """
+    points = _points(values)
+    return np.asarray(points.min(0) - 0.1 * np.ptp(points, 0))
+
+
 def _volume(boxes: Floats) -> float:
     """Volume of the union of boxes from 0 to each of `n` points."""
     if len(boxes) == 0:

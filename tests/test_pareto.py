@@ -11,7 +11,7 @@ from botorch.utils.multi_objective.hypervolume import Hypervolume
 
 from archgen.errors import ArchgenError
 from archgen.metrics import pareto_front
-from archgen.pareto import crowding_distance, dominance, hypervolume, nondominated_fronts
+from archgen.pareto import corner_below, crowding_distance, dominance, hypervolume, nondominated_fronts
 
 
 def dominates(a: tuple[float, ...], b: tuple[float, ...], broken_a: float, broken_b: float) -> bool:
@@ -108,3 +108,8 @@ def test_other_shapes_are_refused() -> None:
         dominance([[1.0, 2.0]], [0.0, 0.0])
     with pytest.raises(ArchgenError, match="reference value for each of 2 directions"):
         hypervolume([[1.0, 2.0]], [0.0])
+
+
+def test_the_corner_is_a_tenth_of_the_range_below_the_least() -> None:
+    assert corner_below([[1.0, 5.0], [3.0, 4.0], [2.0, 14.0]]).tolist() == pytest.approx([0.8, 3.0])
+    assert corner_below([[2.0, 3.0]]).tolist() == [2.0, 3.0]

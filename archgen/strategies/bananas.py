@@ -74,10 +74,9 @@ class Bananas(SearchStrategy):
 
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
-        told = [trial for trial in self.complete if np.isfinite(self.violation(trial))]
+        told = self.usable
         if len(told) < self.initial:
-            want = min(n, max(self.initial - len(self.trials), 1))
-            return self.fresh(want, lambda m: self.space.sample(m, rng), rng)
+            return self.fresh(self.opening(n, self.initial), lambda m: self.space.sample(m, rng), rng)
         ranking = self._thompson(self._mutations(told, n, rng), told, rng)
         return self.fresh(n, lambda m: ranking, rng)
 

@@ -21,6 +21,8 @@ STRATEGIES: Registry[type[SearchStrategy]] = Registry("search strategy")
 
 Screen = Callable[[Sequence[Architecture]], Sequence[bool]]
 """Which architectures may be proposed at all: listed in the table, predicted within a bound."""
+LISTABLE = 100_000
+"""Points of a space up to which it can be listed."""
 LISTED = 20_000
 """Points of a space up to which members that rank candidates take all architectures."""
 CHUNK = 64
@@ -90,6 +92,15 @@ class SearchStrategy(ABC):
     def complete(self) -> list[Trial]:
         """Trials with values."""
         return [trial for trial in self.trials if trial.state == COMPLETE]
+
+    @property
+    def usable(self) -> list[Trial]:
+        """Trials with values of which every bounded metric is among them and finite: what models are fitted to."""
+        return [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
+
+    def opening(self, n: int, initial: int) -> int:
+        """How many of `n` to ask for before a model can be fitted: what is left of `initial`, then one by one."""
+        return min(n, max(initial - len(self.trials), 1))
 
     def rng(self) -> np.random.Generator:
         """A fresh generator for one `ask`."""
@@ -161,7 +172,7 @@ class SearchStrategy(ABC):
         for _ in range(4):
             if len(found) < n:
                 add(propose(4 * n))
-        listable = self.space.size <= 100_000
+        listable = self.space.size <= LISTABLE
         for i in range(8):  # where a space can not be listed, a screen may let through one in a thousand
             if len(found) < n:
                 add(self.space.sample(64 * n * (1 if listable else 2**i), rng))

@@ -31,7 +31,7 @@ SHORT = 256
 
 @STRATEGIES.register("bayes")
 class Bayes(SearchStrategy):
-    r"""The plain control of every model-based strategy: all candidates are scored, the best ones are asked for.
+    r"""The plain control of every model-based strategy: all candidates are ranked, the best ones are asked for.
 
     A Gaussian process (`archgen.surrogates.GaussianProcess`) for each metric, by ranks; hyperparameters are fitted anew
     when there are 15 % more evaluations. Candidates are all architectures of a space of at most 20,000, else random
@@ -92,9 +92,9 @@ class Bayes(SearchStrategy):
 
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
-        told = [trial for trial in self.complete if np.isfinite(self.violation(trial))]
+        told = self.usable
         if len(told) < self.initial:
-            want = min(n, max(self.initial - len(self.trials), 1))
+            want = self.opening(n, self.initial)
             return self.fresh(
                 want,
                 lambda m: first(

@@ -14,14 +14,9 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.objectives import Objective
 from archgen.spaces import SearchSpace
-from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
+from archgen.strategies.base import LISTABLE, STRATEGIES, Screen, SearchStrategy
 from archgen.study import Trial
 from archgen.surrogates import Boshnas, Constraint, Problem, UncertaintyBound, ascend
-
-LISTABLE = 100_000
-"""Architectures of a space up to which all are candidates."""
-CHUNK = 64
-"""Candidates that are screened at a time."""
 
 _Candidates = tuple[list[Architecture], list[Hashable], Tensor]
 """Architectures, their keys, and their features."""
@@ -104,7 +99,7 @@ class BoshnasSearch(SearchStrategy):
 
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
-        told = [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
+        told = self.usable
         if len(told) < self.initial:
             return self.fresh(n, lambda m: self.space.sample(m, rng), rng)
         self._fit(told)
@@ -142,7 +137,7 @@ class BoshnasSearch(SearchStrategy):
         draws = rng.random(n)
         nearest = self._nearest(features, rng) if bool((draws < optimum).any()) else iter([])
         uncertain = self._uncertainty(features) if bool(((draws >= optimum) & (draws < unsure)).any()) else []
-        taken: dict[int, None] = {}
+        taken: list[Architecture] = []
         for draw in draws:
             if draw < optimum:
                 order = next(nearest)
@@ -150,11 +145,12 @@ class BoshnasSearch(SearchStrategy):
                 order = uncertain
             else:
                 order = rng.permutation(len(candidates)).tolist()
-            pick = next(self._allowed(order, taken, candidates), None)
+            ranking = (candidates[i] for i in order)
+            pick = next(self.unseen(arch for arch in ranking if arch not in taken), None)
             if pick is None:
                 break
-            taken[pick] = None
-        return [candidates[i] for i in taken]
+            taken.append(pick)
+        return taken
 
     def _nearest(self, features: Tensor, rng: np.random.Generator) -> Iterator[list[int]]:
         """All candidates by their distance to each end of the ascent, after the last one again to the best.
@@ -190,13 +186,3 @@ class BoshnasSearch(SearchStrategy):
         unsure = UncertaintyBound(self._objective.model, self.aleatoric, self.epistemic, mean=0.0)
         order: list[int] = unsure(features[:, None]).argsort(descending=True, stable=True).tolist()
         return order
-
-    def _allowed(
-        self, order: Sequence[int], taken: dict[int, None], candidates: Sequence[Architecture]
-    ) -> Iterator[int]:
-        """Candidates of an order that are not taken and that the screen lets through, screened a few at a time."""
-        left = [i for i in order if i not in taken]
-        for start in range(0, len(left), CHUNK):
-            rows = left[start : start + CHUNK]
-            allowed = self._screen([candidates[i] for i in rows])
-            yield from (i for i, good in zip(rows, allowed, strict=True) if good)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
+from archgen.generators.guidance import LogTilt
 from archgen.graph import Architecture
-from archgen.pareto import hypervolume, nondominated_fronts
+from archgen.pareto import corner_below, hypervolume, nondominated_fronts
 from archgen.predictors.base import Floats
 from archgen.registry import Registry
 from archgen.surrogates import OptimumTilt, Problem, Surrogate, ascend, make_acquisition
@@ -22,7 +23,6 @@ RESTARTS = 8
 STEPS = 40
 """Of the ascent, at most."""
 
-LogTilt = Callable[[Sequence[Architecture]], Floats]
 MakeTilts = Callable[[Problem, Sequence[Architecture], torch.Generator], list[LogTilt]]
 
 CONDITIONS: Registry[MakeTilts] = Registry("condition")
@@ -61,10 +61,9 @@ def most_improving(points: Floats, known: Floats) -> int:
 
     Args:
         points: `b x m`, larger is better.
-        known: `k x m`; volumes are above the least value of either in each direction, less a tenth of the range.
+        known: `k x m`; volumes are above a corner below all points (`pareto.corner_below`).
     """
-    every = np.vstack([points, known])
-    corner = every.min(0) - 0.1 * np.ptp(every, 0)
+    corner = corner_below(np.vstack([points, known]))
     front = nondominated_fronts(points)[0]
     before = hypervolume(known, corner)
     gains = [hypervolume(np.vstack([known, points[i]]), corner) - before for i in front]

@@ -10,6 +10,7 @@ import torch
 
 from archgen.errors import ArchgenError, InvalidObjective
 from archgen.generators import Generator, Guidance, SideBySide
+from archgen.generators.guidance import LogTilt
 from archgen.graph import Architecture
 from archgen.objectives import Objective, all_met
 from archgen.pareto import crowding_distance
@@ -18,7 +19,7 @@ from archgen.predictors.base import Floats
 from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
-from archgen.strategies.conditions import CONDITIONS, LogTilt
+from archgen.strategies.conditions import CONDITIONS
 from archgen.strategies.improvement import log_gain
 from archgen.strategies.start import first
 from archgen.study import Trial
@@ -124,9 +125,9 @@ class Generative(SearchStrategy):
     def ask(self, n: int) -> list[Architecture]:
         rng = self.rng()
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        told = self._usable
+        told = self.usable
         if len(told) < self.initial:
-            want = min(n, max(self.initial - len(self.trials), 1))
+            want = self.opening(n, self.initial)
             return self.fresh(
                 want,
                 lambda m: first(
@@ -154,11 +155,6 @@ class Generative(SearchStrategy):
             total = total + surrogate.log_probability(archs, wish)
         return total
 
-    @property
-    def _usable(self) -> list[Trial]:
-        """Trials with a value of everything that is wished for."""
-        return [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
-
     def _incumbents(self, told: Sequence[Trial]) -> list[Architecture]:
         """The best, as many for each direction; of a front those first that have no near neighbours on it."""
         values, ranking = self.signed_values(told), []
@@ -175,7 +171,7 @@ class Generative(SearchStrategy):
     @property
     def _problem(self) -> Problem:
         feasible = [t for t in self.complete if all_met(self.bounds, t.values)]
-        told = [t.arch for t in self._usable]
+        told = [t.arch for t in self.usable]
         return Problem(self._objectives, self._bounds, self.signed_values(feasible).tolist(), told)
 
     def _cost(self, told: Sequence[Trial]) -> Cost | None:

@@ -15,7 +15,7 @@ from botorch.utils.multi_objective.box_decompositions import FastNondominatedPar
 from scipy.special import erfcx, ndtr
 
 from archgen.graph import Architecture
-from archgen.pareto import Floats, nondominated_fronts
+from archgen.pareto import Floats, corner_below, nondominated_fronts
 from archgen.surrogates import Surrogate
 
 TINY = 1e-300
@@ -32,7 +32,7 @@ def log_gain(
     """Logarithm of the expected improvement of one value, or of the hypervolume of several, `b`.
 
     Of one value in the scale of the surrogate. A hypervolume is one in the metrics' units, so it is improved there; its
-    reference point is the worst that was told in each direction, less a tenth of the range.
+    reference point is below the worst that was told (`pareto.corner_below`).
 
     Args:
         surrogates: Of the `m` directions, fitted to values whose sign is such that more is better.
@@ -47,9 +47,8 @@ def log_gain(
         (best,) = surrogates[0].normalise([float(good.max() if len(good) else told.min())])
         return log_expected_improvement(mean[:, 0], std[:, 0], best)
     front = good[nondominated_fronts(good)[0]] if len(good) else good
-    reference = told.min(0) - 0.1 * np.ptp(told, 0)
     units = [surrogate.denormalise for surrogate in surrogates]
-    gain: Floats = np.log(expected_hypervolume_improvement(mean, std, front, reference, units) + TINY)
+    gain: Floats = np.log(expected_hypervolume_improvement(mean, std, front, corner_below(told), units) + TINY)
     return gain
 
 

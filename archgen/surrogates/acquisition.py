@@ -34,7 +34,7 @@ SAMPLES = 128
 KAPPA = 0.5
 """Standard deviations of an upper confidence bound, as in FlexiBERT's code (arXiv 2205.11656)."""
 CHUNK = 512
-"""Candidates that are scored at a time."""
+"""Candidates that are weighed at a time."""
 
 
 class Settings(NamedTuple):

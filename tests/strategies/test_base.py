@@ -229,3 +229,21 @@ def test_going_down_a_ranking_asks_the_screen_no_further_than_it_is_read(
     assert len(asked) < 70
     assert list(unseen) == ranking[5:]
     assert len(asked) == len(set(asked)) == len(ranking) - 1
+
+
+def test_what_models_are_fitted_to_has_every_bounded_metric(space: SearchSpace, rng: np.random.Generator) -> None:
+    strategy = Fixed(space, [maximize("acc"), at_most("lat", 3.0)])
+    a, b, c, d = space.sample(4, rng)
+    told = [trial(a, acc=1.0, lat=9.0), trial(b, acc=1.0), trial(c, acc=1.0, lat=math.nan), trial(d, acc=2.0, lat=1.0)]
+    strategy.tell([*told, Trial(4, space.sample(1, rng)[0], {}, 0.0, FAILED)])
+    assert [t.arch for t in strategy.usable] == [a, d]
+
+
+def test_the_opening_ends_after_the_first_trials_and_then_goes_on_one_by_one(
+    space: SearchSpace, rng: np.random.Generator
+) -> None:
+    strategy = Fixed(space, [maximize("acc")])
+    assert [strategy.opening(4, 6), strategy.opening(9, 6)] == [4, 6]
+    strategy.tell([trial(arch, acc=1.0) for arch in space.sample(5, rng)])
+    assert strategy.opening(4, 6) == 1
+    assert strategy.opening(4, 3) == 1
