@@ -116,7 +116,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
 
 
 def corner_below(values: ArrayLike) -> Floats:
-    """A point below all of `n` points, to measure hypervolumes from: the least of each direction, less a tenth of the range.
+    """A point below all of `n` points, a corner of hypervolumes: the least of each direction less a tenth of the range.
 
     Args:
         values: `n x m`, at least one point, larger is better.
