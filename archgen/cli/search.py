@@ -86,7 +86,6 @@ def search_command(
     from archgen import spaces
     from archgen.strategies import STRATEGIES, pretrained_parts
     from archgen.study import Study, search
-    from archgen.threads import single_threaded
 
     kind, searched = STRATEGIES[strategy], spaces.load(space)
     objectives = wishes(maximize, minimize, at_most, at_least)
@@ -96,14 +95,15 @@ def search_command(
         raise InvalidObjective("--resume needs --study: a study in memory can not be gone on with")
     place = study if study is None or "://" in study else Path(study)
     asked = EvaluatorOptions(evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout)
-    measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place if isinstance(place, Path) else None)
+    measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place)
     arguments |= pretrained_parts(kind, searched, given=() if free_labels else ("free_labels",))
     proposer = kind(
         searched, objectives, seed=seed, screen=lambda archs: [measuring.can_evaluate(a) for a in archs], **arguments
     )
     # the study comes last: what is refused above leaves no database
-    trials = Study(searched, objectives, storage=place, resume=resume)
-    with Terminal().bar(f"{strategy} search", budget) as bar, single_threaded(), contextlib.closing(measuring):
+    noisy = "".join(f", with noise {text}" for text in sorted(noise or []))
+    trials = Study(searched, objectives, storage=place, resume=resume, measured_by=asked.measured_by + noisy)
+    with Terminal().bar(f"{strategy} search", budget) as bar, contextlib.closing(measuring):
         bar.update(len(trials.trials))
 
         def count(trial: Trial) -> None:

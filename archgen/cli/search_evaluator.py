@@ -33,9 +33,22 @@ class EvaluatorOptions:
     workers: int
     timeout: float | None
 
+    @property
+    def measured_by(self) -> str:
+        """What measures, in words that two searches share when their measurements may be mixed; without the noise."""
+        if self.evaluator != TRAIN:
+            return "a table"
+        start = "" if self.transfer is None else f", from near networks that overlap by {self.transfer:g}"
+        return f"training on {self.data} for {self.epochs} epochs{start}"
+
 
 def make_evaluator(
-    options: EvaluatorOptions, space: SearchSpace, objectives: Sequence[Objective], *, seed: int, study: Path | None
+    options: EvaluatorOptions,
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    *,
+    seed: int,
+    study: Path | str | None,
 ) -> Evaluator:
     """The evaluator: noise on top of the cache, which asks the workers for what it does not know.
 
@@ -44,23 +57,27 @@ def make_evaluator(
         space: The space.
         objectives: The wishes, whose metrics must be there.
         seed: Of the splits of images.
-        study: File of the study, beside which weights for `--transfer` are kept; None keeps them in memory.
+        study: File of the study, beside which weights for `--transfer` are kept, or a URL, beside which there is no
+            place; None keeps them in memory, which the processes of `--workers` and `--timeout` do not share.
 
     Raises:
         ArchgenError: A table, images or an option that can not be used.
     """
     from archgen.evaluators import Cached, Noisy, Parallel
 
-    evaluator = _bare(options, space, objectives, seed, study)
+    apart = options.workers > 1 or options.timeout is not None
+    if options.transfer is not None and (isinstance(study, str) or (study is None and apart)):
+        raise InvalidOption("--transfer shares weights between processes beside a study's file: give --study FILE")
+    evaluator = _bare(options, space, objectives, seed, study if isinstance(study, Path) else None)
     for wish in objectives:
         if wish.metric not in evaluator.metrics:
             raise UnknownMetric(wish.metric, evaluator.metrics)
     std = read_noise(options.noise, [wish.metric for wish in objectives if not wish.is_bound])
-    if options.workers > 1 or options.timeout is not None:
+    if apart:
         evaluator = Parallel(evaluator, workers=options.workers, timeout=options.timeout)
     if options.cache is not None:
         writable(options.cache)
-        evaluator = Cached(evaluator, space, options.cache)
+        evaluator = Cached(evaluator, space, options.cache, options.measured_by)
     return Noisy(evaluator, std) if std else evaluator
 
 

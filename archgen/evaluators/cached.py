@@ -28,18 +28,21 @@ class Cached(Wrapper):
     processes may share it, and a kill at any moment leaves the old file or the new one.
 
     Args:
-        evaluator: Measures what is not known yet. The file does not say which evaluator it belongs to: give each one
-            its own.
+        evaluator: Measures what is not known yet.
         space: Writes and reads architectures.
         path: The file, `.parquet`; None keeps the measurements in memory only.
+        measured_by: What measures, in words; the file remembers them and serves no evaluator that says others. Without
+            them the file can not tell: give each evaluator its own.
 
     Raises:
-        InvalidTable: The file can not be read, is of another space, or has other metrics.
+        InvalidTable: The file can not be read, is of another space or evaluator, or has other metrics.
     """
 
-    def __init__(self, evaluator: Evaluator, space: SearchSpace, path: Path | None = None) -> None:
+    def __init__(
+        self, evaluator: Evaluator, space: SearchSpace, path: Path | None = None, measured_by: str | None = None
+    ) -> None:
         super().__init__(evaluator)
-        self.space, self.path = space, path
+        self.space, self.path, self.measured_by = space, path, measured_by
         if path is not None and path.suffix != ".parquet":
             raise InvalidTable(f"{path} does not end in .parquet; name the cache so")
         self._known = self._read()
@@ -72,7 +75,9 @@ class Cached(Wrapper):
                 | {"cost_seconds": known.cost_seconds}
                 for (arch, seed), known in self._known.items()
             ]
-            write_atomic(self.path, lambda beside: pd.DataFrame(rows).to_parquet(beside, index=False))
+            frame = pd.DataFrame(rows)
+            frame.attrs["measured_by"] = self.measured_by  # pandas keeps it in the file's metadata
+            write_atomic(self.path, lambda beside: frame.to_parquet(beside, index=False))
 
     def _read(self) -> dict[Key, Measurement]:
         if self.path is None or not self.path.exists():
@@ -84,6 +89,9 @@ class Cached(Wrapper):
             raise InvalidTable(
                 f"{self.path} can not be read as a cache ({reason}); remove it or name another"
             ) from None
+        theirs = frame.attrs.get("measured_by")
+        if self.measured_by is not None and theirs is not None and theirs != self.measured_by:
+            raise InvalidTable(f"{self.path} was measured by {theirs}, asked for {self.measured_by}; name another file")
         expected = ["arch", "seed", *self.metrics, "cost_seconds"]
         if list(frame.columns) != expected:
             raise InvalidTable(

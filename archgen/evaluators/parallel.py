@@ -176,9 +176,9 @@ class Parallel(Wrapper):
             return
         assert self.timeout is not None
         indices = [running.pop(future).index for future in late]
+        again = [future for future in running if not future.done()]  # the others only wait to be read
         if self._discard():
-            waiting.extendleft(sorted((r.index for r in running.values()), reverse=True))
-            running.clear()
+            waiting.extendleft(sorted((running.pop(future).index for future in again), reverse=True))
         for index in indices:
             yield index, Measurement({}, self.timeout, f"took more than {self.timeout:g} s")
 

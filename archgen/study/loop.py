@@ -11,6 +11,7 @@ from archgen.evaluators.base import Evaluator
 from archgen.graph import Architecture
 from archgen.study.study import Claim, Study
 from archgen.study.trial import Trial
+from archgen.threads import single_threaded
 
 if TYPE_CHECKING:
     from archgen.strategies.base import SearchStrategy
@@ -32,7 +33,8 @@ def search(
     """Ask, evaluate, tell, until `budget` trials are in the study or the strategy has nothing left to propose.
 
     A study with trials is continued: the strategy is told those it does not know yet, and a batch that was cut off is
-    finished. Several processes may call this on one study at the same time; each ends when all evaluations have.
+    finished. Several processes may call this on one study at the same time; each ends when all evaluations have. The
+    strategy has one torch thread, the evaluator as many as the caller.
 
     Args:
         study: Where trials are kept.
@@ -57,13 +59,22 @@ def search(
                         trial = study.finish(claims[i], measured)
                         if on_trial is not None and trial is not None:
                             on_trial(trial)
-            elif study.busy:  # others evaluate: they may die, and leave work behind
-                time.sleep(POLL_SECONDS)
-                study.refresh()
+            elif study.busy:
+                _wait(study)
             else:
                 break
     _tell(study, strategy)
     return study.trials
+
+
+def _wait(study: Study) -> None:
+    """Until another process has finished something, or died and left work behind: till then there is nothing to do."""
+    finished = len(study.trials)
+    while True:
+        time.sleep(POLL_SECONDS)
+        study.refresh()
+        if not study.busy or study.pending() or len(study.trials) > finished:
+            return
 
 
 def _claims(study: Study, strategy: SearchStrategy, budget: int, batch: int, most: int) -> list[Claim]:
@@ -91,11 +102,13 @@ def _propose(study: Study, strategy: SearchStrategy, n: int) -> list[Architectur
     A strategy knows finished trials only, so it may propose what is being evaluated: it is asked for as many more.
     """
     busy = set(study.busy)
-    return [arch for arch in strategy.ask(n + len(busy)) if arch not in busy][:n]
+    with single_threaded():
+        return [arch for arch in strategy.ask(n + len(busy)) if arch not in busy][:n]
 
 
 def _tell(study: Study, strategy: SearchStrategy) -> None:
     known = {trial.arch for trial in strategy.trials}
     new = [trial for trial in study.trials if trial.arch not in known]
     if new:
-        strategy.tell(new)
+        with single_threaded():
+            strategy.tell(new)

@@ -56,12 +56,13 @@ class Study:
         storage: Path of an SQLite file, a database URL, or None to keep the trials in memory.
         name: Name of the study in the storage.
         resume: Whether trials may be there already.
+        measured_by: What measures, in words: trials of two evaluators that say different ones are not mixed.
         timeout: Seconds to wait for a lock of an SQLite file, several times over before giving up.
 
     Raises:
         InvalidObjective: No direction, or contradicting wishes.
-        RunConflict: The storage has trials and `resume` is off, or they are of another space or other wishes, or
-            the storage can not be opened.
+        RunConflict: The storage has trials and `resume` is off, or they are of another space, other wishes or another
+            evaluator, or the storage can not be opened.
         MissingExtra: The database's driver is not installed.
     """
 
@@ -73,6 +74,7 @@ class Study:
         storage: Path | str | None = None,
         name: str = "archgen",
         resume: bool = False,
+        measured_by: str | None = None,
         timeout: float = 30.0,
     ) -> None:
         check(objectives)
@@ -104,10 +106,17 @@ class Study:
                 f"study '{name}' in {shown(storage)} was begun when {space.name} had other variables; "
                 "go on with the space as it was, or use another place"
             )
+        if measured_by is not None and known.get("measured_by", measured_by) != measured_by:
+            raise RunConflict(
+                f"study '{name}' in {shown(storage)} was measured by {known['measured_by']}, asked for {measured_by}; "
+                "go on with the same, or use another place"
+            )
         self.refresh()
         with using(storage):  # after the checks: a foreign study stays as it is
             self._storage.set_study_user_attr(self._id, "identity", identity)
             self._storage.set_study_user_attr(self._id, "variables", variables)
+            if measured_by is not None:
+                self._storage.set_study_user_attr(self._id, "measured_by", measured_by)
 
     def _enter(self, name: str, resume: bool) -> int:
         wanted = [StudyDirection.MAXIMIZE if o.sign > 0 else StudyDirection.MINIMIZE for o in self.directions]

@@ -32,6 +32,10 @@ def search(*arguments: object, budget: int = 8) -> list[object]:
     return [*base, "--budget", budget, "--out", "trials.parquet", "--strategy", "random", *arguments]
 
 
+def without_partial() -> list[object]:
+    return [argument for argument in search() if argument != "--partial"]
+
+
 @pytest.mark.parametrize("strategy", ["random", "evolution", "generative"])
 def test_search_writes_its_trials_in_the_order_evaluated(
     listed: Path, table: pd.DataFrame, strategy: str, succeeds: Run
@@ -108,6 +112,19 @@ def test_a_search_that_is_interrupted_goes_on_with_the_batch_it_was_in(
     columns = ["trial", "arch", "acc", "lat", "state"]
     whole, resumed = pd.read_parquet("whole.parquet"), pd.read_parquet("trials.parquet")
     pd.testing.assert_frame_equal(whole[columns], resumed[columns])
+
+
+def test_a_study_is_not_gone_on_with_by_another_evaluator(listed: Path, succeeds: Run, refused: Refused) -> None:
+    succeeds(*search("--study", "s.db", budget=3))
+    said = refused(*search("--study", "s.db", "--resume", "--noise", "0.5", budget=5))
+    assert "was measured by a table, asked for a table, with noise 0.5" in said
+
+
+@pytest.mark.parametrize("place", [["--study", "sqlite:///s.db"], ["--workers", "2"], ["--timeout", "9"]])
+def test_weights_are_transferred_beside_a_file_that_all_processes_see(
+    listed: Path, refused: Refused, place: list[str]
+) -> None:
+    assert "give --study FILE" in refused(*without_partial(), "--evaluator", "train", "--transfer", "0.8", *place)
 
 
 def test_what_was_paid_for_is_kept_when_a_search_breaks_and_failures_are_said(
@@ -248,8 +265,7 @@ def test_tables_that_can_not_be_trusted_are_refused(
 
 
 def test_a_table_with_missing_rows_must_be_called_partial(listed: Path, refused: Refused) -> None:
-    base = [argument for argument in search() if argument != "--partial"]
-    assert "lists 60 of the 15,625 architectures" in refused(*base)
+    assert "lists 60 of the 15,625 architectures" in refused(*without_partial())
 
 
 def test_a_truncated_table_is_refused(listed: Path, refused: Refused) -> None:

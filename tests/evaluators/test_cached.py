@@ -122,3 +122,16 @@ def test_files_of_something_else_are_refused(space: SearchSpace, archs: list[Arc
         Cached(Counting(), space, path)
     with pytest.raises(InvalidTable, match=r"c\.csv does not end in \.parquet"):
         Cached(Counting(), space, tmp_path / "c.csv")
+
+
+def test_a_file_serves_no_evaluator_that_says_it_is_another(
+    space: SearchSpace, archs: list[Architecture], tmp_path: Path
+) -> None:
+    path = tmp_path / "cache.parquet"
+    first = Cached(Counting(), space, path, "training for 20 epochs").evaluate(archs[:2], seed=0)
+    counting = Counting()
+    assert Cached(counting, space, path, "training for 20 epochs").evaluate(archs[:2], seed=0) == first
+    assert Cached(counting, space, path).evaluate(archs[:2], seed=0) == first, "one that says nothing is trusted"
+    assert counting.asked == 0
+    with pytest.raises(InvalidTable, match="was measured by training for 20 epochs, asked for training for 5 epochs"):
+        Cached(counting, space, path, "training for 5 epochs")

@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from archgen.errors import ArchgenError, InvalidOption
 from archgen.evaluators import Evaluator, Measurement, Parallel, TabularEvaluator
-from archgen.evaluators.parallel import MakeExecutor
+from archgen.evaluators.parallel import MakeExecutor, _Running
 from archgen.graph import Architecture
 from archgen.objectives import maximize
 from archgen.spaces import SearchSpace
@@ -181,3 +182,22 @@ def test_workers_that_can_not_start_are_an_error(archs: list[Architecture]) -> N
 def test_numbers_out_of_range_are_refused(archs: list[Architecture], workers: int, timeout: float | None) -> None:
     with pytest.raises(InvalidOption, match=r"expected at least 1 worker|a time-out must be above 0"):
         Parallel(Misbehaving(archs), workers=workers, timeout=timeout)
+
+
+def test_what_was_done_when_another_one_timed_out_is_not_paid_for_again(archs: list[Architecture]) -> None:
+    """Two futures, one late and one done but not read yet: the late one's time-out leaves the done one to be read."""
+    parallel = Parallel(Misbehaving(archs), workers=2, timeout=1.0)
+    done, late, other = Future[Measurement](), Future[Measurement](), Future[Measurement]()
+    done.set_result(Measurement({"acc": 1.0}, 0.5))
+    running = {
+        done: _Running(0, 0.0, 0.0, False),
+        late: _Running(1, 0.0, 0.0, False),
+        other: _Running(2, 0.0, math.inf, False),
+    }
+    waiting: deque[int] = deque()
+    parallel._executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+    parallel._executor.submit(int).result()
+    found = dict(parallel._overdue(running, waiting))
+    assert found == {1: Measurement({}, 1.0, "took more than 1 s")}
+    assert list(running) == [done]
+    assert list(waiting) == [2]
