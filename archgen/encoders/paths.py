@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archgen.graph import Architecture
+from archgen.row_memory import RowMemory
 from archgen.spaces import SearchSpace
 from archgen.spaces.flow import ABSENT, Flow, Ints
 
 MAX_PATHS = 4096
-REMEMBERED = 50_000
-"""Architectures whose features are kept."""
-CHUNK = 512
-"""Architectures that are encoded at a time."""
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +51,7 @@ class PathEncoder:
             [[self._paths[*s, label] for s in self._paths if len(s) < space.depth] for label in labels]
         )
         self._width = sum(self.blocks.values())
-        self._cache: dict[Architecture, np.ndarray] = {}
+        self._memory = RowMemory(self._encode, self._width)
 
     @property
     def blocks(self) -> dict[str, int]:
@@ -68,20 +65,9 @@ class PathEncoder:
 
     def __call__(self, archs: Sequence[Architecture]) -> Float[Tensor, "b d"]:
         """Encode architectures, in double precision."""
-        known, rows = self._cache, []
-        for start in range(0, len(archs), min(CHUNK, REMEMBERED)):
-            chunk = archs[start : start + min(CHUNK, REMEMBERED)]
-            new = [arch for arch in dict.fromkeys(chunk) if arch not in known]
-            if len(known) + len(new) > REMEMBERED:  # memory must not grow with the samples
-                known.clear()
-                new = list(dict.fromkeys(chunk))
-            known.update(zip(new, self._encode(new), strict=True))
-            rows += [known[arch] for arch in chunk]
-        return torch.from_numpy(np.array(rows)) if rows else torch.zeros(0, self._width).double()
+        return torch.from_numpy(self._memory(archs))
 
     def _encode(self, archs: Sequence[Architecture]) -> Floats:
-        if not archs:
-            return np.zeros((0, self._width))
         chosen = np.zeros((len(archs), self._choices_width))
         chosen[np.arange(len(archs))[:, None], self._starts + self.space.simple_choices(archs)] = 1.0
         flow = self.space.flow(archs)

@@ -21,6 +21,7 @@ from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats
 from archgen.predictors.normal_scores import NormalScores
+from archgen.row_memory import RowMemory
 from archgen.spaces import SearchSpace
 
 LEARNABLE = 0.8
@@ -61,7 +62,7 @@ class FreeLabels:
         """The proxies that it predicts."""
         self.figures: dict[str, float] = {}
         """Spearman's correlation of each proxy given to `fit` with values that were held out."""
-        self._network: nn.Module | None = None
+        self._set_network(None)
 
     def fit(
         self,
@@ -100,8 +101,11 @@ class FreeLabels:
             found = ", ".join(f"{name} {rho:.2f}" for name, rho in self.figures.items())
             raise ArchgenError(f"no proxy can be learnt (rank correlation with unseen values: {found}); compute more")
         self.names = tuple(name for i, name in enumerate(values) if i in columns)
-        self._network = self._train(x, y[:, columns], steps, seed)
+        self._set_network(self._train(x, y[:, columns], steps, seed))
         return self
+
+    def _set_network(self, network: nn.Module | None) -> None:
+        self._network, self._memory = network, RowMemory(self._predict, len(self.names))
 
     def _train(self, x: Tensor, y: Tensor, steps: int, seed: int) -> nn.Module:
         network = self._build(y.shape[1])
@@ -123,7 +127,6 @@ class FreeLabels:
         with torch.random.fork_rng(devices=[]):  # the layers draw weights that are not used
             return _Perceptrons(sum(self.encoder.blocks.values()), self.width, outputs, self.members)
 
-    @torch.no_grad()
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Normal scores of `len(names)` proxies for each of `b` architectures, `b x p`.
 
@@ -132,6 +135,11 @@ class FreeLabels:
         """
         if self._network is None:
             raise ArchgenError("the free labels have seen no proxies yet; call fit first")
+        return self._memory(archs)
+
+    @torch.no_grad()
+    def _predict(self, archs: Sequence[Architecture]) -> Floats:
+        assert self._network is not None
         out: Floats = self._network(self.encoder(archs).float()).double().numpy()
         return out
 
@@ -151,8 +159,9 @@ class FreeLabels:
         """The fitted free labels of a `state`."""
         self = cls(space, config["width"], config["members"])
         self.names, self.figures = tuple(config["names"]), dict(config["figures"])
-        self._network = self._build(len(self.names)).eval()
-        self._network.load_state_dict(tensors)
+        network = self._build(len(self.names)).eval()
+        network.load_state_dict(tensors)
+        self._set_network(network)
         return self
 
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats
+from archgen.row_memory import RowMemory
 from archgen.spaces import SearchSpace
 
 REFERENCE = 1000
 """Random architectures that say what is usual in a space: features are centred and scaled by them."""
-REMEMBERED = 50_000
-"""Architectures whose features are kept."""
 
 
 class LatencyFeatures:
@@ -35,20 +34,15 @@ class LatencyFeatures:
 
     def __init__(self, space: SearchSpace, simplify: bool) -> None:
         self.space, self.simplify = space, simplify
-        self._known: dict[Architecture, Floats] = {}
         first = space.from_choices(dict.fromkeys(space.variables, 0))
         self._repeats = space.workload(first) is None
         self._place = {label: i for i, label in enumerate(space.labels)}
         self.widths = [group.shape[1] for group in self._groups([first])]
+        self._memory = RowMemory(lambda archs: np.hstack(self._groups(archs)), sum(self.widths))
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Features `b x p`, the groups side by side."""
-        if len(self._known) + len(archs) > REMEMBERED:  # memory must not grow with the samples
-            self._known.clear()
-        new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
-        if new:
-            self._known.update(zip(new, np.hstack(self._groups(new)), strict=True))
-        return np.array([self._known[arch] for arch in archs]) if archs else np.empty((0, sum(self.widths)))
+        return self._memory(archs)
 
     def split(self, features: Floats) -> list[Floats]:
         """The groups of features that lie side by side."""

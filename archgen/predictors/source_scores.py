@@ -11,6 +11,7 @@ from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats, Predictor
 from archgen.predictors.normal_scores import NormalScores
+from archgen.row_memory import RowMemory
 
 TRUST, RETRUST = 0.05, 0.1
 """Share of a source's own label, against what its predictor says, that is expected to carry over; its variance.
@@ -24,8 +25,6 @@ LEAST = 0.01
 """Disagreement below which sources are taken for copies of each other rather than for proof that all agree."""
 COMPARED = 512
 """Architectures on which sources are compared."""
-REMEMBERED = 50_000
-"""Architectures whose scores are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +61,12 @@ class SourceScores:
             dict(zip(source.archs, own.scores, strict=True))
             for source, own in zip(self.sources, self.maps, strict=True)
         ]
-        self._cache: dict[Architecture, Floats] = {}
+        self._memory = RowMemory(self._rows, 3 * len(self.sources))
 
     def learn(self, predictors: Sequence[Predictor]) -> None:
         """Take predictors fitted to the sources' labels, in order, and see how far the sources agree."""
-        self.predictors, self._cache = list(predictors), {}
+        self.predictors = list(predictors)
+        self._memory.forget()
         everything = list(dict.fromkeys(arch for source in self.sources for arch in source.archs))
         some = [everything[i] for i in np.random.default_rng(0).permutation(len(everything))[:COMPARED]]
         if len(self.sources) > 1:
@@ -83,20 +83,19 @@ class SourceScores:
             label differs from what the predictor says, 0 without one; the variance of how much it would differ, 0 with
             one.
         """
-        new = list(dict.fromkeys(arch for arch in archs if arch not in self._cache))
-        if len(self._cache) + len(new) > REMEMBERED:
-            self._cache, new = {}, list(dict.fromkeys(archs))
-        rows = np.zeros((len(new), 3, len(self.sources)))
+        found = self._memory(archs).reshape(len(archs), 3, len(self.sources))
+        return found[:, 0], found[:, 1], found[:, 2]
+
+    def _rows(self, archs: Sequence[Architecture]) -> Floats:
+        rows = np.zeros((len(archs), 3, len(self.sources)))
         for s, known in enumerate(self._known):
-            predicted, variance = self._predicted(s, new)
-            label = np.array([known.get(arch, np.nan) for arch in new], dtype=float)
+            predicted, variance = self._predicted(s, archs)
+            label = np.array([known.get(arch, np.nan) for arch in archs], dtype=float)
             there = np.isfinite(label)
             rows[:, 1, s] = np.where(there, label - predicted, 0.0)
             rows[:, 0, s] = predicted + TRUST * rows[:, 1, s]
             rows[:, 2, s] = np.where(there, 0.0, variance)
-        self._cache.update(zip(new, rows, strict=True))
-        found = np.array([self._cache[arch] for arch in archs]).reshape(len(archs), 3, len(self.sources))
-        return found[:, 0], found[:, 1], found[:, 2]
+        return rows.reshape(len(archs), -1)
 
     def _predicted(self, s: int, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Score that a source's predictor gives, and the variance of its error."""

@@ -26,13 +26,14 @@ from archgen.predictors.base import PREDICTORS, Floats
 from archgen.predictors.distinct import distinct
 from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
+from archgen.row_memory import RowMemory
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
 
+ASKED = 32_768
+"""Architectures whose equal features are sought together."""
 CHUNK = 256
 """Architectures that are predicted at a time: their covariances stay in the cache of a processor."""
-REMEMBERED = 100_000
-"""Architectures whose prediction is kept."""
 FITTED = 512
 """Most labels that the hyperparameters are fitted to."""
 MODEL = "model."
@@ -74,7 +75,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
         self._factor: tuple[list[DistinctBlock], Tensor, Tensor] | None = None
-        self._known: dict[Architecture, tuple[float, float]] = {}
+        self._beliefs = RowMemory(self._believe, 2, chunk=ASKED)
 
     @property
     def model(self) -> SingleTaskGP:
@@ -170,7 +171,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def _set_model(self, x: Tensor, scores: Tensor, hyperparameters: Mapping[str, Tensor]) -> None:
         """Condition a model of the given hyperparameters on all data."""
-        self._model, self._factor, self._known = self._make(x, scores), None, {}
+        self._model, self._factor, self._beliefs = self._make(x, scores), None, RowMemory(self._believe, 2, chunk=ASKED)
         with torch.no_grad():
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(hyperparameters[name])
@@ -203,18 +204,13 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the noise-free value, as normal scores."""
-        known = self._known  # guidance asks again and again about the same ones
-        new = [arch for arch in dict.fromkeys(archs) if arch not in known]
-        if len(known) + len(new) > REMEMBERED:  # memory must not grow with the samples
-            known.clear()
-            new = list(dict.fromkeys(archs))
-        if new:
-            rows, which = distinct(self.features(new).numpy())  # many architectures compute the same
-            chunks = [self._marginals(x) for x in torch.split(torch.from_numpy(rows), CHUNK)]
-            mean, std = (torch.cat(parts).numpy()[which] for parts in zip(*chunks, strict=True))
-            known.update(zip(new, zip(mean.tolist(), std.tolist(), strict=True), strict=True))
-        beliefs = np.array([known[arch] for arch in archs]).reshape(-1, 2)
+        beliefs = self._beliefs(archs)  # guidance asks again and again about the same ones
         return beliefs[:, 0], beliefs[:, 1]
+
+    def _believe(self, archs: Sequence[Architecture]) -> Floats:
+        rows, which = distinct(self.features(archs).numpy())  # many architectures compute the same
+        chunks = [torch.stack(self._marginals(x), 1) for x in torch.split(torch.from_numpy(rows), CHUNK)]
+        return torch.cat(chunks).numpy()[which]
 
     @torch.no_grad()
     def _marginals(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:

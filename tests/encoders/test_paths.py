@@ -139,15 +139,6 @@ def test_longest_paths_are_those_of_all_paths_listed(space: SearchSpace, rng: np
         assert features["paths"] == np.log1p(times).tolist()
 
 
-def test_memory_does_not_grow_with_what_is_encoded(
-    space: SearchSpace, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("archgen.encoders.paths.REMEMBERED", 10)
-    encoder, archs = PathEncoder(space), space.sample(60, rng)
-    assert torch.equal(encoder(archs), PathEncoder(space)(archs))
-    assert len(encoder._cache) <= 10
-
-
 def test_an_architecture_is_recognised_by_value(space: SearchSpace, rng: np.random.Generator) -> None:
     (arch,) = space.sample(1, rng)
     encoder = PathEncoder(space)
