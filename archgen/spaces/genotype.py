@@ -1,9 +1,8 @@
 """Genotypes: a normal and a reduction cell whose nodes choose two inputs (the family of DARTS, arXiv 1806.09055).
 
 As a labelled DAG, both cells are in one graph: their two common inputs, the operations of the normal cell, those of
-the reduction cell, and the output. Each node of a cell has two operations; the second one adds its result to that of
-the first, by a fixed edge, and so stands for the node. A free edge leads to every operation from the one thing that
-it reads: an input of the cell or the second operation of an earlier node.
+the reduction cell, and the output; see `GenotypeGraph`. Each node of a cell has two operations; the second one adds
+its result to that of the first, and so stands for the node.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.flow import Flow
 from archgen.spaces.genotype_arrays import GenotypeArrays
 from archgen.spaces.genotype_function import CELLS, INPUTS, Cell, cell_function, computation_of, cut_dead
+from archgen.spaces.genotype_graph import GenotypeGraph
 from archgen.spaces.genotype_text import format_genotype, parse_genotype
 
 ROLES = ("zero", "identity", "linear", "maximum", "weighted")
-KNOWN = 2**16
-"""Cells whose edges a space remembers."""
 
 
 @FAMILIES.register("genotype")
@@ -95,33 +93,8 @@ class GenotypeSpace(SearchSpace):
         self.computing_labels, self.depth = (*INPUTS, *computing), nodes + 1
         self.network_defaults = dict(network)
         self._least_arguments = {"auxiliary": 0}
-        self._set_graph()
-
-    def _set_graph(self) -> None:
-        width, last = 2 * self.nodes, 4 * self.nodes + 2
-        k, n = len(self.labels), last + 1
-        self._edge = [  # of each operation of both cells: the edge from each of its sources
-            [(s if s < 2 else 2 + c * width + 2 * s - 3, 2 + c * width + i) for s in range(2 + i // 2)]
-            for c in range(2)
-            for i in range(width)
-        ]
-        self._choice = {edge: (i, s) for i, edges in enumerate(self._edge) for s, edge in enumerate(edges)}
-        seconds = range(3, last, 2)
-        self._fixed = frozenset([(i - 1, i) for i in seconds] + [(i, last) for i in seconds])
-        self.node_domain = torch.zeros(n, k, dtype=torch.bool)
-        self.node_domain[0, 0] = self.node_domain[1, 1] = self.node_domain[-1, -1] = True
-        self.node_domain[2:-1, 2:-1] = True
-        self.edge_domain = torch.zeros(n, n, 2, dtype=torch.bool)
-        self.edge_domain[..., 0] = True
-        for i, j in self._choice:
-            self.edge_domain[i, j, 1] = True
-        for i, j in self._fixed:
-            self.edge_domain[i, j] = torch.tensor([False, True])
-        self._known: dict[tuple[int, tuple[int, ...]], tuple[tuple[tuple[int, int], ...], ...]] = {}
-        most = self.nodes + 1
-        padded = [edges + [edges[0]] * (most - len(edges)) for edges in self._edge]
-        self._sources, self._targets = torch.tensor(padded).unbind(-1)  # operations x sources
-        self._real = torch.tensor([[s < len(edges) for s in range(most)] for edges in self._edge])
+        self.graph = GenotypeGraph(nodes, len(self.operations))
+        self.node_domain, self.edge_domain = self.graph.node_domain, self.graph.edge_domain
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> GenotypeSpace:
@@ -185,25 +158,8 @@ class GenotypeSpace(SearchSpace):
 
     def _architecture(self, operations: Sequence[int], sources: Sequence[int]) -> Architecture:
         """The architecture of sorted inputs, given as index of the operation and source of all of both cells."""
-        width = 2 * self.nodes
-        normal, reduce = self._edges_of(0, tuple(sources[:width])), self._edges_of(1, tuple(sources[width:]))
-        edges = [edge for parts in zip(normal, reduce, strict=True) for part in parts for edge in part]
-        return Architecture(self.name, (*INPUTS, *(self.operations[i] for i in operations), "output"), tuple(edges))
-
-    def _edges_of(self, cell: int, sources: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Sorted edges of one of the two cells: those from the first input, from the second, and all others."""
-        known = self._known.get((cell, sources))
-        if known is None:
-            first = cell * 2 * self.nodes
-            free = [self._edge[first + i][s] for i, s in enumerate(sources)]
-            fixed = [edge for edge in self._fixed if 2 + first <= edge[0] < 2 + first + 2 * self.nodes]
-            edges = sorted([*free, *fixed])
-            inputs = [tuple(edge for edge in edges if edge[0] == i) for i in (0, 1)]
-            known = *inputs, tuple(edge for edge in edges if edge[0] > 1)
-            if len(self._known) > KNOWN:
-                self._known.clear()
-            self._known[cell, sources] = known
-        return known
+        ops = (*INPUTS, *(self.operations[i] for i in operations), "output")
+        return Architecture(self.name, ops, self.graph.edges_of(sources))
 
     def cells(self, arch: Architecture) -> tuple[Cell, Cell]:
         """Operation and source of each input of the normal and of the reduction cell.
@@ -211,22 +167,7 @@ class GenotypeSpace(SearchSpace):
         Raises:
             InvalidArchitecture: The edges are not those of a genotype, or a node's inputs are not sorted.
         """
-        sources: dict[int, int] = {}
-        fixed = 0
-        for edge in arch.edges:
-            choice = self._choice.get(edge)
-            if choice is not None:
-                sources[choice[0]] = choice[1]
-            elif edge in self._fixed:
-                fixed += 1
-            else:
-                raise InvalidArchitecture(f"edge {edge} can not be part of a genotype of {self.nodes} nodes")
-        if len(sources) != len(self._edge) or fixed != len(self._fixed) or fixed + len(sources) != len(arch.edges):
-            raise InvalidArchitecture(
-                f"expected {len(self._fixed)} fixed edges and one source for each of {len(self._edge)} operations, "
-                f"got edges {arch.edges}"
-            )
-        inputs = [(op, sources[i]) for i, op in enumerate(arch.ops[2:-1])]
+        inputs = list(zip(arch.ops[2:-1], self.graph.sources_of(arch.edges), strict=True))
         return tuple(inputs[: 2 * self.nodes]), tuple(inputs[2 * self.nodes :])
 
     def to_choices(self, arch: Architecture) -> dict[str, int]:
@@ -265,13 +206,10 @@ class GenotypeSpace(SearchSpace):
             One entry a graph, None where an operation has not exactly one source or a fixed edge is missing.
         """
         ops = batch.ops.masked_fill(~self.node_domain.to(batch.ops.device), -torch.inf).argmax(-1).cpu()
-        edges = (batch.edges > 0.5).cpu()
-        states = torch.stack([~edges, edges], -1)
-        allowed = (states & self.edge_domain).any(-1).flatten(1).all(1) & batch.node_mask.all(1).cpu()
-        read = edges[:, self._sources, self._targets] & self._real
-        allowed &= (read.sum(-1) == 1).all(1)
-        archs: list[Architecture | None] = [None] * len(edges)
-        found = self._architectures(ops[allowed, 2:-1].numpy() - 2, read[allowed].int().argmax(-1).numpy())
+        allowed, sources = self.graph.read((batch.edges > 0.5).cpu())
+        allowed &= batch.node_mask.all(1).cpu()
+        archs: list[Architecture | None] = [None] * len(allowed)
+        found = self._architectures(ops[allowed, 2:-1].numpy() - 2, sources[allowed].numpy())
         for i, arch in zip(allowed.nonzero().flatten().tolist(), found, strict=True):
             archs[i] = arch
         return archs
@@ -290,28 +228,13 @@ class GenotypeSpace(SearchSpace):
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """Draw operation and source of every input uniformly and independently."""
-        ways = np.array([len(edges) for edges in self._edge])
+        ways = np.array([len(edges) for edges in self.graph.free])
         sources = rng.integers(ways, size=(n, len(ways)))
         return self._architectures(rng.integers(len(self.operations), size=sources.shape), sources)
 
     def project(self, drawn: GraphBatch, probabilities: GraphBatch, *, generator: torch.Generator) -> GraphBatch:
-        r"""Graphs in which every operation has one source, drawn exactly: sources are independent given that.
-
-        Where an operation has none or several, source `s` is drawn with probability proportional to
-        :math:`p_s / (1 - p_s)`, which is that of independent edges given that exactly one is there.
-        """
-        device = drawn.edges.device
-        sources, targets, real = (t.to(device) for t in (self._sources, self._targets, self._real))
-        wrong = ((drawn.edges[:, sources, targets] > 0.5) & real).sum(-1) != 1  # b x operations
-        graph, operation = wrong.nonzero(as_tuple=True)
-        if not len(graph):
-            return drawn
-        p = probabilities.edges[graph[:, None], sources[operation], targets[operation]].double().clamp(1e-12, 1 - 1e-12)
-        odds = (p.log() - (-p).log1p()).masked_fill(~real[operation], -torch.inf).softmax(-1)
-        chosen = torch.multinomial(odds, 1, generator=generator).squeeze(-1)
-        edges = drawn.edges.clone()
-        edges[graph[:, None], sources[operation], targets[operation]] = 0.0
-        edges[graph, sources[operation, chosen], targets[operation, chosen]] = 1.0
+        """Graphs in which every operation has one source, by `GenotypeGraph.draw_sources`."""
+        edges = self.graph.draw_sources(drawn.edges, probabilities.edges, generator=generator)
         return GraphBatch(drawn.ops, edges, drawn.node_mask)
 
     # -- text and function --------------------------------------------------------------------------------------
@@ -356,7 +279,7 @@ class GenotypeSpace(SearchSpace):
 
     @cached_property
     def _many(self) -> GenotypeArrays:
-        return GenotypeArrays(self, self._choice, self._fixed)
+        return GenotypeArrays(self, self.graph.choice, self.graph.fixed)
 
     def choices(self, archs: Sequence[Architecture]) -> npt.NDArray[np.int64]:
         return self._many.choices(archs)

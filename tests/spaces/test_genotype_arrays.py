@@ -27,7 +27,7 @@ def archs(darts: GenotypeSpace) -> list[Architecture]:
 
 @pytest.fixture(scope="module")
 def arrays(darts: GenotypeSpace) -> GenotypeArrays:
-    return GenotypeArrays(darts, darts._choice, darts._fixed)
+    return GenotypeArrays(darts, darts.graph.choice, darts.graph.fixed)
 
 
 def test_inputs_are_those_of_the_cells(darts: GenotypeSpace, arrays: GenotypeArrays, archs: list[Architecture]) -> None:
@@ -56,7 +56,7 @@ def test_dead_inputs_are_cut_as_one_by_one(darts: GenotypeSpace, archs: list[Arc
 def test_what_is_no_genotype_is_told_from_what_is(darts: GenotypeSpace, archs: list[Architecture]) -> None:
     arch = archs[0]
     fewer = Architecture(darts.name, arch.ops, arch.edges[1:])
-    assert read_sources([arch], darts._choice, darts._fixed) is not None
-    assert read_sources([arch, fewer], darts._choice, darts._fixed) is None
+    assert read_sources([arch], darts.graph.choice, darts.graph.fixed) is not None
+    assert read_sources([arch, fewer], darts.graph.choice, darts.graph.fixed) is None
     with pytest.raises(InvalidArchitecture, match="one source for each"):
         darts.choices([arch, fewer])
