@@ -31,6 +31,7 @@ from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Schedule, batch_size, default_strategy, train
+from archgen.tables import read_table
 from archgen.threads import single_threaded
 
 LATENCIES = "latency.parquet"
@@ -188,7 +189,7 @@ class Design:
     def _report(self, result: dict[str, Any], study: Study) -> None:
         frame = study.to_frame()
         arch = self.space.parse(result["winner"]["arch"])
-        table = pd.read_parquet(self.folder.file(LATENCIES))
+        table = read_table(self.folder.file(LATENCIES))
         fit = {
             "measured": table["latency_ms"].tolist(),
             "predicted": self.latency_model.predict([self.space.parse(a) for a in table["arch"]]).mean.tolist(),
@@ -211,16 +212,14 @@ class Design:
         path = self.folder.file(LATENCIES)
         if not path.exists():
             return None
+        table = read_table(path, expected="measured latencies", mend="remove it to measure anew")
         try:
-            table = pd.read_parquet(path)
             archs = [self.space.parse(text) for text in table["arch"]]
             if not archs or not (table[["latency_ms", "reference_ms"]].to_numpy(dtype=float) > 0).all():
                 raise ValueError("not a latency in each row")
-        except (OSError, ValueError, KeyError, InvalidArchitecture) as error:
+        except (ValueError, KeyError, InvalidArchitecture) as error:
             reason = " ".join(str(error).split())[:120]
-            raise RunConflict(
-                f"{path} is damaged or of another version ({reason}); remove it to measure anew"
-            ) from None
+            raise RunConflict(f"{path} is of another version ({reason}); remove it to measure anew") from None
         return table
 
     def latency(self) -> LatencyPredictor:

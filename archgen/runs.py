@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from archgen.errors import InvalidTable, UnknownMetric
 from archgen.objectives import Objective, bounds
+from archgen.tables import NOT_METRICS, read_table
 
 Floats = NDArray[np.float64]
-NOT_METRICS = ("strategy", "seed", "trial", "arch", "cost_seconds", "overhead_seconds", "state")
 _SEED = re.compile(r"(?P<strategy>.*?)(?:[-_. ]?seed[-_. ]?|[-_. ]|^)(?P<seed>[0-9]+)")
 
 
@@ -139,16 +138,9 @@ def _named(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in (".parquet", ".csv"):
-        raise InvalidTable(f"{path} is neither .parquet nor .csv; give tables that `archgen search` wrote")
-    if not path.is_file():
-        raise InvalidTable(f"{path} is not a file: expected trials that `archgen search` wrote; check the path")
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"arch": str})
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InvalidTable(f"{path} can not be read as a {path.suffix[1:]} table ({reason}); write it anew") from None
+    expected = "trials that `archgen search` wrote"
+    frame = read_table(path, expected=expected)
     if "trial" not in frame.columns or frame.empty:
         what = "no rows" if frame.empty else "no column 'trial'"
-        raise InvalidTable(f"{path} has {what}: expected trials that `archgen search` wrote")
+        raise InvalidTable(f"{path} has {what}: expected {expected}")
     return frame

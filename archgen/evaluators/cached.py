@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from archgen.artifacts import write_atomic
 from archgen.errors import ArchgenError, InvalidTable
 from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, in_order
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
+from archgen.tables import read_table
 
 Key = tuple[str, int]
 """The string of an architecture and the seed of its evaluation."""
@@ -82,13 +82,7 @@ class Cached(Wrapper):
     def _read(self) -> dict[Key, Measurement]:
         if self.path is None or not self.path.exists():
             return {}
-        try:
-            frame = pd.read_parquet(self.path)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InvalidTable(
-                f"{self.path} can not be read as a cache ({reason}); remove it or name another"
-            ) from None
+        frame = read_table(self.path, expected="a cache of measurements", mend="remove it or name another")
         theirs = frame.attrs.get("measured_by")
         if self.measured_by is not None and theirs is not None and theirs != self.measured_by:
             raise InvalidTable(f"{self.path} was measured by {theirs}, asked for {self.measured_by}; name another file")

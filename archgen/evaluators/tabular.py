@@ -9,19 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from archgen.errors import ArchgenError, InvalidTable, UnknownMetric
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
+from archgen.tables import COST, NOT_METRICS, read_table
 
 ENUMERABLE = 1_000_000
 """A table of a space of at most so many points must list them all, unless it is searched as a partial one."""
-
-COST = "cost_seconds"
-NOT_METRICS = ("index", "trial", "seed")  # numbers of rows: of published tables, of a search, of a cache
 
 
 def read_architectures(space: SearchSpace, path: Path) -> list[Architecture]:
@@ -47,8 +44,9 @@ class Labels(NamedTuple):
 class TabularEvaluator(Evaluator):
     """Looks metrics up in a parquet or CSV table with a column `arch`, the space's published string.
 
-    Every numeric column is a metric, except `index`, `trial`, `seed`, columns without a name, and `cost_seconds`: the
-    cost of a measurement where the table has it. A metric that is NaN or infinite in a row is left out there.
+    Every numeric column is a metric, except columns without a name and those of `NOT_METRICS`; of these,
+    `cost_seconds` is the cost of a measurement where the table has it. A metric that is NaN or infinite in a row is
+    left out there.
 
     Args:
         space: The space that the table is of.
@@ -75,9 +73,7 @@ class TabularEvaluator(Evaluator):
             and not pd.api.types.is_bool_dtype(dtype)
             and not pd.api.types.is_complex_dtype(dtype)
         ]
-        self._metrics = tuple(
-            n for n in numeric if n not in ("arch", *NOT_METRICS, COST) and not n.startswith("Unnamed: ")
-        )
+        self._metrics = tuple(n for n in numeric if n not in NOT_METRICS and not n.startswith("Unnamed: "))
         for name in needed:
             self._check_needed(frame, name)
         if not self._metrics:
@@ -122,7 +118,7 @@ class TabularEvaluator(Evaluator):
     # -- checks of the table ------------------------------------------------------------------------------------
 
     def _check_needed(self, frame: pd.DataFrame, name: str) -> None:
-        if name in frame.columns and name not in (*self._metrics, "arch", *NOT_METRICS, COST):
+        if name in frame.columns and name not in (*self._metrics, *NOT_METRICS):
             wrong = pd.to_numeric(frame[name].astype(str), errors="coerce").isna().to_numpy()
             wrong = wrong if wrong.any() else ~wrong  # a column of numbers that are stored as text
             _refuse(
@@ -249,17 +245,4 @@ def _floats(column: pd.Series[Any]) -> NDArray[np.float64]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Read the file by its suffix; raises `InvalidTable`."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise InvalidTable(f"{path} is neither .parquet nor .csv; convert it to one of them")
-    if not path.is_file():
-        raise InvalidTable(f"{path} is not a file: expected a table with a column 'arch'; check the path")
-    try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        else:  # arch stays text even where it looks like a number, as in spaces whose strings are digits
-            frame = pd.read_csv(path, dtype={"arch": str}, low_memory=False)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InvalidTable(f"{path} can not be read as a {path.suffix[1:]} table ({reason}); write it anew") from None
-    return frame.rename(columns=str)
+    return read_table(path, expected="a table with a column 'arch'")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from archgen import artifacts
 from archgen.errors import InvalidCheckpoint, InvalidTable, RunConflict
 from archgen.hardware.record import DeviceRecord, LatencyMeasurement
+from archgen.tables import read_table
 
 _NUMBERS = ("latency_ms", "low_ms", "high_ms", "spread_ms")
 _COUNTS = ("runs", "batch", "threads")
@@ -173,11 +173,7 @@ class MeasurementFile:
     def _read_rows(self) -> pd.DataFrame:
         if not self.path.exists():
             return pd.DataFrame(columns=list(COLUMNS))
-        try:
-            rows = pd.read_parquet(self.path)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InvalidTable(f"{self.path} is no whole parquet file ({reason}); give another file") from None
+        rows = read_table(self.path, expected="measured latencies", mend="give another file")
         wrong = self._wrong(rows)
         if wrong is not None:
             raise InvalidTable(f"{self.path} was not written by archgen latency measure: {wrong}; give another file")
