@@ -244,7 +244,10 @@ def _filled(frame: pd.DataFrame, budget: int) -> pd.DataFrame:
 
 
 class _Timed(Evaluator):
-    """Counts the CPU seconds that another evaluator takes."""
+    """Counts the CPU seconds that another evaluator takes, one architecture at a time.
+
+    It is no `Wrapper`: that streams from the other's stream, past this clock and with as many workers as the other has.
+    """
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator, self.seconds = evaluator, 0.0
