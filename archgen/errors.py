@@ -76,10 +76,6 @@ class RunConflict(ArchgenError):
     """A run folder, study or file that holds something else already."""
 
 
-class EvaluationFailed(ArchgenError):
-    """One evaluation did not give a finite value; the search goes on without it."""
-
-
 class MissingExtra(ArchgenError):
     """An optional dependency is not installed; the message names the extra."""
 
