@@ -17,16 +17,13 @@ Protocol and files as in `bo_tables.py`. Writes experiments/results/bo_ablation_
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import torch
-from bo_tables import TableSearch, Variant, options, report, write_text
+from bo_nasbench201 import DATASETS, compare
+from bo_tables import Variant, options, write_text
 
-from archgen import config, maximize
-from archgen.gaps import find_gaps
 from archgen.generators import Generator, Guidance, Projector, Start
 from archgen.generators.base import chosen
 from archgen.generators.variables import draw
@@ -95,29 +92,11 @@ VARIANTS = {
 def main() -> None:
     parser = options(__doc__)
     parser.set_defaults(strategies=list(VARIANTS), budget=100)
-    parser.add_argument("--dataset", default="cifar100", choices=["cifar10", "cifar100", "imagenet16_120"])
+    parser.add_argument("--dataset", default="cifar100", choices=DATASETS)
     args = parser.parse_args()
-    tables = config.data_dir()
-    if tables is None:
-        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
-    path = tables / "nasbench201" / "accuracy.parquet"
-    wish, shown = maximize(f"{args.dataset}_val_acc"), f"{args.dataset}_test_acc"
-    table = pd.read_parquet(path)
-    variants = {name: VARIANTS[name] for name in args.strategies}
-    best = float(table[wish.metric].max())
-    search = TableSearch((wish,), args.budget, args.batch, args.seeds, variants, best, "nasbench201", path)
-    runs = search.runs(args.runs / f"bo_ablation_{args.dataset}", args.workers)
-    text = report(
-        search,
-        runs,
-        args.out / f"bo_ablation_{args.dataset}",
-        gaps=find_gaps(runs, [wish], best=best),
-        reference=args.reference,
-        label="regret (validation accuracy, points)",
-        shown=shown,
-        random_mean=float(table[shown].mean()),
-    )
-    write_text(args.out / f"bo_ablation_{args.dataset}.md", f"# What the parts are worth, {args.dataset}\n\n{text}")
+    name = f"bo_ablation_{args.dataset}"
+    text = compare(args, args.dataset, {variant: VARIANTS[variant] for variant in args.strategies}, name)
+    write_text(args.out / f"{name}.md", f"# What the parts are worth, {args.dataset}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ runs/ofa_note10_unlabelled). The optimum is unknown: regret is against the best 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bo_tables import RESULTS, Search, options, report, takes_generator, variants, write_text
+from bo_tables import RESULTS, Search, options, published, report, takes_generator, variants, write_text
 from ofa_searches import ACCURACY, LATENCY
 from ofa_truth import Truth
 
-from archgen import config, load_space, maximize
+from archgen import load_space, maximize
 from archgen.evaluators import Evaluator, Measurement
 from archgen.gaps import find_gaps
 from archgen.generators import Generator, load_generator
@@ -88,9 +87,7 @@ def main() -> None:
     parser.set_defaults(budget=300, batch=10)
     parser.add_argument("--bounds", nargs="+", type=float, default=[20.0, 25.0, 30.0], help="latency, ms")
     args = parser.parse_args()
-    tables = config.data_dir()
-    if tables is None:
-        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
+    tables = published()
     trained = args.runs / "ofa_note10_unlabelled"
     if not (trained / "config.json").exists() and any(map(takes_generator, args.strategies)):
         print(f"generator: {pretrain_generator(load_space(SPACE), trained, steps=STEPS)}", flush=True)

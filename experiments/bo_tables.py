@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import platform
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from archgen import maximize, minimize, plots, spaces
+from archgen import config, maximize, minimize, plots, spaces
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
 from archgen.comparison import AT, caption, markdown, mean_curves, per_run, summarise
@@ -153,6 +154,14 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where finished runs are kept")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where tables and pictures go")
     return parser
+
+
+def published() -> Path:
+    """Folder of the published tables; without one the script ends."""
+    tables = config.data_dir()
+    if tables is None:
+        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
+    return tables
 
 
 PLAIN = {"bayes-plain": Variant("bayes", {"free_labels": None})}

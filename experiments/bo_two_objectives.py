@@ -10,13 +10,12 @@ experiments/results/bo_two_objectives_<device>.csv and .png, and bo_two_objectiv
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
-from bo_tables import TableSearch, options, report, variants, write_text
+from bo_tables import TableSearch, options, published, report, variants, write_text
 
-from archgen import config, maximize, minimize
+from archgen import maximize, minimize
 from archgen.artifacts import write_atomic
 from archgen.gaps import Gaps, find_gaps, hypervolume, infer_reference
 from archgen.objectives import Objective
@@ -32,9 +31,7 @@ def main() -> None:
     parser.set_defaults(strategies=[name for name in sorted(STRATEGIES) if STRATEGIES[name].several_directions])
     parser.add_argument("--devices", nargs="+", default=list(DEVICES))
     args = parser.parse_args()
-    tables = config.data_dir()
-    if tables is None:
-        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
+    tables = published()
     sections = ["# Accuracy and latency on NAS-Bench-201, CIFAR-100\n"]
     for device in args.devices:
         folder = args.runs / f"bo_two_objectives_{device}"
