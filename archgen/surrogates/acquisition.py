@@ -34,7 +34,7 @@ SAMPLES = 128
 KAPPA = 0.5
 """Standard deviations of an upper confidence bound, as in FlexiBERT's code (arXiv 2205.11656)."""
 CHUNK = 512
-"""Candidates that are weighed at a time."""
+"""Candidates that are weighed at a time, but for Thompson draws."""
 
 
 class Settings(NamedTuple):
@@ -99,7 +99,8 @@ def propose(
         # architectures that compute the same have a singular joint covariance; the jitter that is announced mends it
         warnings.simplefilter("ignore", NumericalWarning)
         acquisition = make_acquisition(name, problem, seed=seed, kappa=kappa, cost=cost)
-        chosen, _ = optimize_acqf_discrete(acquisition, q=n, choices=choices, max_batch_size=CHUNK, unique=True)
+        together = len(pool) if isinstance(acquisition, ThompsonDraw) else CHUNK
+        chosen, _ = optimize_acqf_discrete(acquisition, q=n, choices=choices, max_batch_size=together, unique=True)
     archs: list[Architecture] = []
     for x in chosen:  # equal features may belong to several architectures: take one that is not taken yet
         matches = (choices == x).all(1).nonzero()[:, 0].tolist()
@@ -196,9 +197,11 @@ class Adjusted(AcquisitionFunction):  # type: ignore[misc]
 
 
 class ThompsonDraw(AcquisitionFunction):  # type: ignore[misc]
-    """A draw of the objective at all points that are asked for at once; infeasible draws come last, nearest first.
+    """A joint draw of the objective at all points of one call; infeasible draws come last, nearest first.
 
-    For each pending point the draw is a new one, so that a batch is one of independent draws.
+    Each call draws from the same normal numbers, so draws of two calls are neither of one function nor independent:
+    give it all candidates at once. That takes time that grows with the cube of their number. For each pending point
+    the draw is a new one, so that a batch is one of independent draws.
 
     Args:
         problem: Of one objective.

@@ -16,7 +16,9 @@ from archgen.errors import ArchgenError, UnknownName
 from archgen.graph import Architecture
 from archgen.objectives import at_least, at_most
 from archgen.predictors.base import Floats
+from archgen.spaces import SearchSpace
 from archgen.surrogates import ACQUISITIONS, Constraint, Problem, make_acquisition, propose
+from archgen.surrogates.acquisition import CHUNK
 
 Make = Callable[..., Any]
 
@@ -114,6 +116,17 @@ def test_thompson_batch_is_one_of_independent_draws(known: Make, archs: list[Arc
     )
     assert len(taken) == 20  # 120 of 20 that are alike: that one is left out has a chance of 0.04
     assert max(taken.values()) < 20
+
+
+def test_thompson_weighs_a_whole_pool_by_one_draw(known: Make, space: SearchSpace) -> None:
+    """In a pool of two chunks: of equal points those of the second are drawn too, and feasible ones come first."""
+    n = CHUNK + 88
+    pool, equal = space.enumerate()[:n], Problem([known([[0.0, 1.0, float(i)] for i in range(n)])])
+    taken = [propose(equal, pool, 1, rng=np.random.default_rng(seed), name="thompson")[0] for seed in range(40)]
+    assert any(pool.index(arch) >= CHUNK for arch in taken)  # none has a chance of 0.002
+    rows = [[0.0, 1e-3, 0.0, 1e-3]] * CHUNK + [[9.0, 1e-3, 2.0, 1e-3]] * 88
+    bounded = Problem([known(rows)], [Constraint(known(rows, 2, 3), at_most("metric2", 1.0))])
+    assert pool.index(propose(bounded, pool, 1, rng=np.random.default_rng(0), name="thompson")[0]) < CHUNK
 
 
 def test_qlognehvi_is_the_hypervolume_that_a_certain_point_adds(known: Make, archs: list[Architecture]) -> None:
