@@ -35,18 +35,18 @@ class DistanceEncoder(nn.Module):
 
     .. math:: \sum_{i, j} \bigl( \lVert e(a_i) - e(a_j) \rVert - d(a_i, a_j) \bigr)^2
 
-    with :math:`d` the edit distance of the computations (`edit_distance`), or for graphs of more than a dozen nodes
-    the distance of the Weisfeiler-Lehman kernel (`kernel_distance`); no label is needed. Against the paper: it embeds
-    a table of all graphs, one free vector each; here the vector is a function of path and neighbourhood features, so
-    that what a generator draws has one too. Nodes of different labels are a whole unit apart; there the labels of a
-    transformer's layers are ordered.
+    with :math:`d` the edit distance of the computations (`edit_distance`), or in a space whose graphs may have more
+    than `SMALL` nodes the distance of the Weisfeiler-Lehman kernel (`kernel_distance`); no label is needed. Against
+    the paper: it embeds a table of all graphs, one free vector each; here the vector is a function of path and
+    neighbourhood features, so that what a generator draws has one too. Nodes of different labels are a whole unit
+    apart; there the labels of a transformer's layers are ordered.
 
     It is trained when it is first called.
 
     Args:
         space: A space that `PathEncoder` takes.
         width: Of the embedding, `d`; the paper finds 16 enough.
-        distance: `auto` takes the edit distance where a graph has at most `SMALL` nodes.
+        distance: `auto` takes the edit distance where no graph of the space has more than `SMALL` nodes.
         reference: Random architectures, at least 2, of which pairs are made.
         pairs: How many.
         steps: Of training.

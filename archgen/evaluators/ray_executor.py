@@ -57,7 +57,11 @@ class RayExecutor(Executor):
             self._ray.cancel(reference, force=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Wait for what runs unless `wait` is off; ends Ray when it was started here."""
+        """Wait for what runs, then leave Ray if this executor connected to it or started it.
+
+        A Ray that was started here ends by that, a cluster goes on. With `wait` off nothing is waited for, and Ray
+        stays as it is until the process ends.
+        """
         if cancel_futures:
             self.kill_workers()
         running = list(self._tasks)

@@ -29,11 +29,11 @@ class TrainEvaluator(Evaluator):
     Weights are drawn, and images shuffled and augmented, by the seed of the evaluation: same seed, same figures.
 
     With `transfer`, training starts from the weights of the nearest architecture that was trained before, as BOSHNAS
-    does (FlexiBERT, arXiv 2205.11656, section 3.4; the published threshold is 0.8): the nearest is the one with the
-    largest overlap, the share of the space's variables that have the same value in both simplified architectures.
-    From there each tensor is copied whose name and shape are those of the new network's; all else is drawn afresh. The
-    paper counts an overlap from the first layer on; here each variable counts, wherever it is. The figures then
-    depend on what was trained before.
+    does (FlexiBERT, arXiv 2205.11656, after the published code, where the threshold is 0.8): the nearest is the one
+    with the largest overlap, the share of the space's variables that have the same value in both simplified
+    architectures. From there each tensor is copied whose name and shape are those of the new network's; all else is
+    drawn afresh. The paper counts an overlap from the first layer on; here each variable counts, wherever it is. The
+    figures then depend on what was trained before.
 
     Args:
         space: Builds networks that read images.

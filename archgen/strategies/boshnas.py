@@ -24,7 +24,7 @@ _Candidates = tuple[list[Architecture], list[Hashable], Tensor]
 
 @STRATEGIES.register("boshnas")
 class BoshnasSearch(SearchStrategy):
-    r"""The loop of BOSHNAS (algorithm 1 of the paper) over a list of architectures.
+    r"""The loop of BOSHNAS (FlexiBERT, arXiv 2205.11656) over a list of architectures, after the published code.
 
     After some random architectures, each next one is, by a draw,
 

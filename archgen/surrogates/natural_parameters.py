@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 
 
 class NPNLinear(nn.Module):
-    r"""A linear map with Gaussian weights (section 3.1 of the paper, linear transformation).
+    r"""A linear map with Gaussian weights.
 
     .. math:: o_m = a_m W_m + b_m, \qquad o_s = a_s W_s + a_s (W_m \circ W_m) + (a_m \circ a_m) W_s + b_s
 
@@ -58,7 +58,7 @@ class NPNLinear(nn.Module):
 
 
 class NPNReLU(nn.Module):
-    r"""The rectifier of a Gaussian (section 3.1, nonlinear transformation), matched by its first two moments.
+    r"""The rectifier of a Gaussian, matched by its first two moments.
 
     With :math:`z = o_m / \sqrt{o_s}`, :math:`\Phi` and :math:`\phi` of the standard normal:
 
