@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from archgen.graph import Architecture
 from archgen.objectives import Objective, maximize
 from archgen.spaces import CellSpace, SearchSpace
 from archgen.strategies import STRATEGIES, Random, SearchStrategy
-from archgen.study import COMPLETE, FAILED, Study, Trial, search
+from archgen.study import COMPLETE, FAILED, Study, Trial, loop, search
 
 Make = Callable[[str], SearchStrategy]
 Measured = Callable[..., Measurement]
@@ -160,6 +161,75 @@ def test_the_loop_ends_when_the_space_does(tiny: CellSpace, measured: Measured) 
     assert {t.arch for t in trials} == set(tiny.enumerate())
 
 
+# -- what a strategy is given ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("budget", "asked"), [(3, []), (9, [0, 3, 4, 5])], ids=["all claimed", "nothing left"])
+def test_while_others_evaluate_the_strategy_is_asked_only_after_one_has_finished(
+    tiny: CellSpace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: Measured,
+    budget: int,
+    asked: list[int],
+) -> None:
+    """Another one evaluates all three architectures and finishes them at the third, fourth and fifth look."""
+    other = Study(tiny, [maximize("acc")], storage=tmp_path / "study.db")
+    looks = 0
+    asks: list[int] = []
+
+    class Asked(Random):
+        def ask(self, n: int) -> list[Architecture]:
+            asks.append(looks)
+            return super().ask(n)
+
+    def others_go_on(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks >= 3:
+            other.finish(claims.pop(), measured(acc=float(looks)))
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(sleep=others_go_on))
+    with other.working():
+        claims = [claim for arch in tiny.enumerate() if (claim := other.claim(arch)) is not None]
+        study = Study(tiny, [maximize("acc")], storage=tmp_path / "study.db", resume=True)
+        trials = search(study, Asked(tiny, [maximize("acc")]), Scripted(), budget=budget)
+    assert (looks, asks) == (5, asked)
+    assert {trial.arch for trial in trials} == set(tiny.enumerate())
+
+
+def test_a_strategy_has_one_torch_thread_and_the_evaluator_those_of_the_caller(
+    space: SearchSpace, wishes: list[Objective]
+) -> None:
+    seen: dict[str, set[int]] = {"ask": set(), "tell": set(), "evaluate": set()}
+
+    class Strategy(Random):
+        def ask(self, n: int) -> list[Architecture]:
+            seen["ask"].add(torch.get_num_threads())
+            return super().ask(n)
+
+        def tell(self, trials: Sequence[Trial]) -> None:
+            seen["tell"].add(torch.get_num_threads())
+            super().tell(trials)
+
+    class Measures(Synthetic):
+        def measure(self, arch: Architecture, seed: int) -> Measurement:
+            seen["evaluate"].add(torch.get_num_threads())
+            return super().measure(arch, seed)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        search(Study(space, wishes), Strategy(space, wishes), Measures(space), budget=4, batch=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"ask": {1}, "tell": {1}, "evaluate": {2}}
+
+
+# -- a full database, and searches that are cut off --------------------------------------------------------------
+
+
 def test_a_database_that_fills_up_ends_the_search_in_one_line_and_keeps_the_trials(
     space: SearchSpace, tmp_path: Path, wishes: list[Objective], one_line: OneLine, strategy: Make
 ) -> None:
@@ -182,8 +252,6 @@ def test_a_database_that_fills_up_ends_the_search_in_one_line_and_keeps_the_tria
     resumed = search(again, strategy("random"), Synthetic(space), budget=8, batch=2)
     assert resumed == search(Study(space, wishes), strategy("random"), Synthetic(space), budget=8, batch=2)
 
-
-# -- cut off and resumed -----------------------------------------------------------------------------------------
 
 BUDGET, BATCH = 11, 4
 

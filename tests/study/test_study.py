@@ -160,6 +160,27 @@ def test_a_study_of_another_space_is_refused(
     one_line(error)
 
 
+def test_a_study_that_another_evaluator_measured_is_refused(
+    space: SearchSpace,
+    rng: np.random.Generator,
+    tmp_path: Path,
+    wishes: list[Objective],
+    measured: Measured,
+    one_line: OneLine,
+) -> None:
+    """One that says nothing is let in, and takes nothing from what is known; the first to say something is kept."""
+
+    def study(measured_by: str | None) -> Study:
+        return Study(space, wishes, storage=tmp_path / "study.db", resume=True, measured_by=measured_by)
+
+    study(None).record(space.sample(1, rng), [measured(acc=1.0)])
+    assert len(study("table a").trials) == 1
+    with pytest.raises(RunConflict, match=r"was measured by table a, asked for table b; go on with the same") as error:
+        study("table b")
+    one_line(error)
+    assert len(study(None).trials) == len(study("table a").trials) == 1
+
+
 def test_a_study_of_another_program_is_refused_and_left_alone(
     space: SearchSpace, tmp_path: Path, wishes: list[Objective], opened: Opened
 ) -> None:
