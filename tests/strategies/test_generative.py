@@ -93,6 +93,22 @@ def test_the_first_architectures_are_the_generators_own(space: SearchSpace) -> N
     assert {op for arch in asked for op in arch.ops[1:-1]} == {"none", "skip_connect"}
 
 
+@pytest.mark.parametrize("wishes", [[maximize("merit")], [maximize("merit"), minimize("cost")]], ids=["one", "two"])
+def test_what_is_asked_for_improves_more_than_its_neighbours(
+    space: SearchSpace, flow: DiscreteFlow, wishes: list[Objective]
+) -> None:
+    """The last step climbs: with few samples to begin with, what they lead to has no better neighbour."""
+    evaluator, strategy = Counted(space), make(space, flow, wishes, pool=2, steps=1, seed=3)
+    told(strategy, evaluator, space.sample(20, np.random.default_rng(5)))
+    for _ in range(3):
+        (arch,) = strategy.ask(1)
+        near = list(strategy.unseen(space.neighbours(arch)))
+        assert len(near) > 10
+        gains = strategy._gain([arch, *near], strategy.usable)
+        assert gains[0] >= gains[1:].max()
+        told(strategy, evaluator, [arch])
+
+
 @pytest.mark.parametrize("name", ["nasbench201", "nasbench101"])
 def test_where_a_space_has_constraints_its_projector_is_used(name: str) -> None:
     space = spaces.load(name)
