@@ -49,9 +49,12 @@ class Generative(SearchStrategy):
     3. samples the generator under each condition and the bounds: by Bayes the architectures that meet a condition
        are distributed as :math:`p(x) P(y(x) \ge \tau \mid D) \prod_c P(c(x) \mid D)`, which is exactly a guidance
        weight; the best that were weighed on the way are candidates too;
-    4. climbs from the best candidates to better neighbours, by expected improvement in closed form (of the
-       hypervolume, with several objectives), and takes the best one, or a batch by BoTorch's qLogEI or qLogNEHVI
-       (sequential greedy: pending points push the next one away, so the batch is diverse).
+    4. chooses among the candidates: one by expected improvement in closed form (of the hypervolume, with several
+       objectives), a batch by BoTorch's qLogEI or qLogNEHVI (sequential greedy: pending points push the next one
+       away, so the batch is diverse). With several objectives, whose improvement has many narrow peaks, it climbs
+       from the best candidates to better neighbours first; with one that costs evaluations (on NAS-Bench-201 the
+       median to the best rises from 19.5 to 24.5, 14 seeds): what the generator finds likely is the better guess
+       while the surrogate knows little.
 
     The first architectures are unguided samples; with free labels the best of groups of them (`start`).
 
@@ -141,17 +144,18 @@ class Generative(SearchStrategy):
         near = [arch for best in self._incumbents(told) for arch in self.space.neighbours(best)]
         candidates = self._draw(self.pool, noise) + near
         candidates += self._guided(self._tilts_of(self._problem, candidates, noise), noise)
-        gains = self._climb(list(self.unseen(candidates)), told)
-        pool = list(gains)
+        pool = list(self.unseen(candidates))
+        if len(self.directions) > 1:
+            pool = self._climbed(pool, told)
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
         if n == 1 and self.acquisition is None and self.budget_seconds is None:
-            return [max(pool, key=gains.__getitem__)]
+            return [pool[int(np.argmax(self._gain(pool, told)))]]
         name = self.acquisition or ("qlogei" if len(self.directions) == 1 else "qlognehvi")
         return propose(self._problem, pool, n, rng=rng, name=name, cost=self._cost(told))
 
-    def _climb(self, pool: list[Architecture], told: Sequence[Trial]) -> dict[Architecture, float]:
-        """The gain of each candidate, and of the neighbours of the best ones, until none of these is any better."""
+    def _climbed(self, pool: list[Architecture], told: Sequence[Trial]) -> list[Architecture]:
+        """The candidates, and neighbours of those of the largest gain, until none of these is any better."""
         gains: dict[Architecture, float] = {}
         expanded: set[Architecture] = set()
         for _ in range(CLIMBS):
@@ -163,7 +167,7 @@ class Generative(SearchStrategy):
             expanded.update(best)
             near = dict.fromkeys(other for arch in best for other in self.space.neighbours(arch))
             pool = [arch for arch in self.unseen(near) if arch not in gains]
-        return gains
+        return list(gains)
 
     def _gain(self, archs: Sequence[Architecture], told: Sequence[Trial]) -> Floats:
         """The expected improvement, in closed form, and the probability to meet the bounds; logarithms."""
