@@ -27,8 +27,8 @@ from archgen.pretrain_predictor import LABELS, checkpoint_name, pretrain_predict
 from archgen.spaces import SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "predictors.csv"
-NB201_DEVICES = ("pixel3", "pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "titan_rtx_1", "gold_6226")
-FBNET_DEVICES = ("pixel2", "raspi4", "eyeriss", "fpga", "1080ti_1", "gold_6226")
+NO_DEVICE = ("arch", "index", "ops")
+"""Columns of the latency tables that are none of a device."""
 ACCURACY_LABELS = 1563  # a tenth of NAS-Bench-201, the most that published predictors are compared at
 HELP = "HELP's latency table (MIT, arXiv 2106.08630), ms"
 
@@ -93,6 +93,10 @@ def parsed(space: SearchSpace, table: pd.DataFrame) -> list[Architecture]:
     return [space.parse(text) for text in table["arch"]]
 
 
+def devices(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table.columns if name not in NO_DEVICE]
+
+
 def nasbench201(space: SearchSpace, tables: Path) -> Iterator[Task]:
     accuracy = pd.read_parquet(tables / "nasbench201" / "accuracy.parquet")
     archs = parsed(space, accuracy)
@@ -101,7 +105,7 @@ def nasbench201(space: SearchSpace, tables: Path) -> Iterator[Task]:
         yield Task(metric, "gp", archs, accuracy[metric].to_numpy(float), source, ACCURACY_LABELS)
     latency = pd.read_parquet(tables / "nasbench201" / "latency_ms.parquet")
     archs = parsed(space, latency)
-    for device in NB201_DEVICES:
+    for device in devices(latency):
         source = f"{HELP}, published CIFAR-10 network"
         yield Task(f"latency_ms@{device}", "latency", archs, latency[device].to_numpy(float), source)
     hardware = pd.read_parquet(tables / "nasbench201" / "hw_nas_bench.parquet")
@@ -138,7 +142,7 @@ def mobilenetv3(space: SearchSpace, tables: Path) -> Iterator[Task]:
 def fbnet(space: SearchSpace, tables: Path) -> Iterator[Task]:
     table = pd.read_parquet(tables / "fbnet" / "latency_ms.parquet")
     archs = parsed(space, table)
-    for device in FBNET_DEVICES:
+    for device in devices(table):
         yield Task(f"latency_ms@{device}", "latency", archs, table[device].to_numpy(float), HELP)
 
 
