@@ -24,9 +24,9 @@ class RowMemory:
     fast as they can be copied.
 
     Args:
-        compute: Rows of distinct architectures, at most `chunk` at a time, `b x width`.
+        compute: Rows of distinct architectures, `b x width`.
         width: Of a row.
-        chunk: What is computed at once is held at once.
+        chunk: Most architectures that `compute` is given at once, at least 1; what is computed at once is held at once.
 
     Example:
         >>> from archgen import spaces

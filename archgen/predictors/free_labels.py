@@ -21,14 +21,12 @@ from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.graph import Architecture
 from archgen.predictors.base import Floats
 from archgen.predictors.normal_scores import NormalScores
-from archgen.row_memory import RowMemory
+from archgen.row_memory import REMEMBERED, RowMemory
 from archgen.spaces import SearchSpace
 
 LEARNABLE = 0.8
 """Least rank correlation with unseen values; what can not be told from the architecture is noise of the weights."""
 STEPS, BATCH = 4000, 256
-ASKED = 32_768
-"""Architectures of one pass."""
 LEARNING_RATE, DECAY = 2e-3, 1e-3
 PREFIX = "free_labels."
 
@@ -107,7 +105,7 @@ class FreeLabels:
         return self
 
     def _set_network(self, network: nn.Module | None) -> None:
-        self._network, self._memory = network, RowMemory(self._predict, len(self.names), chunk=ASKED)
+        self._network, self._memory = network, RowMemory(self._predict, len(self.names), chunk=REMEMBERED)
 
     def _train(self, x: Tensor, y: Tensor, steps: int, seed: int) -> nn.Module:
         network = self._build(y.shape[1])

@@ -167,7 +167,7 @@ class Generative(SearchStrategy):
             expanded.update(best)
             near = dict.fromkeys(other for arch in best for other in self.space.neighbours(arch))
             pool = [arch for arch in self.unseen(near) if arch not in gains]
-        return list(gains)
+        return list(self.unseen(gains))  # neighbours may compute what a candidate does
 
     def _gain(self, archs: Sequence[Architecture], told: Sequence[Trial]) -> Floats:
         """The expected improvement, in closed form, and the probability to meet the bounds; logarithms."""

@@ -26,12 +26,10 @@ from archgen.predictors.base import PREDICTORS, Floats
 from archgen.predictors.distinct import distinct
 from archgen.predictors.free_labels import FreeLabels, join_free_labels, split_free_labels
 from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
-from archgen.row_memory import RowMemory
+from archgen.row_memory import REMEMBERED, RowMemory
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
 
-ASKED = 32_768
-"""Architectures whose equal features are sought together."""
 CHUNK = 256
 """Architectures that are predicted at a time: their covariances stay in the cache of a processor."""
 FITTED = 512
@@ -75,7 +73,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         self._archs: list[Architecture] = []
         self._y: Floats = np.zeros(0)
         self._factor: tuple[list[DistinctBlock], Tensor, Tensor] | None = None
-        self._beliefs = RowMemory(self._believe, 2, chunk=ASKED)
+        self._beliefs = RowMemory(self._believe, 2, chunk=REMEMBERED)
 
     @property
     def model(self) -> SingleTaskGP:
@@ -171,7 +169,11 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
 
     def _set_model(self, x: Tensor, scores: Tensor, hyperparameters: Mapping[str, Tensor]) -> None:
         """Condition a model of the given hyperparameters on all data."""
-        self._model, self._factor, self._beliefs = self._make(x, scores), None, RowMemory(self._believe, 2, chunk=ASKED)
+        self._model, self._factor, self._beliefs = (
+            self._make(x, scores),
+            None,
+            RowMemory(self._believe, 2, chunk=REMEMBERED),
+        )
         with torch.no_grad():
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(hyperparameters[name])
@@ -208,6 +210,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
         return beliefs[:, 0], beliefs[:, 1]
 
     def _believe(self, archs: Sequence[Architecture]) -> Floats:
+        """Mean and standard deviation of each, `b x 2`."""
         rows, which = distinct(self.features(archs).numpy())  # many architectures compute the same
         chunks = [torch.stack(self._marginals(x), 1) for x in torch.split(torch.from_numpy(rows), CHUNK)]
         return torch.cat(chunks).numpy()[which]
