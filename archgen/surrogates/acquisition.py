@@ -13,18 +13,17 @@ from botorch.acquisition.analytic import AnalyticAcquisitionFunction, LogExpecte
 from botorch.acquisition.logei import qLogExpectedImprovement
 from botorch.acquisition.monte_carlo import qUpperConfidenceBound
 from botorch.acquisition.multi_objective import logei as multi_objective_logei
-from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
+from botorch.acquisition.multi_objective.objective import MCMultiOutputObjective
 from botorch.acquisition.objective import GenericMCObjective
 from botorch.models import ModelListGP
 from botorch.optim import optimize_acqf_discrete
 from botorch.sampling import IIDNormalSampler, SobolQMCNormalSampler
-from botorch.utils.multi_objective.hypervolume import infer_reference_point
-from botorch.utils.multi_objective.pareto import is_non_dominated
 from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
 
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
+from archgen.pareto import corner_below
 from archgen.registry import Registry
 from archgen.surrogates.cost import Cost
 from archgen.surrogates.problem import WORST, Problem
@@ -53,9 +52,10 @@ def make_acquisition(
     """A BoTorch acquisition function over the surrogates' features; larger is better.
 
     Args:
-        name: `logei`, `qlogei`, `ucb`, `qucb`, `thompson`, or `qlognehvi` for several objectives. Bounds enter
-            `qlogei` and `qlognehvi` as feasibility-weighted samples, `thompson` as draws of their own, and the others
-            by their log-probability, which makes of `logei` the constrained improvement.
+        name: `logei`, `qlogei`, `ucb`, `qucb`, `thompson`, or `qlognehvi` for several objectives, whose hypervolume
+            is one in the metrics' units. Bounds enter `qlogei` and `qlognehvi` as feasibility-weighted samples,
+            `thompson` as draws of their own, and the others by their log-probability, which makes of `logei` the
+            constrained improvement.
         problem: Its surrogates must be fitted.
         seed: Of the samples.
         kappa: Standard deviations of the upper confidence bounds.
@@ -145,23 +145,42 @@ def _q_log_nehvi(problem: Problem, settings: Settings) -> AcquisitionFunction:
     m = len(problem.objectives)
     if m < 2 or not problem.told:
         raise ArchgenError(f"qlognehvi needs at least 2 objectives and some evaluations, got {m}, {len(problem.told)}")
-    scores = torch.tensor(problem.scores).double().T
-    reference = torch.full((m,), WORST).double()
-    if len(scores):
-        reference = infer_reference_point(scores[is_non_dominated(scores)])
     model = problem.model
     # BoTorch would run a C++ compiler here for minutes; its Python is quick enough and the same on every machine
     multi_objective_logei._load_attempted = True
     return multi_objective_logei.qLogNoisyExpectedHypervolumeImprovement(
         model=model,
-        ref_point=reference,
+        ref_point=torch.zeros(m).double(),
         X_baseline=problem.objectives[0].features(problem.told),
-        objective=IdentityMCMultiOutputObjective(outcomes=list(range(m))),
+        objective=_Units(problem),
         constraints=problem.violations or None,
         sampler=_sampler(settings),
         prune_baseline=True,
         cache_root=isinstance(model, ModelListGP),
     )
+
+
+class _Units(MCMultiOutputObjective):  # type: ignore[misc]
+    """Samples of the objectives in the metrics' units, in which a hypervolume is one, from 0 below all to about 1.
+
+    The acquisition function smooths by absolute amounts, so units are divided by the range of what was told. It has no
+    gradient, and a list of candidates needs none.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        usual = np.stack([s.denormalise(np.array([WORST, -WORST])) for s in problem.objectives], 1)
+        points = np.array(problem.feasible, dtype=float).reshape(-1, usual.shape[1])
+        if not len(points) or not np.ptp(points, 0).all():  # no range of their own
+            points = np.vstack([points, usual])
+        self._objectives = problem.objectives
+        self._low = corner_below(points)
+        self._range = points.max(0) - self._low
+
+    def forward(self, samples: Tensor, X: Tensor | None = None) -> Tensor:
+        """Of samples of the model's outputs, `... x m`."""
+        columns = [s.denormalise(samples[..., i].detach().numpy()) for i, s in enumerate(self._objectives)]
+        return torch.from_numpy((np.stack(columns, -1) - self._low) / self._range)
 
 
 class Adjusted(AcquisitionFunction):  # type: ignore[misc]

@@ -50,6 +50,9 @@ class Known(Surrogate):
         mean, std: Columns of them that this surrogate believes.
     """
 
+    power = 1
+    """A value is the score to this odd power."""
+
     def __init__(self, space: SearchSpace, table: dict[Architecture, list[float]], mean: int = 0, std: int = 1) -> None:
         super().__init__(space, f"metric{mean}")
         self.table, self._model = table, Written(mean, std)
@@ -62,10 +65,10 @@ class Known(Surrogate):
         return torch.tensor([self.table[arch] for arch in archs]).double()
 
     def denormalise(self, scores: Floats) -> Floats:
-        return scores
+        return np.asarray(scores**self.power)
 
     def normalise(self, values: Sequence[float]) -> list[float]:
-        return [float(value) for value in values]
+        return [float(np.sign(value) * abs(value) ** (1 / self.power)) for value in values]
 
     def predict_normalised(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         x = self.features(archs).numpy()

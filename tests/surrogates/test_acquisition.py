@@ -129,13 +129,18 @@ def test_thompson_weighs_a_whole_pool_by_one_draw(known: Make, space: SearchSpac
     assert pool.index(propose(bounded, pool, 1, rng=np.random.default_rng(0), name="thompson")[0]) < CHUNK
 
 
-def test_qlognehvi_is_the_hypervolume_that_a_certain_point_adds(known: Make, archs: list[Architecture]) -> None:
-    """Told are (0, 1) and (1, 0); both values of new points are certain. The reference point is 0.1 below the worst."""
-    tiny = 1e-4
+@pytest.mark.parametrize("power", [1, 3])
+def test_qlognehvi_is_the_hypervolume_that_a_certain_point_adds(
+    known: Make, archs: list[Architecture], power: int
+) -> None:
+    """Told are (0, 1) and (1, 0); new points are certain. In values, not scores, and shares of the range above -0.1."""
     points = [(0.0, 1.0), (1.0, 0.0), (0.8, 0.8), (1.5, 0.5), (2.0, 2.0)]
-    rows = [[a, tiny, b, tiny] for a, b in points]
-    problem = Problem([known(rows), known(rows, 2, 3)], feasible=[points[0], points[1]], told=[archs[0], archs[1]])
-    found = np.exp(values("qlognehvi", problem, archs[2:5]))
+    rows = [[a, 1e-4, b, 1e-4] for a, b in np.array(points) ** (1 / power)]
+    surrogates = [known(rows), known(rows, 2, 3)]
+    for surrogate in surrogates:
+        surrogate.power = power
+    problem = Problem(surrogates, feasible=[points[0], points[1]], told=[archs[0], archs[1]])
+    found = np.exp(values("qlognehvi", problem, archs[2:5])) * 1.1**2
 
     def hypervolume(points: list[tuple[float, float]]) -> float:
         """Above (-0.1, -0.1), by the staircase."""
