@@ -24,7 +24,7 @@ from archgen.cli.options import (
     writable,
     write_frame,
 )
-from archgen.cli.search_evaluator import EvaluatorOptions, make_evaluator
+from archgen.cli.search_evaluator import DATA, EPOCHS, EvaluatorOptions, make_evaluator
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import ArchgenError, InvalidObjective
 
@@ -61,8 +61,8 @@ def search_command(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study, or join in.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="The table lists only some architectures.")] = False,
-    data: Annotated[str, typer.Option(help="Images for `train`, as of `archgen design`.")] = "digits",
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of `train`.")] = 20,
+    data: Annotated[str | None, typer.Option(help=f"Images for `train`, as of `archgen design`; {DATA}.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help=f"Epochs of `train`; {EPOCHS}.")] = None,
     transfer: Annotated[
         float | None, typer.Option(help="`train` starts from the nearest trained network if they overlap so much.")
     ] = None,

@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from archgen.spaces import SearchSpace
 
 TRAIN = "train"
+DATA, EPOCHS = "digits", 20
+"""Of `train`, where nothing is said."""
 
 
 @dataclass(frozen=True)
 class EvaluatorOptions:
-    """The options of the command, as they came."""
+    """The options of the command, as they came; None where nothing was said."""
 
     evaluator: str
     partial: bool
-    data: str
-    epochs: int
+    data: str | None
+    epochs: int | None
     transfer: float | None
     noise: list[str]
     cache: Path | None
@@ -39,7 +41,7 @@ class EvaluatorOptions:
         if self.evaluator != TRAIN:
             return "a table"
         start = "" if self.transfer is None else f", from near networks that overlap by {self.transfer:g}"
-        return f"training on {self.data} for {self.epochs} epochs{start}"
+        return f"training on {self.data or DATA} for {self.epochs or EPOCHS} epochs{start}"
 
 
 def make_evaluator(
@@ -106,8 +108,9 @@ def _bare(
     if options.evaluator != TRAIN:
         from archgen.evaluators import TabularEvaluator
 
-        if options.transfer is not None:
-            raise InvalidOption(f"--transfer needs --evaluator {TRAIN}: a table has no weights")
+        for name in ("data", "epochs", "transfer"):
+            if getattr(options, name) is not None:
+                raise InvalidOption(f"--{name} needs --evaluator {TRAIN}: with a table nothing is trained")
         needed = [wish.metric for wish in objectives]
         return TabularEvaluator(space, Path(options.evaluator), needed=needed, partial=options.partial)
     from archgen.data import load_data
@@ -116,6 +119,6 @@ def _bare(
 
     if options.partial:
         raise InvalidOption(f"--partial is for tables: --evaluator {TRAIN} can measure every architecture")
-    data, schedule = load_data(options.data, seed=seed), Schedule(epochs=options.epochs)
+    data, schedule = load_data(options.data or DATA, seed=seed), Schedule(epochs=options.epochs or EPOCHS)
     kept = study.with_name(f"{study.name}-weights") if study is not None and options.transfer is not None else None
     return TrainEvaluator(space, data, schedule, transfer=options.transfer, folder=kept)

@@ -439,6 +439,7 @@ def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytes
         (["--workers", "0"], "--workers"),
         (["--timeout", "0"], "a time-out must be above 0 seconds, got 0"),
         (["--transfer", "0.8"], "--transfer needs --evaluator train"),
+        (["--epochs", "20"], "--epochs needs --evaluator train"),
         (["--study", "nodb://host/study"], "nodb://host/study can not be used as a study database"),
         (["--evaluator", "train"], "--partial is for tables"),
     ],

@@ -19,8 +19,8 @@ from archgen.spaces import SearchSpace
 OPTIONS = EvaluatorOptions(
     evaluator="table.parquet",
     partial=True,
-    data="digits",
-    epochs=20,
+    data=None,
+    epochs=None,
     transfer=None,
     noise=[],
     cache=None,
@@ -179,9 +179,12 @@ def test_a_bound_on_a_metric_that_training_has_not_is_refused(read: list[tuple[s
     assert list(Path().iterdir()) == []
 
 
-def test_transfer_is_refused_before_a_table_is_read(space: SearchSpace) -> None:
-    with pytest.raises(InvalidOption, match="--transfer needs"):
-        make_evaluator(replace(OPTIONS, transfer=0.8), space, WISHES, seed=0, study=None)
+@pytest.mark.parametrize(("option", "value"), [("transfer", 0.8), ("data", "digits"), ("epochs", 20)])
+def test_what_training_alone_needs_is_refused_before_a_table_is_read(
+    space: SearchSpace, option: str, value: object
+) -> None:
+    with pytest.raises(InvalidOption, match=f"--{option} needs --evaluator train"):
+        make_evaluator(replace(OPTIONS, **{option: value}), space, WISHES, seed=0, study=None)  # type: ignore[arg-type]
 
 
 def test_partial_is_refused_before_images_are_read(read: list[tuple[str, int]], space: SearchSpace) -> None:
