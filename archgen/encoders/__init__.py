@@ -1,5 +1,6 @@
 """Encoders: architectures and graphs to embeddings."""
 
+from archgen.encoders.autoencoder import AutoEncoder
 from archgen.encoders.condition import ConditionEmbedding
 from archgen.encoders.dag_transformer import DAGTransformer
 from archgen.encoders.data_set import DataSetEncoder
@@ -9,6 +10,7 @@ from archgen.encoders.paths import PathEncoder
 from archgen.encoders.weisfeiler_lehman import WeisfeilerLehmanEncoder
 
 __all__ = [
+    "AutoEncoder",
     "ConditionEmbedding",
     "DAGTransformer",
     "DataSetEncoder",

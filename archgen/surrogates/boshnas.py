@@ -12,7 +12,7 @@ from botorch.utils.transforms import t_batch_mode_transform
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archgen.encoders import DistanceEncoder, PathEncoder, WeisfeilerLehmanEncoder
+from archgen.encoders import AutoEncoder, DistanceEncoder, PathEncoder, WeisfeilerLehmanEncoder
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.predictors.base import PREDICTORS, Floats
@@ -27,6 +27,7 @@ EMBEDDINGS: Registry[Callable[[SearchSpace], Callable[[Sequence[Architecture]], 
 EMBEDDINGS.register("paths")(PathEncoder)
 EMBEDDINGS.register("neighbourhoods")(WeisfeilerLehmanEncoder)
 EMBEDDINGS.register("distances")(DistanceEncoder)
+EMBEDDINGS.register("autoencoder")(AutoEncoder)
 
 MODEL, EMBEDDING = "model.", "embedding."
 

@@ -103,19 +103,30 @@ def test_the_uncertainty_bound_is_its_formula(fitted: Boshnas, unseen: list[Arch
     assert unsure(x).numpy() == pytest.approx(epistemic)
 
 
-def test_an_embedding_of_distances_goes_into_the_checkpoint(
+@pytest.mark.parametrize(
+    ("embedding", "small", "trainer"),
+    [
+        ("distances", {"pairs": 100, "steps": 50}, "archgen.encoders.distances.DistanceEncoder._train"),
+        ("autoencoder", {"reference": 50, "steps": 5}, "archgen.encoders.autoencoder.AutoEncoder._train"),
+    ],
+)
+def test_a_learnt_embedding_goes_into_the_checkpoint(
     space: SearchSpace,
     data: tuple[list[Architecture], Floats],
     unseen: list[Architecture],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    embedding: str,
+    small: dict[str, int],
+    trainer: str,
 ) -> None:
     """It is not trained again when it is read."""
-    surrogate = Boshnas(space, "val_acc", embedding="distances", steps=20)
-    surrogate.encoder.pairs, surrogate.encoder.steps = 100, 50  # type: ignore[attr-defined]
+    surrogate = Boshnas(space, "val_acc", embedding=embedding, steps=20)
+    for name, value in small.items():
+        setattr(surrogate.encoder, name, value)
     surrogate.fit(*data)
     save_predictor(surrogate, "boshnas", tmp_path, "# card\n")
-    monkeypatch.setattr("archgen.encoders.distances.edit_distance", None)
+    monkeypatch.setattr(trainer, None)
     again = load_predictor(tmp_path, space)
     assert again.predict(unseen).mean.tolist() == surrogate.predict(unseen).mean.tolist()
     bound = at_least("val_acc", 80.0)
@@ -129,4 +140,4 @@ def test_mistakes_are_told(space: SearchSpace) -> None:
         Boshnas(space, "val_acc", draws=1)
     with pytest.raises(ArchgenError, match="call fit first"):
         _ = Boshnas(space, "val_acc").model
-    assert set(EMBEDDINGS) >= {"paths", "neighbourhoods", "distances"}
+    assert set(EMBEDDINGS) >= {"paths", "neighbourhoods", "distances", "autoencoder"}
