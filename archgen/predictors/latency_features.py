@@ -62,8 +62,13 @@ class LatencyFeatures:
     @cached_property
     def standardised(self) -> Floats:
         """Features of random architectures of the space, each of mean 0 and variance 1, `REFERENCE x p`."""
+        return self.standardise(self._sample)
+
+    def standardise(self, features: Floats) -> Floats:
+        """Features `b x p` on the scale of `usual`; what never varies in the space is 0."""
         middle, spread = self.usual
-        return (self._sample - middle) / np.where(spread > 0, spread, 1.0) * (spread > 0)
+        scaled: Floats = (features - middle) / np.where(spread > 0, spread, 1.0) * (spread > 0)
+        return scaled
 
     def _groups(self, archs: Sequence[Architecture]) -> list[Floats]:
         simple = self.space.simplified(archs)

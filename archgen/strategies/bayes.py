@@ -85,8 +85,8 @@ class Bayes(SearchStrategy):
         self.acquisition: Acquisition = acquisition
         self.kappa, self.initial, self.pool = kappa, initial, pool
         self.free_labels = free_labels
-        self._values = [GaussianProcess(space, wish.metric, free_labels) for wish in self.directions]
-        self._limits = [GaussianProcess(space, wish.metric, free_labels) for wish in self.bounds]
+        surrogates = GaussianProcess.for_wishes(space, [*self.directions, *self.bounds], free_labels)
+        self._values, self._limits = surrogates[: len(self.directions)], surrogates[len(self.directions) :]
         self._refits = Refits()
         self._listed: tuple[list[Architecture], NDArray[np.int64]] | None = None
 

@@ -122,9 +122,9 @@ class Generative(SearchStrategy):
         self.acquisition, self.budget_seconds = acquisition, budget_seconds
         self.free_labels = free_labels
         self._tilts_of = CONDITIONS[condition]
-        extra = {"free_labels": free_labels} if kind.takes_free_labels else {}
-        self._objectives: list[Surrogate] = [kind(space, wish.metric, **extra) for wish in self.directions]
-        self._bounds = [Constraint(kind(space, wish.metric, **extra), wish) for wish in self.bounds]
+        surrogates = kind.for_wishes(space, [*self.directions, *self.bounds], free_labels)
+        self._objectives: Sequence[Surrogate] = surrogates[: len(self.directions)]
+        self._limits = [Constraint(*pair) for pair in zip(surrogates[len(self.directions) :], self.bounds, strict=True)]
         self._refits = Refits()
 
     def ask(self, n: int) -> list[Architecture]:
@@ -173,7 +173,7 @@ class Generative(SearchStrategy):
         """The expected improvement, in closed form, and the probability to meet the bounds; logarithms."""
         met = [all_met(self.bounds, trial.values) for trial in told]
         total = log_gain(self._objectives, archs, self.signed_values(told), met)
-        for surrogate, wish in self._bounds:
+        for surrogate, wish in self._limits:
             total = total + surrogate.log_probability(archs, wish)
         return total
 
@@ -186,7 +186,7 @@ class Generative(SearchStrategy):
 
     def _fit(self, told: Sequence[Trial]) -> None:
         values = [*zip(self._objectives, self.signed_values(told).T, strict=True)]
-        for surrogate, wish in self._bounds:
+        for surrogate, wish in self._limits:
             values.append((surrogate, np.array([trial.values[wish.metric] for trial in told])))
         self._refits.learn([trial.arch for trial in told], values)
 
@@ -194,7 +194,7 @@ class Generative(SearchStrategy):
     def _problem(self) -> Problem:
         feasible = [t for t in self.complete if all_met(self.bounds, t.values)]
         told = [t.arch for t in self.usable]
-        return Problem(self._objectives, self._bounds, self.signed_values(feasible).tolist(), told)
+        return Problem(self._objectives, self._limits, self.signed_values(feasible).tolist(), told)
 
     def _cost(self, told: Sequence[Trial]) -> Cost | None:
         """What an evaluation is predicted to cost, where a budget in seconds is given."""
@@ -220,6 +220,6 @@ class Generative(SearchStrategy):
 
     def _screened(self, archs: Sequence[Architecture], tilt: LogTilt) -> Floats:
         total = tilt(archs)
-        for surrogate, wish in self._bounds:
+        for surrogate, wish in self._limits:
             total = total + surrogate.log_probability(archs, wish)
         return np.where(self._screen(archs), total, total - 10.0)  # discouraged, not forbidden: it may lead somewhere

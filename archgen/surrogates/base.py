@@ -11,7 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from archgen.graph import Architecture
+from archgen.objectives import Objective
 from archgen.predictors.base import Floats, Predictor
+from archgen.predictors.free_labels import FreeLabels
+from archgen.spaces import SearchSpace
 
 
 class Surrogate(Predictor):
@@ -20,6 +23,20 @@ class Surrogate(Predictor):
     The model lives in the *normalised* scale of the targets (see the member): larger is larger, but units are
     gone. `predict` speaks in the metric's unit.
     """
+
+    @classmethod
+    def for_wishes(
+        cls, space: SearchSpace, wishes: Sequence[Objective], free_labels: FreeLabels | None = None
+    ) -> Sequence[Surrogate]:
+        """A surrogate of each wish's metric, all with the same features, not fitted yet.
+
+        Args:
+            space: The search space.
+            wishes: Objectives and bounds.
+            free_labels: For surrogates that take them.
+        """
+        extra = {"free_labels": free_labels} if cls.takes_free_labels else {}
+        return [cls(space, wish.metric, **extra) for wish in wishes]
 
     @property
     @abstractmethod

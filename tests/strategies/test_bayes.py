@@ -47,10 +47,10 @@ def told(space: SearchSpace, n: int) -> list[Trial]:
 
 
 def beliefs(
-    space: SearchSpace, trials: list[Trial], metric: str, sign: int = 1
+    space: SearchSpace, trials: list[Trial], metric: str, sign: int = 1, *, layers: bool = False
 ) -> tuple[list[Architecture], Floats, Floats, GaussianProcess]:
-    """What a process of its own believes of everything that was not told."""
-    process = GaussianProcess(space, metric)
+    """What a process of its own believes of everything that was not told; with layers where less of a metric counts."""
+    process = GaussianProcess(space, metric, layers=layers)
     process.fit([t.arch for t in trials], np.array([sign * t.values[metric] for t in trials]))
     rest = [arch for arch in space.enumerate() if arch not in {t.arch for t in trials}]
     return rest, *process.predict_normalised(rest), process
@@ -60,7 +60,7 @@ def beliefs(
 @pytest.mark.parametrize("wish", [maximize("acc"), minimize("ms")])
 def test_one_at_a_time_it_asks_for_the_largest_upper_bound(small: CellSpace, wish: Objective, kappa: float) -> None:
     trials = told(small, 12)
-    rest, mean, std, _ = beliefs(small, trials, wish.metric, wish.sign)
+    rest, mean, std, _ = beliefs(small, trials, wish.metric, wish.sign, layers=wish.sign < 0)
     strategy = Bayes(small, [wish], kappa=kappa)
     strategy.tell(trials)
     (asked,) = strategy.ask(1)
@@ -96,8 +96,8 @@ def test_a_batch_is_chosen_as_if_its_first_were_told_as_believed(small: CellSpac
 
 def test_the_upper_bound_counts_where_the_bounds_are_likely_met(small: CellSpace) -> None:
     trials = told(small, 20)
-    rest, mean, std, _ = beliefs(small, trials, "acc")
-    limits = beliefs(small, trials, "ms")[3]
+    rest, mean, std, _ = beliefs(small, trials, "acc", layers=True)
+    limits = beliefs(small, trials, "ms", layers=True)[3]
     wish = at_most("ms", limits.predict([rest[int(np.argmax(mean + 0.5 * std))]]).mean[0] - 0.5)
     likely = limits.log_probability(rest, wish) >= np.log(0.5)
     strategy = Bayes(small, [maximize("acc"), wish])
@@ -112,8 +112,8 @@ def test_the_upper_bound_counts_where_the_bounds_are_likely_met(small: CellSpace
 
 def test_expected_improvement_is_weighed_by_the_probability_to_meet_the_bounds(small: CellSpace) -> None:
     trials = told(small, 20)
-    rest, mean, std, process = beliefs(small, trials, "acc")
-    limits = beliefs(small, trials, "ms")[3]
+    rest, mean, std, process = beliefs(small, trials, "acc", layers=True)
+    limits = beliefs(small, trials, "ms", layers=True)[3]
     bound = sorted(trial.values["ms"] for trial in trials)[3]
     wish = at_most("ms", bound)
     best = max(process.normalise([trial.values["acc"] for trial in trials if trial.values["ms"] <= bound]))
@@ -128,7 +128,7 @@ def test_expected_improvement_is_weighed_by_the_probability_to_meet_the_bounds(s
 
 def test_until_something_is_likely_the_likeliest_to_meet_the_bounds_is_asked_for(small: CellSpace) -> None:
     trials, wish = told(small, 20), at_most("ms", -50.0)
-    rest, *_, process = beliefs(small, trials, "ms")
+    rest, *_, process = beliefs(small, trials, "ms", layers=True)
     log_p = process.log_probability(rest, wish)
     strategy = Bayes(small, [maximize("acc"), wish])
     strategy.tell(trials)
