@@ -42,6 +42,16 @@ class Architecture:
                     f"expected 0 <= i < j < {len(self.ops)}"
                 )
 
+    def __hash__(self) -> int:
+        known: int | None = self.__dict__.get("_hash")  # architectures are looked up a million times a search
+        if known is None:
+            known = hash((self.space, self.ops, self.edges))
+            self.__dict__["_hash"] = known
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # hashes are a process's own
+
     def to_json(self) -> dict[str, Any]:
         """The architecture as JSON types; `from_json` is its inverse."""
         return {"space": self.space, "ops": list(self.ops), "edges": [list(edge) for edge in self.edges]}

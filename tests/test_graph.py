@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 
 import networkx as nx
 import numpy as np
@@ -160,6 +161,17 @@ DIAMOND = Architecture("toy", ("input", "conv", "pool", "output"), ((0, 1), (0, 
 def test_architecture_refuses_an_edge_outside_or_against_the_order(edge: tuple[int, int]) -> None:
     with pytest.raises(InvalidArchitecture, match=rf"edge \({edge[0]}, {edge[1]}\).*expected 0 <= i < j < 4"):
         Architecture("toy", DIAMOND.ops, (edge,))
+
+
+def test_a_hash_does_not_travel_to_another_process() -> None:
+    """Texts have other hashes there."""
+    arch = Architecture("s", ("input", "a", "output"), ((0, 1), (1, 2)))
+    known = hash(arch)
+    assert hash(arch) == known == hash((arch.space, arch.ops, arch.edges))
+    arch.__dict__["_hash"] = known + 1  # as if written by another process
+    again = pickle.loads(pickle.dumps(arch))
+    assert again == arch
+    assert hash(again) == known
 
 
 def test_architecture_is_hashable_and_equal_by_value() -> None:

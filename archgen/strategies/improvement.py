@@ -7,7 +7,6 @@ only their marginals.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ TINY = 1e-300
 NODES, SHARES = np.polynomial.hermite_e.hermegauss(32)
 SHARES = SHARES / SHARES.sum()
 """Of a quadrature over a standard normal."""
-LARGEST = 1e30
-"""Stands for the open end of a cell, far above every value."""
 
 
 def log_gain(
@@ -95,32 +92,38 @@ def expected_hypervolume_improvement(
         reference: `m`.
         units: From the scale of the beliefs in each direction to that of front and reference, rising.
     """
-    if units is None:
-        excess = partial(_excess, mean, std)
-    else:
-        nodes = mean[:, None] + std[:, None] * NODES[:, None]  # b x k x m
-        values = np.stack([unit(nodes[..., j]) for j, unit in enumerate(units)], -1)
-        excess = partial(_quadrature, values)
+    excess = [_Excess(mean[:, j], std[:, j], None if units is None else units[j]) for j in range(len(reference))]
     corner = torch.from_numpy(reference)
     above = front[(front > reference).all(1)]
     points = torch.from_numpy(above) if len(above) else corner[None]
-    cells = FastNondominatedPartitioning(corner, points).get_hypercell_bounds().clamp(max=LARGEST)  # 2 x cells x m
-    low, high = cells.numpy()
+    cells = FastNondominatedPartitioning(corner, points).get_hypercell_bounds()  # 2 x cells x m
     total = np.zeros(len(mean))
-    for bottom, top in zip(low, high, strict=True):
-        total += (excess(bottom) - excess(top)).prod(1)
+    for bottom, top in zip(*cells.tolist(), strict=True):
+        part = np.ones(len(mean))
+        for at_least, low, high in zip(excess, bottom, top, strict=True):
+            part *= at_least(low) - at_least(high)
+        total += part
     return np.maximum(total, 0.0)  # rounding
 
 
-def _excess(mean: Floats, std: Floats, level: Floats) -> Floats:
-    """`E (y - level)_+`."""
-    z = (mean - level) / std
-    return np.asarray(std * (_density(z) + z * ndtr(z)))
+class _Excess:
+    """`E (y - level)_+` of `b` Gaussian beliefs in one direction, each level computed once: cells share their sides."""
 
+    def __init__(self, mean: Floats, std: Floats, unit: Callable[[Floats], Floats] | None) -> None:
+        self._mean, self._std = mean, std
+        self._values = None if unit is None else unit(mean[:, None] + std[:, None] * NODES)  # b x k
+        self._known: dict[float, Floats] = {np.inf: np.zeros(len(mean))}
 
-def _quadrature(values: Floats, level: Floats) -> Floats:
-    """`E (y - level)_+` of values at the nodes, `b x k x m`."""
-    return np.asarray(np.einsum("bkm,k->bm", np.maximum(values - level, 0.0), SHARES))
+    def __call__(self, level: float) -> Floats:
+        if level not in self._known:
+            self._known[level] = self._of(level)
+        return self._known[level]
+
+    def _of(self, level: float) -> Floats:
+        if self._values is not None:
+            return np.asarray(np.maximum(self._values - level, 0.0) @ SHARES)
+        z = (self._mean - level) / self._std
+        return np.asarray(self._std * (_density(z) + z * ndtr(z)))
 
 
 def _density(z: Floats) -> Floats:
