@@ -4,6 +4,8 @@ BIN := .venv/bin
 # the reference machine; on a much slower one the command says what can be met: make demo LATENCY_MS=0.2
 LATENCY_MS ?= 0.06
 DEMO ?= runs/demo
+# Processes of the tests, of one thread each.
+WORKERS ?= 2
 
 .PHONY: setup demo test lint format clean
 
@@ -19,7 +21,7 @@ demo: setup
 	$(BIN)/archgen design --data digits --space nasbench201 --at-most latency_ms=$(LATENCY_MS) --out $(DEMO); fi
 
 test: setup
-	$(BIN)/python -m pytest --cov --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-fail-under=90 --cov-report=term:skip-covered
 
 lint: setup
 	$(BIN)/ruff check .
