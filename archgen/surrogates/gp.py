@@ -105,7 +105,10 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     ) -> Sequence[GaussianProcess]:
         """With `layers` where less of any metric is better: latency, energy and size add up over them."""
         layers = any(wish.sign < 0 for wish in wishes)
-        return [cls(space, wish.metric, free_labels, layers=layers) for wish in wishes]
+        processes = [cls(space, wish.metric, free_labels, layers=layers) for wish in wishes]
+        for process in processes:
+            process.blocks = processes[0].blocks  # so that features are computed once for all
+        return processes
 
     @property
     def model(self) -> SingleTaskGP:
