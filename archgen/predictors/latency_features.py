@@ -34,7 +34,7 @@ class LatencyFeatures:
 
     def __init__(self, space: SearchSpace, simplify: bool) -> None:
         self.space, self.simplify = space, simplify
-        first = space.from_choices(dict.fromkeys(space.variables, 0))
+        (first,) = space.sample(1, np.random.default_rng(0))
         self._repeats = space.workload(first) is None
         self._place = {label: i for i, label in enumerate(space.labels)}
         self.widths = [group.shape[1] for group in self._groups([first])]

@@ -38,6 +38,7 @@ FITTED = 512
 """Most labels that the hyperparameters are fitted to."""
 MODEL = "model."
 OPTIONS = ("neighbourhoods", "trend", "layers")
+"""Arguments that a checkpoint remembers where they are true."""
 
 
 class DenseLinearKernel(LinearKernel):  # type: ignore[misc]
