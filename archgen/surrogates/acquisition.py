@@ -174,7 +174,8 @@ class _Units(MCMultiOutputObjective):  # type: ignore[misc]
         if not len(points) or not np.ptp(points, 0).all():  # no range of their own
             points = np.vstack([points, usual])
         self._objectives = problem.objectives
-        self._low = corner_below(points)
+        low = corner_below(points)
+        self._low = np.where(points.max(0) > low, low, low - 1)  # where all are equal the other directions decide
         self._range = points.max(0) - self._low
 
     def forward(self, samples: Tensor, X: Tensor | None = None) -> Tensor:

@@ -51,7 +51,7 @@ class Known(Surrogate):
     """
 
     power = 1
-    """A value is the score to this odd power."""
+    """A value is the score to this power: an odd one, or 0, where nothing is normalised."""
 
     def __init__(self, space: SearchSpace, table: dict[Architecture, list[float]], mean: int = 0, std: int = 1) -> None:
         super().__init__(space, f"metric{mean}")

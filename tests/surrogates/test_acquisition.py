@@ -164,6 +164,14 @@ def test_a_batch_of_several_objectives_spreads_over_the_front(known: Make, archs
     assert len(chosen) == 2
 
 
+def test_where_one_direction_has_one_value_the_other_decides(known: Make, archs: list[Architecture]) -> None:
+    rows = [[0.0, 1e-3, 0.0, 1e-3], [1.0, 1e-3, 5.0, 1e-3], [3.0, 1e-3, 5.0, 1e-3], [2.0, 1e-3, 5.0, 1e-3]]
+    flat = known(rows, 2, 3)
+    flat.power = 0  # every score is the value 1
+    problem = Problem([known(rows), flat], feasible=[(0.0, 1.0), (1.0, 1.0)], told=archs[:2])
+    assert propose(problem, archs[1:4], 1, rng=np.random.default_rng(0), name="qlognehvi") == [archs[2]]
+
+
 @pytest.mark.parametrize("name", [name for name in ACQUISITIONS if name != "qlognehvi"])
 def test_every_function_chooses_a_batch_of_different_candidates(
     known: Make, archs: list[Architecture], rows: Floats, name: str
