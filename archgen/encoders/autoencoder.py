@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archgen.encoders.dag_gnn import DAG
 
 BETA = 0.005
-"""Weight of the divergence from the standard normal, as in arch2vec and D-VAE (arXiv 1904.11088)."""
+"""Weight of the divergence from the standard normal, that of D-VAE's published code (arXiv 1904.11088)."""
 BATCH, LEARNING_RATE = 128, 3e-3
 
 
@@ -26,14 +26,16 @@ class AutoEncoder(nn.Module):
     r"""A graph network to a Gaussian over vectors, and a perceptron from vectors back to the choices.
 
     arch2vec (arXiv 2006.06936) learns embeddings before any accuracy is known, because those that accuracies shape bend
-    to them. Trained on random architectures :math:`a` to maximise its lower bound (equation 5),
+    to them. Trained on random architectures :math:`a` to maximise the variational lower bound (arXiv 1312.6114,
+    equation 10, one draw), its divergence weighed by `BETA`,
 
     .. math:: E_{z \sim q(z \mid a)} \log p(a \mid z) - \beta D_{KL}(q(z \mid a) \,\|\, N(0, 1))
 
-    with the mean of :math:`q` as the embedding. Against the paper: the graph is that of the operations that matter and
+    with the mean of :math:`q` as the embedding. Against arch2vec: the graph is that of the operations that matter and
     the encoder our `DAGNetwork`, which reads it along and against its edges, in place of an isomorphism network over a
-    symmetric adjacency; one vector stands for a graph, not one a node; and the decoder gives the choices of the space's
-    variables (of the simplified architecture), not operations and adjacency, so any space can be decoded.
+    symmetric adjacency; one vector stands for a graph, not one a node; the divergence, which its code divides by batch
+    and nodes, has a weight of its own; and the decoder gives the choices of the space's variables (of the simplified
+    architecture), not operations and adjacency, so any space can be decoded.
 
     It is trained when it is first called.
 
@@ -50,13 +52,13 @@ class AutoEncoder(nn.Module):
     def __init__(
         self, space: SearchSpace, width: int = 16, *, reference: int = 2000, steps: int = 400, seed: int = 0
     ) -> None:
-        from archgen.encoders.dag_gnn import DAGNetwork
+        from archgen.encoders.dag_gnn import DAGNetwork, vocabulary
 
         super().__init__()
         if reference < 1:
             raise ValueError(f"expected at least 1 architecture, got {reference}")
         self.space, self.width, self.reference, self.steps, self.seed = space, width, reference, steps, seed
-        self._vocabulary = {label: i for i, label in enumerate(("input", "output", *space.computing_labels))}
+        self._vocabulary = vocabulary(space)
         self._sizes = [len(values) for values in space.variables.values()]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -72,14 +74,6 @@ class AutoEncoder(nn.Module):
         self.double()
         with torch.no_grad():
             return self._encode(self._graphs(self._simple(archs)))[0]
-
-    def recovered(self, archs: Sequence[Architecture]) -> float:
-        """Share of the choices of some architectures that can be told from their embeddings."""
-        embedded, simple = self(archs), self._simple(archs)
-        with torch.no_grad():
-            logits = torch.split(self.decoder(embedded), self._sizes, 1)
-        guessed = torch.stack([part.argmax(1) for part in logits], 1).numpy()
-        return float((guessed == self.space.choices(simple)).mean())
 
     def _simple(self, archs: Sequence[Architecture]) -> list[Architecture]:
         return [self.space.simplify(arch) for arch in archs]

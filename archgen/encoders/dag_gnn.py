@@ -19,9 +19,15 @@ from torch_geometric.utils import scatter, softmax
 
 from archgen.encoders.side_by_side import SideBySideLinear, SideBySideNorm
 from archgen.graph import Architecture
+from archgen.spaces import SearchSpace
 
 USUAL = 10.0
 """Nodes of a usual graph: sums over nodes are divided by it, so that they are of order 1."""
+
+
+def vocabulary(space: SearchSpace) -> dict[str, int]:
+    """Indices of the labels that a `computation` of a space may have."""
+    return {label: i for i, label in enumerate(("input", "output", *space.computing_labels))}
 
 
 @dataclass(frozen=True)

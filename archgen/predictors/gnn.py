@@ -91,7 +91,9 @@ class GraphNetwork(CrossFitted):
         self.free_labels, self.loss, self.width, self.layers = free_labels, loss, width, layers
         self.choices = not tells_all(space) if choices is None else choices
         self.unlabelled, self.pretraining, self.steps = unlabelled, pretraining, steps
-        self._vocabulary = {label: i for i, label in enumerate(("input", "output", *space.computing_labels))}
+        from archgen.encoders.dag_gnn import vocabulary
+
+        self._vocabulary = vocabulary(space)
         self._known: dict[Architecture, tuple[DAG, NDArray[np.float32]]] = {}
         self._pretrained: tuple[_Networks, np.random.Generator, Tensor] | None = None
         self._networks: _Networks | None = None

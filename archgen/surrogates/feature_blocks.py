@@ -58,8 +58,8 @@ class FeatureBlocks:
             found.append(torch.from_numpy(self._layers.standardise(self._layers(archs))))
         return torch.cat(found, 1) * self._scale
 
-    def slice(self, name: str) -> tuple[int, ...]:
-        """Columns of a block."""
+    def columns(self, name: str) -> tuple[int, ...]:
+        """Places of a block's features, as many as it is wide."""
         widths = list(self.widths.values())
         place = list(self.widths).index(name)
         start = sum(widths[:place])

@@ -1,4 +1,4 @@
-"""Gaussian process over path features with rank-normalised targets."""
+"""Gaussian process over blocks of features with rank-normalised targets."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     def _kernel(self) -> Kernel:
         kernels: list[Kernel] = []
         for name, linear in self._terms:
-            columns = self.blocks.slice(name)
+            columns = self.blocks.columns(name)
             if linear:
                 kernels.append(DenseLinearKernel(active_dims=columns, variance_prior=GammaPrior(2.0, 2.0)))
                 continue

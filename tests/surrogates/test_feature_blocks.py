@@ -18,7 +18,7 @@ def test_every_space_has_its_layers(name: str) -> None:
     x = blocks(archs)
     assert x.shape == (len(archs), sum(blocks.widths.values()))
     assert x.isfinite().all()
-    layers = x[:, blocks.slice(LAYERS)]
+    layers = x[:, blocks.columns(LAYERS)]
     assert (layers - layers[0]).abs().max() > 0  # something differs from net to net
     assert 0.1 < layers.square().sum(1).sqrt().mean() < 10
 
@@ -29,8 +29,8 @@ def test_blocks_lie_side_by_side_each_divided_by_the_root_of_its_width() -> None
     blocks = FeatureBlocks(space, None, neighbourhoods=True, layers=True)
     paths = PathEncoder(space)
     assert list(blocks.widths) == [*paths.blocks, NEAR, LAYERS]
-    columns = [column for name in blocks.widths for column in blocks.slice(name)]
+    columns = [column for name in blocks.widths for column in blocks.columns(name)]
     assert columns == list(range(sum(blocks.widths.values())))
     first = next(iter(paths.blocks))
-    got = blocks(archs)[:, blocks.slice(first)] * paths.blocks[first] ** 0.5
+    got = blocks(archs)[:, blocks.columns(first)] * paths.blocks[first] ** 0.5
     np.testing.assert_allclose(got, paths(archs)[:, : paths.blocks[first]])
