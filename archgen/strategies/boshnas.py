@@ -13,10 +13,11 @@ from torch import Tensor
 from archgen.errors import ArchgenError
 from archgen.graph import Architecture
 from archgen.objectives import Objective
+from archgen.predictors.base import Floats
 from archgen.spaces import SearchSpace
 from archgen.strategies.base import LISTABLE, STRATEGIES, Screen, SearchStrategy
 from archgen.study import Trial
-from archgen.surrogates import Boshnas, Constraint, Problem, UncertaintyBound, ascend
+from archgen.surrogates import Boshnas, Constraint, Problem, Refits, Surrogate, UncertaintyBound, ascend
 
 _Candidates = tuple[list[Architecture], list[Hashable], Tensor]
 """Architectures, their keys, and their features."""
@@ -94,6 +95,7 @@ class BoshnasSearch(SearchStrategy):
         def surrogate(metric: str) -> Boshnas:
             return Boshnas(space, metric, embedding=embedding, heteroscedastic=heteroscedastic, steps=steps, seed=seed)
 
+        self._refits = Refits()
         self._objective = surrogate(self.objective.metric)
         self._bounds = [Constraint(surrogate(wish.metric), wish) for wish in self.bounds]
 
@@ -109,9 +111,12 @@ class BoshnasSearch(SearchStrategy):
 
     def _fit(self, told: Sequence[Trial]) -> None:
         archs, sign = [trial.arch for trial in told], self.objective.sign
-        self._objective.fit(archs, np.array([sign * trial.values[self.objective.metric] for trial in told]))
+        values: list[tuple[Surrogate, Floats]] = [
+            (self._objective, np.array([sign * trial.values[self.objective.metric] for trial in told]))
+        ]
         for surrogate, wish in self._bounds:
-            surrogate.fit(archs, np.array([trial.values[wish.metric] for trial in told]))
+            values.append((surrogate, np.array([trial.values[wish.metric] for trial in told])))
+        self._refits.learn(archs, values)
 
     @cached_property
     def _listed(self) -> _Candidates:

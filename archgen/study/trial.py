@@ -19,7 +19,8 @@ class Trial:
     """One evaluated architecture.
 
     Args:
-        number: Place among the evaluated, from 0, in the order in which they were begun.
+        number: Place among the evaluated, from 0, in the order in which they were begun. Where several processes
+            share a study it is settled only when all are done: what was begun before may end after.
         arch: The architecture.
         values: Value of each metric; empty when it failed.
         cost_seconds: What the evaluation cost.

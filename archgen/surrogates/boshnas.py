@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from archgen.predictors.normal_scores import NormalScorePredictor, NormalScores
 from archgen.registry import Registry
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
-from archgen.surrogates.teacher_student import TeacherStudentModel, train
+from archgen.surrogates.teacher_student import TeacherStudentModel, train, tune
 
 EMBEDDINGS: Registry[Callable[[SearchSpace], Callable[[Sequence[Architecture]], Tensor]]] = Registry("embedding")
 """Encoders of architectures that a surrogate can look at, by name."""
@@ -77,6 +78,8 @@ class Boshnas(NormalScorePredictor, Surrogate):
         self.embedding, self.heteroscedastic, self.draws = embedding, heteroscedastic, draws
         self.unlabelled, self.steps, self.seed = unlabelled, steps, seed
         self._model: TeacherStudentModel | None = None
+        self._fitted: TeacherStudentModel | None = None
+        """Of the last `fit`; of the checkpoint, where it was restored."""
 
     @property
     def model(self) -> TeacherStudentModel:
@@ -93,21 +96,38 @@ class Boshnas(NormalScorePredictor, Surrogate):
         Raises:
             ArchgenError: No values, or a value is not finite.
         """
-        y = np.asarray(y, dtype=float)
-        self.check_fit(archs, y)
-        self._normal = NormalScores(y)
-        others = self.space.sample(self.unlabelled, np.random.default_rng(self.seed)) if self.unlabelled else []
-        x = self.features(archs)
-        self._model = train(
-            x,
-            torch.from_numpy(self.normal.scores),
-            self.features(others) if others else x[:0],
+        self._model = self._fitted = train(
+            *self._seen(archs, y),
             heteroscedastic=self.heteroscedastic,
             draws=self.draws,
             steps=self.steps,
             seed=self.seed,
         )
         return self
+
+    def update(self, archs: Sequence[Architecture], y: Floats) -> Boshnas:
+        """Train the networks of the last `fit` a fifth of the steps further, on all values.
+
+        Raises:
+            ArchgenError: Never fitted, or as in `fit`.
+        """
+        seen = self._seen(archs, y)
+        if self._fitted is None:
+            raise ArchgenError(f"the predictor of {self.metric} has seen no values yet; call fit first")
+        self._model = tune(self._fitted, *seen, steps=max(self.steps // 5, 1), seed=self.seed)
+        return self
+
+    def _seen(self, archs: Sequence[Architecture], y: Floats) -> tuple[Tensor, Tensor, Tensor]:
+        """Points, their scores, and points without."""
+        y = np.asarray(y, dtype=float)
+        self.check_fit(archs, y)
+        self._normal = NormalScores(y)
+        x = self.features(archs)
+        return x, torch.from_numpy(self.normal.scores), self._unlabelled if self.unlabelled else x[:0]
+
+    @cached_property
+    def _unlabelled(self) -> Tensor:
+        return self.features(self.space.sample(self.unlabelled, np.random.default_rng(self.seed)))
 
     def predict_scores(self, archs: Sequence[Architecture]) -> tuple[Floats, Floats]:
         mean, epistemic, aleatoric = self.predict_moments(archs)
@@ -140,7 +160,7 @@ class Boshnas(NormalScorePredictor, Surrogate):
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced
             model = TeacherStudentModel(len(parts[MODEL]["centre"]), self.draws, self.heteroscedastic).double()
         model.load_state_dict(parts[MODEL])
-        self._model = model.eval().requires_grad_(False)
+        self._model = self._fitted = model.eval().requires_grad_(False)
         return self
 
 

@@ -36,7 +36,7 @@ class Refits:
                 continue
             if first != self._fitted:
                 surrogate.fit(archs[:first], y[:first])
-            if first == self._fitted or first < len(archs):
+            if first < len(archs):
                 surrogate.update(archs, y)
         self._fitted = first
 

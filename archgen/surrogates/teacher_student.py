@@ -35,6 +35,8 @@ LENGTH = 3.0
 """Usual length of a point as the networks see it, whatever its width, so that the same weight decay suits all."""
 PRIOR = 40.0
 """Weight decay of the natural-parameter network times the number of labels: what a prior counts beside a mean loss."""
+DECAY = 1e-2
+"""Weight decay of teacher and student."""
 LEAST_NOISE = 1e-3
 """Least aleatoric variance, in squared normal scores."""
 SHRINKAGE = 1e-3
@@ -217,41 +219,90 @@ def train(
         model.centre = everywhere.mean(0)
         deviation = everywhere.std(0, correction=0)
         model.scale = torch.where(deviation > 1e-9, deviation, 1.0) * x.shape[1] ** 0.5 / LENGTH
-        inputs = model.standardise(x)
-
-        def squared(teacher: Teacher, rows: Tensor) -> Tensor:
-            loss: Tensor = (teacher(inputs[rows]) - y[rows]).square().mean()
-            return loss
-
-        def likelihood(npn: NaturalParameterNetwork, rows: Tensor) -> Tensor:
-            mean, variance = npn(inputs[rows])
-            variance = variance + LEAST_NOISE
-            loss: Tensor = 0.5 * ((mean - y[rows]).square() / variance + variance.log()).mean()
-            return loss
-
         split = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)))
-        error = _descend(model.teacher, squared, split, steps)
+        error = _descend(model.teacher, _squared(model, x, y), split, steps)
         model.noise = torch.tensor(error).double().clamp(min=LEAST_NOISE)
         if model.npn is not None:
-            _descend(model.npn, likelihood, split, steps, decay=PRIOR / max(len(y), FEWEST))
-        model.eval()
-        with torch.no_grad():
-            spread = model.functions(everywhere).std(0)
-        model.student.unit = spread.mean().clamp(min=1e-6)
-        points = model.standardise(everywhere)
-
-        def regression(student: Student, rows: Tensor) -> Tensor:
-            loss: Tensor = ((student(points[rows]) - spread[rows]) / student.unit).square().mean()
-            return loss
-
-        _descend(model.student, regression, torch.arange(0), steps, rows=torch.arange(len(points)))
-    model.eval().requires_grad_(False)
-    return model
+            _descend(model.npn, _likelihood(model, x, y), split, steps, decay=_prior(y))
+        _teach(model, everywhere, steps)
+    return model.eval().requires_grad_(False)
 
 
-def _descend(
-    network: nn.Module, loss: Loss, split: Tensor, steps: int, rows: Tensor | None = None, decay: float = 1e-2
-) -> float:
+def tune(
+    model: TeacherStudentModel,
+    x: Float[Tensor, "b d"],
+    y: Float[Tensor, " b"],
+    unlabelled: Float[Tensor, "u d"],
+    *,
+    steps: int = 40,
+    seed: int = 0,
+) -> TeacherStudentModel:
+    """A copy of a trained model, trained on from where it is, on all labels: what a few new ones cost least.
+
+    The published code goes on from its weights after each new label too. Scales and the aleatoric variance without a
+    natural-parameter network stay.
+
+    Args:
+        model: Of `train`.
+        x, y, unlabelled, seed: As there.
+        steps: Of training, for each network.
+    """
+    model = copy.deepcopy(model).requires_grad_(True)
+    rows = torch.arange(len(y))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _run(model.teacher, _squared(model, x, y), rows, steps, rows[:0], DECAY)
+        if model.npn is not None:
+            _run(model.npn, _likelihood(model, x, y), rows, steps, rows[:0], _prior(y))
+        _teach(model, torch.cat([x, unlabelled]), steps)
+    return model.eval().requires_grad_(False)
+
+
+def _squared(model: TeacherStudentModel, x: Tensor, y: Tensor) -> Loss:
+    """The teacher's."""
+    inputs = model.standardise(x)
+
+    def loss(teacher: Teacher, rows: Tensor) -> Tensor:
+        value: Tensor = (teacher(inputs[rows]) - y[rows]).square().mean()
+        return value
+
+    return loss
+
+
+def _likelihood(model: TeacherStudentModel, x: Tensor, y: Tensor) -> Loss:
+    """The natural-parameter network's."""
+    inputs = model.standardise(x)
+
+    def loss(npn: NaturalParameterNetwork, rows: Tensor) -> Tensor:
+        mean, variance = npn(inputs[rows])
+        variance = variance + LEAST_NOISE
+        value: Tensor = 0.5 * ((mean - y[rows]).square() / variance + variance.log()).mean()
+        return value
+
+    return loss
+
+
+def _prior(y: Tensor) -> float:
+    """Weight decay of the natural-parameter network."""
+    return PRIOR / max(len(y), FEWEST)
+
+
+def _teach(model: TeacherStudentModel, points: Tensor, steps: int) -> None:
+    """Train the student on the spread of the teacher's functions, in place."""
+    model.eval()
+    with torch.no_grad():
+        spread = model.functions(points).std(0)
+    model.student.unit = spread.mean().clamp(min=1e-6)
+    inputs = model.standardise(points)
+
+    def loss(student: Student, rows: Tensor) -> Tensor:
+        value: Tensor = ((student(inputs[rows]) - spread[rows]) / student.unit).square().mean()
+        return value
+
+    _run(model.student, loss, torch.arange(len(points)), steps, torch.arange(0), DECAY)
+
+
+def _descend(network: nn.Module, loss: Loss, split: Tensor, steps: int, decay: float = DECAY) -> float:
     """Train in place for the number of steps that is best on labels held out; returns the loss there, or at the end.
 
     Args:
@@ -259,14 +310,12 @@ def _descend(
         loss: Of a network on some rows.
         split: Rows in random order, of which the first are held out.
         steps: At most.
-        rows: All rows, where none is to be held out.
         decay: Of the weights.
     """
-    every, held = (split, split[: int(HELD_OUT * len(split))]) if rows is None else (rows, rows[:0])
-    lowest = float("nan")
-    if rows is None and len(split) >= FEWEST:
+    held, lowest = split[: int(HELD_OUT * len(split))], float("nan")
+    if len(split) >= FEWEST:
         _, steps, lowest = _run(copy.deepcopy(network), loss, split[len(held) :], steps, held, decay)
-    last = _run(network, loss, every, steps, held[:0], decay)[0]
+    last = _run(network, loss, split, steps, held[:0], decay)[0]
     return lowest if np.isfinite(lowest) else last
 
 

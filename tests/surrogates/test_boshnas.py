@@ -133,6 +133,20 @@ def test_a_learnt_embedding_goes_into_the_checkpoint(
     assert again.log_probability(unseen, bound).tolist() == surrogate.log_probability(unseen, bound).tolist()
 
 
+def test_an_update_is_of_all_values_and_hangs_on_the_last_fit_alone(
+    space: SearchSpace, data: tuple[list[Architecture], Floats], unseen: list[Architecture]
+) -> None:
+    archs, y = data
+    lived, resumed = (Boshnas(space, "val_acc", unlabelled=60, steps=60).fit(archs[:50], y[:50]) for _ in range(2))
+    before = kendalltau(lived.predict(unseen).mean, quality(space, unseen)).statistic
+    for n in (51, 60, len(archs)):
+        lived.update(archs[:n], y[:n])
+    resumed.update(archs, y)
+    assert lived.predict(unseen).mean.tolist() == resumed.predict(unseen).mean.tolist()
+    assert kendalltau(lived.predict(unseen).mean, quality(space, unseen)).statistic > before - 0.02
+    assert lived.normalise([y.max()])[0] > lived.normalise([np.sort(y)[-2]])[0]
+
+
 def test_mistakes_are_told(space: SearchSpace) -> None:
     with pytest.raises(UnknownName, match="embedding 'path': did you mean 'paths'"):
         Boshnas(space, "val_acc", embedding="path")
@@ -140,4 +154,6 @@ def test_mistakes_are_told(space: SearchSpace) -> None:
         Boshnas(space, "val_acc", draws=1)
     with pytest.raises(ArchgenError, match="call fit first"):
         _ = Boshnas(space, "val_acc").model
+    with pytest.raises(ArchgenError, match="call fit first"):
+        Boshnas(space, "val_acc").update(space.sample(1, np.random.default_rng(0)), np.ones(1))
     assert set(EMBEDDINGS) >= {"paths", "neighbourhoods", "distances", "autoencoder"}

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from archgen.surrogates.teacher_student import LEAST_NOISE, TeacherStudentModel, train
+from archgen.surrogates.teacher_student import LEAST_NOISE, TeacherStudentModel, train, tune
 
 
 def noise(x: Tensor) -> Tensor:
@@ -127,3 +127,26 @@ def test_the_same_seed_gives_the_same_networks_and_leaves_global_randomness_alon
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["mask0"], other["mask0"])
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("heteroscedastic", [True, False])
+def test_tuning_learns_new_labels_from_where_the_networks_are(
+    data: tuple[Tensor, Tensor], points: Tensor, heteroscedastic: bool
+) -> None:
+    """Labels of the other half, which are three higher, are believed; what was fitted stays as it was."""
+    x, other = data[0], data[0][:, 2] > 0
+    moved = data[1] + 3 * other
+    before = train(x[~other], moved[~other], points, heteroscedastic=heteroscedastic, steps=80)
+    kept = {name: value.clone() for name, value in before.state_dict().items()}
+    after = tune(before, x, moved, points, steps=40)
+
+    def error(model: TeacherStudentModel) -> Tensor:
+        return (model.moments(x)[0] - moved).abs().mean()
+
+    assert error(after) < 0.6 * error(before)
+    assert all(torch.equal(kept[name], value) for name, value in before.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in after.parameters())
+    spread = after.functions(points).std(0)
+    assert (after.moments(points)[1] - spread).abs().mean() < 0.2 * spread.mean()
+    again = tune(before, x, moved, points, steps=40)
+    assert torch.equal(again.moments(points)[0], after.moments(points)[0])
