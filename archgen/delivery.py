@@ -14,7 +14,7 @@ from archgen.export import check_onnx, save_network, to_onnx
 from archgen.hardware import LatencyMeasurement
 from archgen.predictors import Predictor
 from archgen.study import COMPLETE, Study, Trial
-from archgen.supernets import Supernet
+from archgen.supernets import Supernet, recalibrate
 from archgen.supernets.training import Schedule, accuracy, train_network
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
     images, so that figure flatters it, and the trained one is not flattered.
     """
     data, request = design.data, design.request
-    supernet.recalibrate(trial.arch, [data.train.images[:1024]])
-    network = supernet.subnet(trial.arch)
+    network = recalibrate(supernet.subnet(trial.arch), [data.train.images[:1024]])
     inherited = {name: value.clone() for name, value in network.state_dict().items()}
     before = accuracy(network, data.validation.images, data.validation.labels)
 

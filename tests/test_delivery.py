@@ -22,7 +22,7 @@ from archgen.objectives import maximize
 from archgen.progress import Progress
 from archgen.spaces import SearchSpace
 from archgen.study import Study
-from archgen.supernets import Supernet, make_supernet
+from archgen.supernets import Supernet, make_supernet, recalibrate
 from archgen.supernets.training import accuracy
 
 # -- which trial wins
@@ -177,8 +177,7 @@ def study(space: SearchSpace) -> Study:
 
 def inherited(bare: Bare, supernet: Supernet, study: Study) -> nn.Module:
     arch = study.trials[0].arch
-    supernet.recalibrate(arch, [bare.data.train.images[:1024]])
-    return supernet.subnet(arch)
+    return recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]])
 
 
 def on_validation(bare: Bare, network: nn.Module) -> tuple[float, float]:

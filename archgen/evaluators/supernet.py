@@ -7,21 +7,21 @@ import time
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from archgen.errors import InvalidData
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.graph import Architecture
-from archgen.supernets.base import Supernet
+from archgen.supernets import Supernet, recalibrate
+from archgen.supernets.training import accuracy
 
 
 class SupernetEvaluator(Evaluator):
     """Top-1 accuracy and cross-entropy on held-out images with the supernet's weights.
 
     Args:
-        supernet: Trained; its batch-norm statistics are overwritten by every evaluation.
+        supernet: Trained; it stays as it is.
         calibration: Training images for the batch-norm statistics.
         images, labels: Validation images.
         batch_size: Images a forward pass.
@@ -54,11 +54,9 @@ class SupernetEvaluator(Evaluator):
     @torch.no_grad()
     def _evaluate(self, arch: Architecture) -> Measurement:
         start = time.perf_counter()
-        self.supernet.recalibrate(arch, self.calibration.split(self.batch_size))  # type: ignore[no-untyped-call]
-        logits = torch.cat([self.supernet(x, arch) for x in torch.split(self.images, self.batch_size)])
-        loss = float(F.cross_entropy(logits, self.labels))
-        accuracy = 100.0 * float((logits.argmax(-1) == self.labels).double().mean())
+        network = recalibrate(self.supernet.subnet(arch), self.calibration.split(self.batch_size))  # type: ignore[no-untyped-call]
+        val_acc, loss = accuracy(network, self.images, self.labels, self.batch_size)
         seconds = time.perf_counter() - start
         if not math.isfinite(loss):
             return Measurement({}, seconds, f"the validation loss is {loss}")
-        return Measurement({"val_acc": accuracy, "val_loss": loss}, seconds)
+        return Measurement({"val_acc": val_acc, "val_loss": loss}, seconds)

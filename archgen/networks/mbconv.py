@@ -104,7 +104,22 @@ class MBConv(nn.Module):
         layers.append(conv_bn(hidden, outputs, groups=groups))
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
+        self.exchangeable = expand and groups == 1
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         out: Tensor = self.layers(x)
         return x + out if self.residual else out
+
+    def hidden_axes(self) -> dict[str, int]:
+        """Axis of the channels between the two 1x1 convolutions, for each tensor of the state that has it.
+
+        The last one is the projection's weight. Empty where these channels can not be exchanged: without an expansion
+        they are those of the input, in several groups they are not alike.
+        """
+        if not self.exchangeable:
+            return {}
+        last = len(self.layers) - 1
+        squeeze = {"2.reduce.weight": 1, "2.expand.weight": 0, "2.expand.bias": 0} if last == 3 else {}
+        norm = ("1.weight", "1.bias", "1.running_mean", "1.running_var")
+        axes = {f"{i}.{name}": 0 for i in (0, 1) for name in ("0.weight", *norm)} | squeeze
+        return {f"layers.{name}": axis for name, axis in {**axes, f"{last}.0.weight": 1}.items()}

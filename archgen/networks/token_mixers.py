@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -125,6 +126,8 @@ class LinearTransform(nn.Module):
         tokens: Longest sequence.
         transform: Name in `TRANSFORMS`.
     """
+
+    constants: ClassVar[tuple[str, ...]] = ("transform",)
 
     def __init__(self, width: int, heads: int, tokens: int, transform: str) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -70,6 +72,9 @@ class Attention(nn.Module):
         heads: Number of heads.
         head_width: Features of a head.
     """
+
+    parts: ClassVar[dict[str, int]] = {"qkv": 3}
+    """Layers whose outputs are several equal parts side by side, and how many."""
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Supernets, one a family of spaces; `make_supernet(space, ...)` picks it."""
 
-from archgen.supernets.base import SUPERNETS, Supernet, make_supernet
+from archgen.supernets.base import SUPERNETS, Supernet, make_supernet, recalibrate
 from archgen.supernets.cell import CellSupernet
+from archgen.supernets.elastic import ElasticSupernet
 
-__all__ = ["SUPERNETS", "CellSupernet", "Supernet", "make_supernet"]
+__all__ = ["SUPERNETS", "CellSupernet", "ElasticSupernet", "Supernet", "make_supernet", "recalibrate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -16,48 +16,71 @@ from archgen.spaces import SearchSpace
 SUPERNETS: Registry[type[Supernet]] = Registry("supernet for the family of spaces")
 """By the family of spaces that they serve."""
 
+Norm = nn.modules.batchnorm._BatchNorm
+
 
 class Supernet(nn.Module, ABC):
     """A network that holds the weights of all architectures and runs one of them at a time.
 
     Args:
         space: The space whose architectures it holds.
-        network: Arguments of `space.build`, all of them.
+        network: Arguments of `space.build`.
     """
 
-    def __init__(self, space: SearchSpace, network: dict[str, int]) -> None:
+    def __init__(self, space: SearchSpace, network: Mapping[str, int]) -> None:
         super().__init__()
         self.space, self.network = space, {**space.network_defaults, **network}
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "b c h w"], arch: Architecture) -> Float[Tensor, "b classes"]:
+    def forward(self, x: Float[Tensor, "b ..."], arch: Architecture) -> Float[Tensor, "b classes"]:
         """Logits of one architecture with the shared weights."""
 
     @abstractmethod
+    def inherited(self, arch: Architecture) -> dict[str, Tensor]:
+        """State of the stand-alone network of a simplified architecture, cut out of the shared tensors."""
+
     def subnet(self, arch: Architecture) -> nn.Module:
-        """A stand-alone network of the simplified architecture with a copy of the inherited weights."""
+        """A stand-alone network of the simplified architecture with a copy of the inherited weights.
 
-    @torch.no_grad()
-    def recalibrate(self, arch: Architecture, images: Iterable[Float[Tensor, "b c h w"]]) -> None:
-        """Replace the batch-norm statistics by those of `images` under this architecture.
-
-        Shared weights see other input statistics under each architecture, so the running averages of training
-        belong to none of them (BigNAS, arXiv 2003.11142, section 3.5). The result does not depend on what the
-        statistics were before. Leaves the supernet in evaluation mode.
+        It is in the mode, and on the device, of the supernet. Its batch-norm statistics belong to no architecture;
+        `recalibrate` it before it is used.
         """
-        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
-        momenta = [m.momentum for m in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-        self.train()
-        try:
-            for x in images:
-                self(x, arch)
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
-            self.eval()
+        simple = self.space.simplify(arch)
+        state = {name: value.detach().clone() for name, value in self.inherited(simple).items()}
+        with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced
+            network = self.space.build(simple, **self.network)
+        network.to(next(self.parameters()).device).load_state_dict(state)
+        return network.train(self.training)
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, images: Iterable[Float[Tensor, "b ..."]]) -> nn.Module:
+    """Replace the batch-norm statistics of a network by those of `images`; leaves it in evaluation mode.
+
+    Shared weights see other input statistics under each architecture, so the running averages of a supernet's training
+    belong to none of them (BigNAS, arXiv 2003.11142, section 3.5). The result does not depend on what the statistics
+    were before.
+
+    Args:
+        network: Changed in place.
+        images: Batches, each of which counts as much.
+    """
+    norms = [m for m in network.modules() if isinstance(m, Norm)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    network.eval()  # dropout stays off
+    for norm in norms:
+        norm.train()
+    try:
+        for x in images if norms else ():
+            network(x)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
+    return network
 
 
 def make_supernet(space: SearchSpace, **network: int) -> Supernet:

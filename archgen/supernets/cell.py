@@ -61,17 +61,14 @@ class CellSupernet(Supernet):
             x = layer(x, path) if isinstance(layer, _SuperCell) else layer(x)
         return self.skeleton.head(x)
 
-    def subnet(self, arch: Architecture) -> nn.Module:
-        simple = self.space.simplify(arch)
-        network = self.space.build(simple, **self.network)
-        path = {edge_name(pair): op for pair, op in self.cell_space.live_edges(simple).items()}
-        shared = self.skeleton.state_dict()
+    def inherited(self, arch: Architecture) -> dict[str, Tensor]:
+        path = {edge_name(pair): op for pair, op in self.cell_space.live_edges(arch).items()}
         own = {}
-        for name in network.state_dict():
+        for name, value in self.skeleton.state_dict(keep_vars=True).items():
             parts = name.split(".")
             if "edges" in parts:
                 at = parts.index("edges") + 2  # layers.<i>.edges.<edge>.<the supernet's operation>
-                parts.insert(at, path[parts[at - 1]])
-            own[name] = shared[".".join(parts)].clone()
-        network.load_state_dict(own)
-        return network.train(self.training)
+                if path.get(parts[at - 1]) != parts.pop(at):
+                    continue
+            own[".".join(parts)] = value
+        return own

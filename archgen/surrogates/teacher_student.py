@@ -225,7 +225,8 @@ def train(
         if model.npn is not None:
             _descend(model.npn, _likelihood(model, x, y), split, steps, decay=_prior(y))
         _teach(model, everywhere, steps)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def tune(
@@ -255,7 +256,8 @@ def tune(
         if model.npn is not None:
             _run(model.npn, _likelihood(model, x, y), rows, steps, rows[:0], _prior(y))
         _teach(model, torch.cat([x, unlabelled]), steps)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def _squared(model: TeacherStudentModel, x: Tensor, y: Tensor) -> Loss:

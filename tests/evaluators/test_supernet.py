@@ -13,7 +13,7 @@ from torch import Tensor
 from archgen.errors import InvalidData
 from archgen.evaluators import SupernetEvaluator
 from archgen.spaces import SearchSpace
-from archgen.supernets import Supernet, make_supernet
+from archgen.supernets import Supernet, make_supernet, recalibrate
 
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
 
@@ -42,9 +42,9 @@ def test_figures_are_those_of_the_subnet_with_recalibrated_statistics(
 ) -> None:
     for arch in space.sample(5, rng):
         (measured,) = evaluator.evaluate([arch], seed=0)
-        supernet.recalibrate(arch, images(40, 1).split(16))
+        network = recalibrate(supernet.subnet(arch), images(40, 1).split(16))
         with torch.no_grad():
-            logits = supernet.subnet(arch)(images(50, 2))
+            logits = network(images(50, 2))
         right = sum(int(row.argmax()) == int(label) for row, label in zip(logits, LABELS, strict=True))
         assert measured.values["val_acc"] == pytest.approx(100 * right / 50), "in percent"
         assert measured.values["val_loss"] == pytest.approx(F.cross_entropy(logits, LABELS).item(), rel=1e-4)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from archgen.errors import UnknownName
 from archgen.spaces import CellSpace, SearchSpace
-from archgen.supernets import SUPERNETS, CellSupernet, Supernet, make_supernet
+from archgen.supernets import SUPERNETS, CellSupernet, Supernet, make_supernet, recalibrate
 
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
 
@@ -25,8 +25,8 @@ def images(seed: int, n: int = 16) -> Tensor:
     return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def statistics(supernet: Supernet) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in supernet.named_buffers()}
+def statistics(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.named_buffers()}
 
 
 def test_the_family_of_a_space_picks_its_supernet(space: SearchSpace) -> None:
@@ -48,76 +48,84 @@ def test_arguments_that_are_left_out_are_the_published_ones() -> None:
     assert supernet(images(0, 2), small.sample(1, np.random.default_rng(0))[0]).shape == (2, 5)
 
 
-def test_recalibrated_statistics_are_those_of_the_images(
-    supernet: Supernet, space: SearchSpace, rng: np.random.Generator
-) -> None:
-    """Mean and unbiased variance of what each layer of the path reads, found by hooks in training mode."""
-    x = images(1)
-    for arch in space.sample(4, rng):
-        supernet.recalibrate(arch, [x])
-        got = statistics(supernet)
-        expected: dict[str, tuple[Tensor, Tensor]] = {}
+def network(supernet: Supernet, space: SearchSpace, seed: int) -> nn.Module:
+    return supernet.subnet(space.sample(1, np.random.default_rng(seed))[0])
 
-        def remember(name: str, into: dict[str, tuple[Tensor, Tensor]] = expected):  # type: ignore[no-untyped-def]
-            def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
-                into[name] = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3))
 
-            return hook
+def norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    return {name: m for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
-        norms = {name: m for name, m in supernet.named_modules() if isinstance(m, nn.BatchNorm2d)}
-        handles = [m.register_forward_pre_hook(remember(name)) for name, m in norms.items()]
-        with torch.no_grad():
-            supernet.train()(x, arch)
-        for handle in handles:
-            handle.remove()
-        assert "stem.1" in {name.removeprefix("skeleton.") for name in expected}
-        for name, (mean, variance) in expected.items():
-            torch.testing.assert_close(got[f"{name}.running_mean"], mean)
-            torch.testing.assert_close(got[f"{name}.running_var"], variance)
+
+@pytest.mark.parametrize("seed", range(4))
+def test_recalibrated_statistics_are_those_of_the_images(supernet: Supernet, space: SearchSpace, seed: int) -> None:
+    """Mean and unbiased variance of what each layer reads, found by hooks in training mode."""
+    found = recalibrate(network(supernet, space, seed), [images(1)])
+    got = statistics(found)
+    expected: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def remember(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            expected[name] = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3))
+
+        return hook
+
+    for name, norm in norms(found).items():
+        norm.register_forward_pre_hook(remember(name))
+    with torch.no_grad():
+        found.train()(images(1))
+    assert "stem.1" in expected
+    for name, (mean, variance) in expected.items():
+        torch.testing.assert_close(got[f"{name}.running_mean"], mean)
+        torch.testing.assert_close(got[f"{name}.running_var"], variance)
 
 
 def test_several_batches_give_the_mean_of_their_statistics(supernet: Supernet, space: SearchSpace) -> None:
-    arch = space.sample(1, np.random.default_rng(3))[0]
-    each = []
-    for x in (images(1), images(2), images(3)):
-        supernet.recalibrate(arch, [x])
-        each.append(statistics(supernet))
-    supernet.recalibrate(arch, [images(1), images(2), images(3)])
-    for name, value in statistics(supernet).items():
+    net = network(supernet, space, 3)
+    each = [statistics(recalibrate(net, [images(i)])) for i in (1, 2, 3)]
+    recalibrate(net, [images(1), images(2), images(3)])
+    for name, value in statistics(net).items():
         if "running" in name and "stem" in name:  # deeper layers read the same batches, so the stem shows it all
             torch.testing.assert_close(value, torch.stack([s[name] for s in each]).mean(0))
 
 
 def test_recalibration_does_not_depend_on_earlier_statistics(supernet: Supernet, space: SearchSpace) -> None:
-    first, other = space.sample(2, np.random.default_rng(4))
-    supernet.recalibrate(first, [images(1)])
-    fresh = statistics(supernet)
-    supernet.recalibrate(other, [images(7), images(8)])
-    for buffer in supernet.buffers():
+    net = network(supernet, space, 4)
+    fresh = statistics(recalibrate(net, [images(1)]))
+    for buffer in net.buffers():
         buffer.fill_(5)
-    supernet.recalibrate(first, [images(1)])
-    for name, value in statistics(supernet).items():
+    for name, value in statistics(recalibrate(net, [images(1)])).items():
         assert torch.equal(value, fresh[name]), name
 
 
 def test_recalibration_leaves_weights_and_momenta_and_ends_in_evaluation_mode(
     supernet: Supernet, space: SearchSpace
 ) -> None:
-    weights = {name: value.clone() for name, value in supernet.named_parameters()}
-    momenta = [m.momentum for m in supernet.modules() if isinstance(m, nn.BatchNorm2d)]
-    supernet.train()
-    supernet.recalibrate(space.sample(1, np.random.default_rng(0))[0], [images(1)])
-    assert not any(m.training for m in supernet.modules())
-    assert [m.momentum for m in supernet.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
-    assert all(momentum is not None for momentum in momenta)
-    for name, value in supernet.named_parameters():
+    net = network(supernet, space, 0).train()
+    weights = {name: value.clone() for name, value in net.named_parameters()}
+    recalibrate(net, [images(1)])
+    assert not any(m.training for m in net.modules())
+    assert all(norm.momentum == 0.1 for norm in norms(net).values())
+    for name, value in net.named_parameters():
         assert torch.equal(value, weights[name])
         assert value.grad is None
 
 
+def test_recalibration_has_no_dropout() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(1))
+    recalibrate(net, [torch.ones(64, 1)])
+    assert net[1].running_var.item() == pytest.approx(0.0)
+
+
 def test_an_error_while_recalibrating_gives_the_momenta_back(supernet: Supernet, space: SearchSpace) -> None:
-    arch = space.sample(1, np.random.default_rng(0))[0]
+    net = network(supernet, space, 0)
     with pytest.raises(RuntimeError):
-        supernet.recalibrate(arch, [torch.zeros(2, 3, 8, 8)])  # three channels instead of one
-    assert all(m.momentum == 0.1 for m in supernet.modules() if isinstance(m, nn.BatchNorm2d))
-    assert not supernet.training
+        recalibrate(net, [torch.zeros(2, 3, 8, 8)])  # three channels instead of one
+    assert all(norm.momentum == 0.1 for norm in norms(net).values())
+    assert not net.training
+
+
+def test_a_subnet_draws_no_random_numbers_and_leaves_the_supernet_alone(supernet: Supernet, space: SearchSpace) -> None:
+    before, state = torch.random.get_rng_state(), statistics(supernet)
+    recalibrate(network(supernet, space, 0), [images(1)])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(value, state[name]) for name, value in statistics(supernet).items())

@@ -1,0 +1,171 @@
+"""Supernets of chains: slots share weights by slicing (Once-for-All, BigNAS, AutoFormer), or have them by label."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from archgen.errors import InvalidArchitecture
+from archgen.graph import Architecture
+from archgen.networks.skeleton import Segment, sources
+from archgen.spaces import ChainSpace, SearchSpace
+from archgen.supernets.base import SUPERNETS, Supernet
+from archgen.supernets.shared import Cut, SharedModule, structure
+
+
+class _Ready(NamedTuple):
+    """A segment's module without weights, and how they are cut out of the shared ones; None where it has none."""
+
+    module: nn.Module
+    shared: SharedModule | None
+    plan: Mapping[str, Cut]
+
+
+@SUPERNETS.register("chain")
+class ElasticSupernet(Supernet):
+    """Each slot has the weights of its largest module; smaller ones are cut out of it (`SharedModule`).
+
+    Width is the first channels, kernels are centres, depth is the first blocks of a stage; resolutions have no weights.
+    Modules of one slot that differ in more than size (a bottleneck with and without expansion, groups, strides) have
+    weights of their own. What a slot's modules look like is found by changing one block of the largest architecture at
+    a time, so that the weights reach as far as the largest width that other slots can ask for.
+
+    Without `share` each label of a slot has weights of its own, as in SPOS (arXiv 1904.00420) and NAS-Bench-Macro; only
+    widths that other slots ask for are cut.
+
+    Args:
+        space: A `ChainSpace`.
+        network: Arguments of `space.build`.
+        share: Whether labels of a slot share weights.
+        transform: Whether smaller kernels are transformed (Once-for-All) or just the centre (BigNAS).
+
+    Raises:
+        TypeError: A space of another family.
+    """
+
+    def __init__(
+        self, space: SearchSpace, network: Mapping[str, int], *, share: bool = True, transform: bool = True
+    ) -> None:
+        if not isinstance(space, ChainSpace):
+            raise TypeError(f"ElasticSupernet serves chains, got {type(space).__name__}")
+        super().__init__(space, network)
+        self.chain, self.share = space, share
+        self.slots = nn.ModuleDict()
+        self._kinds: dict[tuple[str, Hashable], str] = {}
+        self._hollows: dict[Hashable, nn.Module] = {}
+        self._ready: dict[Hashable, _Ready] = {}
+        for name, makers in self._makers().items():
+            self._kinds |= {(name, kind): str(i) for i, kind in enumerate(makers)}
+            shared = nn.ModuleDict()
+            for i, segments in enumerate(makers.values()):
+                modules = [self._hollow(segment) for segment in segments]
+                shared[str(i)] = SharedModule([s.make for s in segments], modules, transform=transform)
+            self.slots[name] = shared
+
+    def _makers(self) -> dict[str, dict[Hashable, list[Segment]]]:
+        """Distinct segments with weights, by the name of the segment and what they share weights by."""
+        found: dict[str, dict[Hashable, list[Segment]]] = {}
+        seen = set()
+        for arch in _covering(self.chain):
+            for name, segment, label in self._segments(arch):
+                if (name, segment.key, label) not in seen:
+                    seen.add((name, segment.key, label))
+                    module = self._hollow(segment)
+                    if module.state_dict():
+                        found.setdefault(name, {}).setdefault((structure(module), label), []).append(segment)
+        return found
+
+    def _hollow(self, segment: Segment) -> nn.Module:
+        """The segment's module with its weights and statistics on the meta device; made once for all slots."""
+        if segment.key not in self._hollows:
+            with torch.device("meta"):
+                module = segment.make()
+            held = module.state_dict()
+            if any(name not in held for name, _ in module.named_buffers()):
+                with torch.random.fork_rng(devices=[]):
+                    module = segment.make()  # tensors that are no part of the state are computed when it is made
+                for name, value in module.state_dict(keep_vars=True).items():
+                    path, _, attribute = name.rpartition(".")
+                    empty = value.detach().to("meta")
+                    own = nn.Parameter(empty) if isinstance(value, nn.Parameter) else empty
+                    setattr(module.get_submodule(path), attribute, own)
+            self._hollows[segment.key] = module
+        return self._hollows[segment.key]
+
+    def _segments(self, arch: Architecture) -> Iterator[tuple[str, Segment, Hashable]]:
+        """Names and segments of an architecture's network, and the labels that their weights are kept apart by.
+
+        The names are those of the network's modules.
+        """
+        segments = self.chain.segments(arch, **self.network)
+        labels = self.chain.to_labels(arch)
+        for i, segment in enumerate(segments):
+            own: Hashable = None
+            if not self.share:
+                own = tuple(v for slot, v in labels.items() if f"{slot}.".startswith(f"{segment.name}."))
+            yield segment.name.replace(".", "-") or str(i), segment, own
+
+    def forward(self, x: Float[Tensor, "b ..."], arch: Architecture) -> Float[Tensor, "b classes"]:
+        segments = list(self._segments(arch))
+        values: list[Tensor] = []
+        for part, positions in zip(segments, sources([segment for _, segment, _ in segments]), strict=True):
+            total = x if positions[0] < 0 else values[positions[0]]
+            for i in positions[1:]:
+                total = total + (x if i < 0 else values[i])
+            values.append(total if part[1].identity else self._run(*part, total))
+        return values[-1]
+
+    def sort_channels(self) -> None:
+        """`SharedModule.sort_channels` of all slots; the largest architecture computes what it did."""
+        for module in self.modules():
+            if isinstance(module, SharedModule):
+                module.sort_channels()
+
+    def inherited(self, arch: Architecture) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        for name, segment, label in self._segments(arch):
+            _, shared, plan = self._module(name, segment, label)
+            if shared is not None:
+                state |= {f"segments.{name}.{key}": value for key, value in shared.cut(plan).items()}
+        return state
+
+    def _run(self, name: str, segment: Segment, label: Hashable, x: Tensor) -> Tensor:
+        module, shared, plan = self._module(name, segment, label)
+        constants = {key: value.to(x.device) for key, value in module.named_buffers() if key not in plan}
+        state = {} if shared is None else shared.cut(plan)  # statistics are views of the shared ones, so they are kept
+        out: Tensor = functional_call(module.train(self.training), {**constants, **state}, (x,))
+        return out
+
+    def _module(self, name: str, segment: Segment, label: Hashable) -> _Ready:
+        """A module of the segment without weights, and how they are cut; made once."""
+        at = (name, segment.key, label)
+        if at not in self._ready:
+            module = self._hollow(segment)
+            shared, plan = None, {}
+            if module.state_dict():
+                kind = self._kinds.get((name, (structure(module), label)))
+                if kind is None:
+                    raise InvalidArchitecture(f"the supernet holds no weights for {segment.key} at {name}")
+                shared = self.slots[name][kind]  # type: ignore[index]
+                try:
+                    plan = shared.plan(module)
+                except ValueError as error:
+                    raise InvalidArchitecture(f"the supernet's weights at {name} do not reach: {error}") from None
+            self._ready[at] = _Ready(module, shared, plan)
+        return self._ready[at]
+
+
+def _covering(space: ChainSpace) -> Iterator[Architecture]:
+    """The largest architecture, and those that differ from it within one block, whose slots may make one module."""
+    labels = {slot: allowed[0] for slot, allowed in space.active.items()}
+    base = space.from_labels(labels) if space.extremes is None else space.extremes[1]
+    held = space.to_labels(base)
+    for block in (block for part in space.parts for block in part.blocks):
+        for chosen in itertools.product(*(space.active[slot] for slot in block)):
+            yield space.from_labels({**held, **dict(zip(block, chosen, strict=True))})
