@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -138,7 +138,59 @@ class AuxiliaryHead(nn.Sequential):
         )
 
 
-class DartsNetwork(nn.Module):
+class DartsSkeleton(nn.Module):
+    """What surrounds the cells: stem, the chain in which each cell reads the two before it, classifier.
+
+    Args:
+        make_cell: Makes the cell of a place.
+        nodes: Nodes a cell.
+        cells: Number of cells.
+        channels: Channels of a node of the first cell.
+        classes: Number of classes.
+        in_channels: Channels of the image.
+        image_size: Height and width of the image, which only the auxiliary head depends on.
+        auxiliary: 1 for an auxiliary head, 0 for none.
+
+    Raises:
+        ValueError: The image is too small for the auxiliary head.
+    """
+
+    def __init__(
+        self,
+        make_cell: Callable[[Place], nn.Module],
+        nodes: int,
+        cells: int,
+        channels: int,
+        classes: int,
+        in_channels: int,
+        image_size: int = 32,
+        auxiliary: int = 0,
+    ) -> None:
+        super().__init__()
+        at = places(nodes, cells, channels, image_size)
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, 3 * channels, 3, padding=1, bias=False), nn.BatchNorm2d(3 * channels)
+        )
+        self.cells = nn.ModuleList(make_cell(place) for place in at)
+        self.auxiliary_at = 2 * cells // 3
+        self.auxiliary_head: AuxiliaryHead | None = None
+        if auxiliary:
+            place = at[self.auxiliary_at]
+            self.auxiliary_head = AuxiliaryHead(nodes * place.channels, (place.size + 1) // 2, classes)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(nodes * at[-1].channels, classes)
+
+    def run(self, x: Tensor, cell: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits, and the features that the auxiliary head reads; `cell` runs a cell on its two inputs."""
+        s0 = s1 = features = self.stem(x)
+        for i, module in enumerate(self.cells):
+            s0, s1 = s1, cell(module, s0, s1)
+            if i == self.auxiliary_at:
+                features = s1
+        return self.classifier(self.pool(s1).flatten(1)), features
+
+
+class DartsNetwork(DartsSkeleton):
     """The network of a genotype.
 
     Scheduled drop-path (NASNet, arXiv 1707.07012, section A.7): in training mode every operation but the identity is
@@ -149,12 +201,7 @@ class DartsNetwork(nn.Module):
     Args:
         normal: Operation and source of each input of the normal cell's nodes.
         reduce: The same for the reduction cell.
-        cells: Number of cells.
-        channels: Channels of a node of the first cell.
-        classes: Number of classes.
-        in_channels: Channels of the image.
-        image_size: Height and width of the image, which only the auxiliary head depends on.
-        auxiliary: 1 for an auxiliary head, 0 for none.
+        cells, channels, classes, in_channels, image_size, auxiliary: As in `DartsSkeleton`.
 
     Shapes:
         images `b in_channels h w` to logits `b classes`.
@@ -174,21 +221,11 @@ class DartsNetwork(nn.Module):
         image_size: int = 32,
         auxiliary: int = 0,
     ) -> None:
-        super().__init__()
-        nodes = len(normal) // 2
-        at = places(nodes, cells, channels, image_size)
+        def make(place: Place) -> nn.Module:
+            return DartsCell(reduce if place.reduction else normal, place)
+
+        super().__init__(make, len(normal) // 2, cells, channels, classes, in_channels, image_size, auxiliary)
         self.drop_path_prob = 0.0
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, 3 * channels, 3, padding=1, bias=False), nn.BatchNorm2d(3 * channels)
-        )
-        self.cells = nn.ModuleList(DartsCell(reduce if place.reduction else normal, place) for place in at)
-        self.auxiliary_at = 2 * cells // 3
-        self.auxiliary_head: AuxiliaryHead | None = None
-        if auxiliary:
-            place = at[self.auxiliary_at]
-            self.auxiliary_head = AuxiliaryHead(nodes * place.channels, (place.size + 1) // 2, classes)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(nodes * at[-1].channels, classes)
 
     def schedule_drop_path(self, progress: float, final: float = 0.2) -> None:
         """Set the probability of dropping a path, which grows linearly over training.
@@ -221,13 +258,7 @@ class DartsNetwork(nn.Module):
         return logits, self.auxiliary_head(features)
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the features that the auxiliary head reads."""
-        s0 = s1 = features = self.stem(x)
-        for i, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, self.drop_path_prob)
-            if i == self.auxiliary_at:
-                features = s1
-        return self.classifier(self.pool(s1).flatten(1)), features
+        return self.run(x, lambda cell, s0, s1: cell(s0, s1, self.drop_path_prob))
 
 
 def count_darts_network(

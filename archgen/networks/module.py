@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -114,31 +114,73 @@ class DagModule(nn.Module):
         for v, operation in self.operations.items():
             width = self.channels[int(v)]
             terms = [self.projections[v](x) if i == 0 else values[i][:, :width] for i in self.sources[int(v)]]
-            values.append(operation(_sum(terms)))
+            values.append(operation(summed(terms)))
         last = str(len(self.channels) - 1)
         direct = [self.projections[last](x)] if last in self.projections else []
         interior = [values[i] for i in self.sources[-1] if i > 0]
-        return _sum([torch.cat(interior, 1), *direct] if interior else direct)
+        return summed([torch.cat(interior, 1), *direct] if interior else direct)
 
 
-def _sum(terms: list[Tensor]) -> Tensor:
+def summed(terms: list[Tensor]) -> Tensor:
     total = terms[0]
     for term in terms[1:]:
         total = total + term
     return total
 
 
-class ModuleNetwork(nn.Module):
-    """Stem, `stacks` stacks of `cells` copies of one module with max pooling between them, global mean, dense layer.
+class ModuleSkeleton(nn.Module):
+    """Stem, `stacks` stacks of `cells` modules with max pooling between them, global mean, dense layer.
 
     Args:
-        operations: Operation of each interior vertex of the module, in order.
-        edges: Edges of the module, as in `DagModule`.
+        make_module: Makes a module of the given numbers of input and output channels.
         stacks: Number of stacks; each doubles the channels and halves the image of the one before.
         cells: Modules a stack.
         channels: Channels of the stem and of the first stack.
         classes: Number of classes.
         in_channels: Channels of the image.
+    """
+
+    def __init__(
+        self,
+        make_module: Callable[[int, int], nn.Module],
+        stacks: int,
+        cells: int,
+        channels: int,
+        classes: int,
+        in_channels: int,
+    ) -> None:
+        super().__init__()
+        self.stem = ConvBNReLU(in_channels, channels, 3)
+        self.layers = nn.ModuleList()
+        widths = [channels, *(channels * 2**stack for stack in range(stacks))]
+        for stack, (before, width) in enumerate(pairwise(widths)):
+            if stack > 0:
+                self.layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=True))
+            for cell in range(cells):
+                self.layers.append(make_module(before if cell == 0 else width, width))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(widths[-1], classes)
+        nn.init.xavier_uniform_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def run(
+        self, x: Float[Tensor, "b c h w"], layer: Callable[[nn.Module, Tensor], Tensor]
+    ) -> Float[Tensor, "b classes"]:
+        """Logits, where `layer` runs a module or the pooling between stacks on its input."""
+        x = self.stem(x)
+        for module in self.layers:
+            x = layer(module, x)
+        logits: Tensor = self.classifier(self.pool(x).flatten(1))
+        return logits
+
+
+class ModuleNetwork(ModuleSkeleton):
+    """The stand-alone network: `stacks` times `cells` copies of one module, weights of their own.
+
+    Args:
+        operations: Operation of each interior vertex of the module, in order.
+        edges: Edges of the module, as in `DagModule`.
+        stacks, cells, channels, classes, in_channels: As in `ModuleSkeleton`.
 
     Shapes:
         images `b in_channels h w` to logits `b classes`. Odd image sizes are rounded up when halved.
@@ -154,26 +196,17 @@ class ModuleNetwork(nn.Module):
         classes: int,
         in_channels: int,
     ) -> None:
-        super().__init__()
-        self.stem = ConvBNReLU(in_channels, channels, 3)
-        self.layers = nn.ModuleList()
-        widths = [channels, *(channels * 2**stack for stack in range(stacks))]
-        for stack, (before, width) in enumerate(pairwise(widths)):
-            if stack > 0:
-                self.layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=True))
-            for cell in range(cells):
-                self.layers.append(DagModule(operations, edges, before if cell == 0 else width, width))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(widths[-1], classes)
-        nn.init.xavier_uniform_(self.classifier.weight)
-        nn.init.zeros_(self.classifier.bias)
+        super().__init__(
+            lambda inputs, outputs: DagModule(operations, edges, inputs, outputs),
+            stacks,
+            cells,
+            channels,
+            classes,
+            in_channels,
+        )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        x = self.stem(x)
-        for layer in self.layers:
-            x = layer(x)
-        logits: Tensor = self.classifier(self.pool(x).flatten(1))
-        return logits
+        return self.run(x, lambda module, x: module(x))
 
 
 def count_module_network(

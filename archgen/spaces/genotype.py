@@ -298,7 +298,8 @@ class GenotypeSpace(SearchSpace):
             raise InvalidSpace(f"the auxiliary head needs image_size of at least 21, got {arguments['image_size']}")
         return arguments
 
-    def _inputs(self, arch: Architecture) -> tuple[Inputs, Inputs]:
+    def inputs(self, arch: Architecture) -> tuple[Inputs, Inputs]:
+        """Operation (None: none) and source of each input of the normal and of the reduction cell's nodes."""
         normal, reduce = (
             [(None if op == self.zero else op, source) for op, source in cell] for cell in self.cells(arch)
         )
@@ -314,11 +315,11 @@ class GenotypeSpace(SearchSpace):
         """
         self.validate(arch)
         arguments = self._network(network)
-        normal, reduce = self._inputs(arch)
+        normal, reduce = self.inputs(arch)
         return DartsNetwork(normal, reduce, **arguments)
 
     def count(self, arch: Architecture, **network: int) -> dict[str, float]:
         """Exact `params`, and `macs` for one image, which in this space's publications are the `flops` too."""
         self.validate(arch)
-        normal, reduce = self._inputs(arch)
+        normal, reduce = self.inputs(arch)
         return count_darts_network(normal, reduce, **self._network(network))

@@ -30,6 +30,8 @@ class Supernet(nn.Module, ABC):
     def __init__(self, space: SearchSpace, network: Mapping[str, int]) -> None:
         super().__init__()
         self.space, self.network = space, {**space.network_defaults, **network}
+        self.whole = space
+        """The space whose architectures it can run; `space`, what is trained, may be a part of it."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b ..."], arch: Architecture) -> Float[Tensor, "b classes"]:
@@ -45,10 +47,11 @@ class Supernet(nn.Module, ABC):
         It is in the mode, and on the device, of the supernet. Its batch-norm statistics belong to no architecture;
         `recalibrate` it before it is used.
         """
-        simple = self.space.simplify(arch)
+        self.whole.validate(arch)
+        simple = self.whole.simplify(arch)
         state = {name: value.detach().clone() for name, value in self.inherited(simple).items()}
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced
-            network = self.space.build(simple, **self.network)
+            network = self.whole.build(simple, **self.network)
         network.to(next(self.parameters()).device).load_state_dict(state)
         return network.train(self.training)
 

@@ -55,6 +55,7 @@ class CellSupernet(Supernet):
         self.skeleton = CellSkeleton(lambda width: _SuperCell(space, width), **arguments)
 
     def forward(self, x: Float[Tensor, "b c h w"], arch: Architecture) -> Float[Tensor, "b classes"]:
+        self.whole.validate(arch)
         path = self.cell_space.live_edges(arch)
         x = self.skeleton.stem(x)
         for layer in self.skeleton.layers:
@@ -62,6 +63,7 @@ class CellSupernet(Supernet):
         return self.skeleton.head(x)
 
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
+        self.whole.validate(arch)
         path = {edge_name(pair): op for pair, op in self.cell_space.live_edges(arch).items()}
         own = {}
         for name, value in self.skeleton.state_dict(keep_vars=True).items():

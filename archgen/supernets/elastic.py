@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator, Mapping
-from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from archgen.errors import InvalidArchitecture
 from archgen.graph import Architecture
 from archgen.networks.skeleton import Segment, sources
 from archgen.spaces import ChainSpace, SearchSpace
 from archgen.supernets.base import SUPERNETS, Supernet
-from archgen.supernets.shared import Cut, SharedModule, structure
-
-
-class _Ready(NamedTuple):
-    """A segment's module without weights, and how they are cut out of the shared ones; None where it has none."""
-
-    module: nn.Module
-    shared: SharedModule | None
-    plan: Mapping[str, Cut]
+from archgen.supernets.shared import SharedModule, hollow, structure
 
 
 @SUPERNETS.register("chain")
@@ -59,7 +48,6 @@ class ElasticSupernet(Supernet):
         self.slots = nn.ModuleDict()
         self._kinds: dict[tuple[str, Hashable], str] = {}
         self._hollows: dict[Hashable, nn.Module] = {}
-        self._ready: dict[Hashable, _Ready] = {}
         for name, makers in self._makers().items():
             self._kinds |= {(name, kind): str(i) for i, kind in enumerate(makers)}
             shared = nn.ModuleDict()
@@ -82,20 +70,9 @@ class ElasticSupernet(Supernet):
         return found
 
     def _hollow(self, segment: Segment) -> nn.Module:
-        """The segment's module with its weights and statistics on the meta device; made once for all slots."""
+        """The segment's module without weights; made once for all slots."""
         if segment.key not in self._hollows:
-            with torch.device("meta"):
-                module = segment.make()
-            held = module.state_dict()
-            if any(name not in held for name, _ in module.named_buffers()):
-                with torch.random.fork_rng(devices=[]):
-                    module = segment.make()  # tensors that are no part of the state are computed when it is made
-                for name, value in module.state_dict(keep_vars=True).items():
-                    path, _, attribute = name.rpartition(".")
-                    empty = value.detach().to("meta")
-                    own = nn.Parameter(empty) if isinstance(value, nn.Parameter) else empty
-                    setattr(module.get_submodule(path), attribute, own)
-            self._hollows[segment.key] = module
+            self._hollows[segment.key] = hollow(segment.make)
         return self._hollows[segment.key]
 
     def _segments(self, arch: Architecture) -> Iterator[tuple[str, Segment, Hashable]]:
@@ -130,35 +107,27 @@ class ElasticSupernet(Supernet):
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
         for name, segment, label in self._segments(arch):
-            _, shared, plan = self._module(name, segment, label)
+            shared = self._shared(name, segment, label)
             if shared is not None:
-                state |= {f"segments.{name}.{key}": value for key, value in shared.cut(plan).items()}
+                own = shared.state(segment.key, segment.make)
+                state |= {f"segments.{name}.{key}": value for key, value in own.items()}
         return state
 
     def _run(self, name: str, segment: Segment, label: Hashable, x: Tensor) -> Tensor:
-        module, shared, plan = self._module(name, segment, label)
-        constants = {key: value.to(x.device) for key, value in module.named_buffers() if key not in plan}
-        state = {} if shared is None else shared.cut(plan)  # statistics are views of the shared ones, so they are kept
-        out: Tensor = functional_call(module.train(self.training), {**constants, **state}, (x,))
+        shared = self._shared(name, segment, label)
+        out: Tensor = self._hollow(segment)(x) if shared is None else shared(x, segment.key, segment.make)
         return out
 
-    def _module(self, name: str, segment: Segment, label: Hashable) -> _Ready:
-        """A module of the segment without weights, and how they are cut; made once."""
-        at = (name, segment.key, label)
-        if at not in self._ready:
-            module = self._hollow(segment)
-            shared, plan = None, {}
-            if module.state_dict():
-                kind = self._kinds.get((name, (structure(module), label)))
-                if kind is None:
-                    raise InvalidArchitecture(f"the supernet holds no weights for {segment.key} at {name}")
-                shared = self.slots[name][kind]  # type: ignore[index]
-                try:
-                    plan = shared.plan(module)
-                except ValueError as error:
-                    raise InvalidArchitecture(f"the supernet's weights at {name} do not reach: {error}") from None
-            self._ready[at] = _Ready(module, shared, plan)
-        return self._ready[at]
+    def _shared(self, name: str, segment: Segment, label: Hashable) -> SharedModule | None:
+        """The weights of a segment; None where it has none."""
+        module = self._hollow(segment)
+        if not module.state_dict():
+            return None
+        kind = self._kinds.get((name, (structure(module), label)))
+        if kind is None:
+            raise InvalidArchitecture(f"the supernet holds no weights for {segment.key} at {name}")
+        shared: SharedModule = self.slots[name][kind]  # type: ignore[index]
+        return shared
 
 
 def _covering(space: ChainSpace) -> Iterator[Architecture]:

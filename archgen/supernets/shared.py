@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
@@ -37,7 +38,7 @@ def _constants(module: nn.Module) -> tuple[Hashable, ...]:
 
 
 @dataclass(frozen=True)
-class Cut:
+class _Cut:
     """How a tensor of one module lies in the shared one.
 
     Args:
@@ -80,14 +81,13 @@ class SharedModule(nn.Module):
         transform: bool = True,
     ) -> None:
         super().__init__()
-        if modules is None:
-            with torch.device("meta"):
-                modules = [make() for make in makers]
+        modules = [hollow(make) for make in makers] if modules is None else modules
         if len({structure(module) for module in modules}) != 1:
             raise ValueError("modules that share weights must be equal but for channels and kernels")
         self.largest = _union(modules, makers)
         self.transforms = nn.ParameterDict()
         self._kernels: dict[str, list[int]] = {}
+        self._plans: dict[Hashable, tuple[nn.Module, dict[str, _Cut]]] = {}
         for name, part in self.largest.named_modules():
             if isinstance(part, nn.Conv2d):
                 kernels = [module.get_submodule(name).weight.shape[-1] for module in modules]  # type: ignore[index]
@@ -95,36 +95,6 @@ class SharedModule(nn.Module):
                 for larger, smaller in pairwise(self._kernels[name]) if transform else ():
                     key = _transform_name(name, larger, smaller)
                     self.transforms[key] = nn.Parameter(torch.eye(smaller**2))
-
-    def plan(self, module: nn.Module) -> dict[str, Cut]:
-        """Where each tensor of a module's state lies; keep it, and give it to `cut`.
-
-        Raises:
-            ValueError: The module is larger than all that the weights were made for, or of another structure.
-        """
-        if structure(module) != structure(self.largest):
-            raise ValueError("the module has another structure than those that share these weights")
-        plan = {}
-        shared = self.largest.state_dict()
-        for name, wanted in module.state_dict().items():
-            if any(a > b for a, b in zip(wanted.shape, shared[name].shape, strict=True)):
-                raise ValueError(f"{name} is {tuple(wanted.shape)}, more than the {tuple(shared[name].shape)} shared")
-            path, _, attribute = name.rpartition(".")
-            kernels: tuple[int, ...] = ()
-            if path in self._kernels and attribute == "weight":
-                size = int(wanted.shape[-1])
-                kernels = tuple(k for k in self._kernels[path] if k >= size)
-                if kernels[-1] != size:
-                    raise ValueError(f"{name} has a kernel of {size}, shared are {self._kernels[path]}")
-            parent, _, layer = path.rpartition(".")
-            parts = getattr(self.largest.get_submodule(parent), "parts", {}).get(layer, 1)
-            plan[name] = Cut(self.largest.get_submodule(path), attribute, wanted.shape, parts, kernels)
-        return plan
-
-    def cut(self, plan: Mapping[str, Cut]) -> dict[str, Tensor]:
-        """State of the planned module: views of the shared tensors, or differentiable functions of them."""
-        names = {id(part): name for name, part in self.largest.named_modules()} if self.transforms else {}
-        return {name: self._cut(cut, names.get(id(cut.owner), "")) for name, cut in plan.items()}
 
     @torch.no_grad()
     def sort_channels(self) -> None:
@@ -145,7 +115,59 @@ class SharedModule(nn.Module):
             for name, axis in axes.items():
                 state[name].copy_(state[name].index_select(axis, order))
 
-    def _cut(self, cut: Cut, name: str) -> Tensor:
+    def state(self, key: Hashable, make: Callable[[], nn.Module]) -> dict[str, Tensor]:
+        """State of a module: views of the shared tensors, or differentiable functions of them.
+
+        Args:
+            key: Of the module; equal keys make equal modules.
+            make: Makes it, called once a key on the meta device.
+
+        Raises:
+            ValueError: The module is larger than all that the weights were made for, or of another structure.
+        """
+        plan = self._planned(key, make)[1]
+        names = {id(part): name for name, part in self.largest.named_modules()} if self.transforms else {}
+        return {name: self._cut(cut, names.get(id(cut.owner), "")) for name, cut in plan.items()}
+
+    def forward(self, x: Tensor, key: Hashable, make: Callable[[], nn.Module]) -> Tensor:
+        """Output of a module with the weights that are cut for it; arguments as in `state`.
+
+        Batch-norm statistics are views, so those that training mode moves stay.
+        """
+        module, _ = self._planned(key, make)
+        state = self.state(key, make)
+        constants = {name: value.to(x.device) for name, value in module.named_buffers() if name not in state}
+        out: Tensor = functional_call(module.train(self.training), {**constants, **state}, (x,))
+        return out
+
+    def _planned(self, key: Hashable, make: Callable[[], nn.Module]) -> tuple[nn.Module, dict[str, _Cut]]:
+        if key not in self._plans:
+            module = hollow(make)
+            self._plans[key] = (module, self._plan(module))
+        return self._plans[key]
+
+    def _plan(self, module: nn.Module) -> dict[str, _Cut]:
+        """Where each tensor of a module's state lies."""
+        if structure(module) != structure(self.largest):
+            raise ValueError("the module has another structure than those that share these weights")
+        plan = {}
+        shared = self.largest.state_dict()
+        for name, wanted in module.state_dict().items():
+            if any(a > b for a, b in zip(wanted.shape, shared[name].shape, strict=True)):
+                raise ValueError(f"{name} is {tuple(wanted.shape)}, more than the {tuple(shared[name].shape)} shared")
+            path, _, attribute = name.rpartition(".")
+            kernels: tuple[int, ...] = ()
+            if path in self._kernels and attribute == "weight":
+                size = int(wanted.shape[-1])
+                kernels = tuple(k for k in self._kernels[path] if k >= size)
+                if kernels[-1] != size:
+                    raise ValueError(f"{name} has a kernel of {size}, shared are {self._kernels[path]}")
+            parent, _, layer = path.rpartition(".")
+            parts = getattr(self.largest.get_submodule(parent), "parts", {}).get(layer, 1)
+            plan[name] = _Cut(self.largest.get_submodule(path), attribute, wanted.shape, parts, kernels)
+        return plan
+
+    def _cut(self, cut: _Cut, name: str) -> Tensor:
         value: Tensor = getattr(cut.owner, cut.attribute)
         if value.shape == cut.shape and len(cut.kernels) < 2:
             return value
@@ -160,6 +182,22 @@ class SharedModule(nn.Module):
             if key in self.transforms:
                 value = (value.flatten(2) @ self.transforms[key].T).view(value.shape)
         return value
+
+
+def hollow(make: Callable[[], nn.Module]) -> nn.Module:
+    """A module with its weights and statistics on the meta device, so that they take no memory."""
+    with torch.device("meta"):
+        module = make()
+    held = module.state_dict()
+    if any(name not in held for name, _ in module.named_buffers()):
+        with torch.random.fork_rng(devices=[]):
+            module = make()  # tensors that are no part of the state are computed when it is made
+        for name, value in module.state_dict(keep_vars=True).items():
+            path, _, attribute = name.rpartition(".")
+            empty = value.detach().to("meta")
+            own = nn.Parameter(empty) if isinstance(value, nn.Parameter) else empty
+            setattr(module.get_submodule(path), attribute, own)
+    return module
 
 
 def centre(kernel: Float[Tensor, "o i k k"], size: int) -> Float[Tensor, "o i s s"]:

@@ -18,9 +18,7 @@ from archgen.supernets import ElasticSupernet, make_supernet, recalibrate
 SMALL: dict[str, dict[str, int]] = {
     "mobilenetv3": {"width_percent": 25, "classes": 3, "image_size": 32},
     "nasbench_macro": {"channels": 4, "head": 8, "classes": 3, "image_size": 16},
-    "fbnet": {"head": 8, "classes": 3, "image_size": 16},
     "autoformer": {"patch": 8, "classes": 3, "image_size": 16},
-    "flexibert": {"vocabulary": 20, "tokens": 6, "classes": 3},
 }
 
 
@@ -40,16 +38,11 @@ def made(name: str, **options: bool) -> ElasticSupernet:
 
 def inputs(supernet: ElasticSupernet, n: int = 2, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    example = supernet.space.example_input(n, **supernet.network)
-    if example.is_floating_point():
-        return torch.randn(example.shape, generator=generator)
-    return torch.randint(20, example.shape, generator=generator)
+    return torch.randn(supernet.space.example_input(n, **supernet.network).shape, generator=generator)
 
 
-@pytest.mark.parametrize(
-    ("name", "share"), [*((name, True) for name in SMALL), ("nasbench_macro", False), ("autoformer", False)]
-)
-def test_a_path_computes_what_its_subnet_computes(name: str, share: bool) -> None:
+@pytest.mark.parametrize(("name", "share"), [("mobilenetv3", True), ("nasbench_macro", False), ("autoformer", False)])
+def test_with_trained_transforms_or_labels_apart_a_path_is_its_subnet(name: str, share: bool) -> None:
     supernet = made(name, share=share)
     x = inputs(supernet)
     smallest = [] if supernet.space.extremes is None else list(supernet.space.extremes)

@@ -25,7 +25,7 @@ def shared() -> SharedModule:
 
 
 def cut(shared: SharedModule, module: nn.Module) -> dict[str, Tensor]:
-    return shared.cut(shared.plan(module))
+    return shared.state(object(), lambda: module)
 
 
 def test_the_largest_has_all_of_it_and_is_not_copied(shared: SharedModule) -> None:
@@ -131,8 +131,8 @@ def test_what_can_not_share_weights_is_told_apart(shared: SharedModule) -> None:
     with pytest.raises(ValueError, match="equal but for channels and kernels"):
         SharedModule([partial(bottleneck, 3, 12, squeeze) for squeeze in (True, False)])
     with pytest.raises(ValueError, match="another structure"):
-        shared.plan(bottleneck(3, 12, squeeze=False))
+        cut(shared, bottleneck(3, 12, squeeze=False))
     with pytest.raises(ValueError, match="more than the"):
-        shared.plan(bottleneck(3, 48))
+        cut(shared, bottleneck(3, 48))
     with pytest.raises(ValueError, match="a kernel of 1, shared are"):
-        shared.plan(bottleneck(1, 12))
+        cut(shared, bottleneck(1, 12))
