@@ -70,7 +70,7 @@ class _SuperModule(nn.Module):
                 for name, value in shared.state(channels[v], make).items():
                     yield f"projections.{v}.{name}", value
         for v, operation in enumerate(operations, start=1):
-            shared = self.operations[str(v)][operation]  # type: ignore[index,assignment]
+            shared = self.operations[str(v)][operation]  # type: ignore[index]
             for name, value in shared.state(channels[v], partial(OPERATIONS[operation], channels[v])).items():
                 yield f"operations.{v}.{name}", value
 
