@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.spaces import SearchSpace
+from archgen.supernets.shared import SharedModule
 
 SUPERNETS: Registry[type[Supernet]] = Registry("supernet for the family of spaces")
 """By the family of spaces that they serve."""
@@ -56,12 +58,30 @@ class Supernet(nn.Module, ABC):
         return network.train(self.training)
 
 
+@contextmanager
+def without_dropout(supernet: Supernet) -> Iterator[None]:
+    """Features are not dropped inside, whatever the mode; normalisation goes on as it was."""
+    dropouts = {m: m.training for m in supernet.modules() if isinstance(m, nn.Dropout)}
+    shared = [m for m in supernet.modules() if isinstance(m, SharedModule)]
+    for module in dropouts:
+        module.eval()
+    for part in shared:
+        part.dropout = False
+    try:
+        yield
+    finally:
+        for module, training in dropouts.items():
+            module.train(training)
+        for part in shared:
+            part.dropout = True
+
+
 @torch.no_grad()
 def recalibrate(network: nn.Module, images: Iterable[Float[Tensor, "b ..."]]) -> nn.Module:
     """Replace the batch-norm statistics of a network by those of `images`; leaves it in evaluation mode.
 
     Shared weights see other input statistics under each architecture, so the running averages of a supernet's training
-    belong to none of them (BigNAS, arXiv 2003.11142, section 3.5). The result does not depend on what the statistics
+    belong to none of them (BigNAS, arXiv 2003.11142, section 3.1). The result does not depend on what the statistics
     were before.
 
     Args:

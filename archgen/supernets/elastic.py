@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Iterator, Mapping
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from archgen.errors import InvalidArchitecture
 from archgen.graph import Architecture
+from archgen.networks.mbconv import MBConv
 from archgen.networks.skeleton import Segment, sources
 from archgen.spaces import ChainSpace, SearchSpace
 from archgen.supernets.base import SUPERNETS, Supernet
@@ -103,6 +105,14 @@ class ElasticSupernet(Supernet):
         for module in self.modules():
             if isinstance(module, SharedModule):
                 module.sort_channels()
+
+    @torch.no_grad()
+    def silence_residuals(self) -> None:
+        """Start each residual bottleneck as the identity: its last normalisation scales by 0 (BigNAS, section 3.1)."""
+        for module in self.modules():
+            if isinstance(module, MBConv) and module.residual:
+                *_, last = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+                last.weight.zero_()
 
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}

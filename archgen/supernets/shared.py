@@ -85,6 +85,8 @@ class SharedModule(nn.Module):
         if len({structure(module) for module in modules}) != 1:
             raise ValueError("modules that share weights must be equal but for channels and kernels")
         self.largest = _union(modules, makers)
+        self.dropout = True
+        """Whether features are dropped in training mode."""
         self.transforms = nn.ParameterDict()
         self._kernels: dict[str, list[int]] = {}
         self._plans: dict[Hashable, tuple[nn.Module, dict[str, _Cut]]] = {}
@@ -137,7 +139,11 @@ class SharedModule(nn.Module):
         module, _ = self._planned(key, make)
         state = self.state(key, make)
         constants = {name: value.to(x.device) for name, value in module.named_buffers() if name not in state}
-        out: Tensor = functional_call(module.train(self.training), {**constants, **state}, (x,))
+        module.train(self.training)
+        for part in module.modules():
+            if isinstance(part, nn.Dropout):
+                part.train(self.training and self.dropout)
+        out: Tensor = functional_call(module, {**constants, **state}, (x,))
         return out
 
     def _planned(self, key: Hashable, make: Callable[[], nn.Module]) -> tuple[nn.Module, dict[str, _Cut]]:

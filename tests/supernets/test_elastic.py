@@ -120,6 +120,19 @@ def test_sorted_channels_leave_the_largest_as_it_is_and_change_narrower_ones() -
     assert not torch.equal(supernet.inherited(smallest)["segments.stage1-block1.layers.0.0.weight"], state)
 
 
+def test_silent_residuals_pass_their_input_on() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        supernet = ElasticSupernet(spaces.load("mobilenetv3"), SMALL["mobilenetv3"]).eval()
+    smallest = supernet.space.extremes[0]  # type: ignore[index]
+    supernet.silence_residuals()
+    network = supernet.subnet(smallest)
+    x = torch.randn(1, network.segments["stage1-block2"].layers[0][0].in_channels, 4, 4)  # type: ignore[union-attr, index, operator]
+    assert torch.equal(network.segments["stage1-block2"](x), x)  # type: ignore[operator, index]
+    first = network.segments["stage1-block1"].layers[-1][1].weight  # type: ignore[union-attr, index]
+    assert bool(first.all()), "it halves the image, so it has no residual"  # type: ignore[operator]
+
+
 def test_weights_go_from_one_supernet_to_another_by_name() -> None:
     space = spaces.load("nasbench_macro")
     other = ElasticSupernet(space, SMALL["nasbench_macro"], share=True)

@@ -1,6 +1,7 @@
 """Training strategies of supernets, one paper a file, the loop that runs them, and stand-alone training."""
 
 from archgen.supernets.training.base import TRAINING_STRATEGIES, TrainingStrategy, default_strategy
+from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.loop import Schedule, train
 from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
@@ -8,6 +9,7 @@ from archgen.supernets.training.uniform import Uniform
 
 __all__ = [
     "TRAINING_STRATEGIES",
+    "Fair",
     "Sandwich",
     "Schedule",
     "TrainingStrategy",

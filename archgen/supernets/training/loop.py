@@ -25,6 +25,8 @@ class Schedule:
     Args:
         epochs: Passes over the data, at least 1.
         lr: Peak learning rate of SGD with Nesterov momentum 0.9; linear warm-up over a twentieth, then cosine.
+        tail: Least factor of the learning rate after the warm-up, in [0, 1): BigNAS (arXiv 2003.11142, section 3.1)
+            ends at a constant 0.05.
         weight_decay: L2 penalty on convolution and linear weights; none on biases and batch normalisation.
         clip: Largest gradient norm.
     """
@@ -33,10 +35,12 @@ class Schedule:
     lr: float = 0.1
     weight_decay: float = 5e-4
     clip: float = 5.0
+    tail: float = 0.0
 
     def factor(self, progress: float) -> float:
         """Learning-rate factor in [0, 1] at `progress` in [0, 1]."""
-        return min(progress / 0.05, 0.5 * (1 + math.cos(math.pi * progress))) if progress < 1 else 0.0
+        cosine = 0.5 * (1 + math.cos(math.pi * progress)) if progress < 1 else 0.0
+        return min(progress / 0.05, max(cosine, self.tail))
 
 
 def train(

@@ -1,28 +1,47 @@
-"""Sandwich rule with in-place distillation (arXiv 1903.05134; BigNAS, arXiv 2003.11142, section 3)."""
+"""Sandwich rule with in-place distillation (arXiv 1903.05134; BigNAS, arXiv 2003.11142, section 3.1)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch.nn.functional as F
+from torch import Tensor
 
 from archgen.errors import InvalidSpace
-from archgen.supernets.base import Supernet
+from archgen.registry import Registry
+from archgen.supernets.base import Supernet, without_dropout
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy
+from archgen.supernets.training.divergences import adaptive_alpha_divergence, soft_cross_entropy
+
+DISTILLATIONS: Registry[Callable[[Tensor, Tensor], Tensor]] = Registry("distillation")
+"""Losses of a path's logits and those of the largest, by name."""
+DISTILLATIONS.register("cross_entropy")(soft_cross_entropy)
+DISTILLATIONS.register("alpha_divergence")(adaptive_alpha_divergence)
 
 
 @TRAINING_STRATEGIES.register("sandwich")
 class Sandwich(TrainingStrategy):
     """Each step trains the largest architecture on the labels, the smallest and `random` others on its predictions.
 
-    The largest one's soft predictions of the same step, detached, are the targets of the others.
+    The largest one's soft predictions of the same step, detached, are the targets of the others. It is the only one
+    that is regularised (BigNAS, section 3.1): labels are smoothed and features dropped for it alone. Weight decay is
+    the optimiser's, and the largest has all weights. See `Schedule.tail` for the constant end of the learning rate and
+    `ElasticSupernet.silence_residuals` for the start, which BigNAS adds.
 
     Args:
         random: Random architectures a step; BigNAS uses 2.
-        label_smoothing: Of the largest architecture's cross-entropy (the only regularised one), in [0, 1).
+        label_smoothing: Of the largest architecture's cross-entropy, in [0, 1).
+        distillation: A name in `DISTILLATIONS`: `cross_entropy` (BigNAS) or `alpha_divergence` (AlphaNet, arXiv
+            2102.07954).
+
+    Raises:
+        UnknownName: No such distillation.
     """
 
-    def __init__(self, random: int = 2, label_smoothing: float = 0.0) -> None:
+    def __init__(self, random: int = 2, label_smoothing: float = 0.0, distillation: str = "cross_entropy") -> None:
         self.random, self.label_smoothing = random, label_smoothing
+        self._distil = DISTILLATIONS[distillation]
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         """As in the base.
@@ -34,13 +53,13 @@ class Sandwich(TrainingStrategy):
             raise InvalidSpace(f"{supernet.space.name} has no order, so no largest path; train it with 'uniform'")
         smallest, largest = supernet.space.extremes
         x, y = batch
-        logits = supernet(x, largest)
-        loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        target = supernet(x, largest)
+        loss = F.cross_entropy(target, y, label_smoothing=self.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
-        target = logits.detach().softmax(-1)
         losses = {"largest": float(loss.detach())}
-        for i, arch in enumerate([smallest, *supernet.space.sample(self.random, rng)]):
-            distilled = F.cross_entropy(supernet(x, arch), target)
-            distilled.backward()  # type: ignore[no-untyped-call]
-            losses["smallest" if i == 0 else f"random{i}"] = float(distilled.detach())
+        with without_dropout(supernet):
+            for i, arch in enumerate([smallest, *supernet.space.sample(self.random, rng)]):
+                distilled = self._distil(supernet(x, arch), target)
+                distilled.backward()  # type: ignore[no-untyped-call]
+                losses["smallest" if i == 0 else f"random{i}"] = float(distilled.detach())
         return losses

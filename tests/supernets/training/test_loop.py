@@ -75,6 +75,14 @@ def test_the_rate_ends_at_zero_and_is_never_above_its_peak() -> None:
     assert 0.98 < max(factors) <= 1
 
 
+def test_the_tail_is_constant_and_leaves_the_warm_up() -> None:
+    """A cosine falls below 0.05 at 0.856 of the way."""
+    plain, tailed = Schedule(1), Schedule(1, tail=0.05)
+    assert tailed.factor(0.001) == plain.factor(0.001)
+    assert tailed.factor(0.8) == plain.factor(0.8) > 0.05
+    assert {tailed.factor(p) for p in (0.86, 0.95, 1.0)} == {0.05}
+
+
 def test_each_step_uses_the_rate_at_its_middle() -> None:
     """With gradient 1 and no momentum to speak of, the first step moves a bias by exactly (1 + 0.9) x rate."""
     net = nn.Linear(1, 1)

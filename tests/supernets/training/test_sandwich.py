@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from archgen.errors import InvalidSpace
+from archgen import spaces
+from archgen.errors import InvalidSpace, UnknownName
 from archgen.spaces import CellSpace
-from archgen.supernets import CellSupernet
+from archgen.supernets import CellSupernet, make_supernet
+from archgen.supernets.base import without_dropout
 from archgen.supernets.training import Sandwich
+from archgen.supernets.training.divergences import adaptive_alpha_divergence
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
@@ -74,3 +77,34 @@ def test_a_space_without_order_is_refused_before_anything_is_computed() -> None:
     with pytest.raises(InvalidSpace, match=r"unordered has no order, so no largest path; train it with 'uniform'"):
         Sandwich().step(supernet, BATCH, np.random.default_rng(0))
     assert all(parameter.grad is None for parameter in supernet.parameters())
+
+
+def test_the_others_are_distilled_by_the_divergence_that_is_asked_for(supernet: CellSupernet) -> None:
+    x, _ = BATCH
+    smallest, largest = SPACE.extremes  # type: ignore[misc]
+    supernet.eval()
+    Sandwich(random=0, distillation="alpha_divergence").step(supernet, BATCH, np.random.default_rng(0))
+    got = {name: p.grad.clone() for name, p in supernet.named_parameters() if p.grad is not None}
+    supernet.zero_grad()
+    target = supernet(x, largest)
+    torch.nn.functional.cross_entropy(target, BATCH[1]).backward()  # type: ignore[no-untyped-call]
+    adaptive_alpha_divergence(supernet(x, smallest), target).backward()  # type: ignore[no-untyped-call]
+    for name, p in supernet.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(got[name], p.grad)
+    with pytest.raises(UnknownName, match="unknown distillation 'kl'"):
+        Sandwich(distillation="kl")
+
+
+def test_the_largest_alone_has_dropout() -> None:
+    """Two draws of the largest differ, two of the smallest under its rule do not."""
+    space = spaces.load("mobilenetv3")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        elastic = make_supernet(space, width_percent=25, classes=3, image_size=32).train()
+        x = torch.randn(4, 3, 32, 32)
+        smallest, largest = space.extremes  # type: ignore[misc]
+        assert not torch.equal(elastic(x, largest), elastic(x, largest))
+        with without_dropout(elastic):
+            assert torch.equal(elastic(x, smallest), elastic(x, smallest))
+        assert not torch.equal(elastic(x, smallest), elastic(x, smallest))
