@@ -143,6 +143,12 @@ def augment(
     return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
+def steps(images: int, batch_size: int) -> int:
+    """Batches an epoch, as `batches` makes them."""
+    whole, rest = divmod(images, batch_size)
+    return whole + (rest > 0 and (whole == 0 or rest >= batch_size // 2))
+
+
 def batches(
     split: Split, batch_size: int, *, generator: torch.Generator, augmented: bool = False, flip: bool = False
 ) -> Iterator[tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from archgen import artifacts, spaces
-from archgen.data import ImageData, batches, load_data
+from archgen.data import ImageData, load_data
 from archgen.delivery import deliver
 from archgen.errors import Infeasible, InvalidArchitecture, InvalidObjective, RunConflict, UnknownMetric
 from archgen.evaluators import Annotated, SupernetEvaluator
@@ -30,7 +30,7 @@ from archgen.run_folder import RunFolder
 from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Schedule, batch_size, default_strategy, train
+from archgen.supernets.training import Schedule, default_strategy, train, training_batches
 from archgen.tables import read_table
 from archgen.threads import single_threaded
 
@@ -291,9 +291,7 @@ class Design:
             train(
                 supernet,
                 lambda batch, rng: strategy.step(supernet, batch, rng),
-                lambda g: batches(
-                    self.data.train, batch_size(self.data), generator=g, augmented=True, flip=self.data.flip
-                ),
+                training_batches(self.data),
                 schedule,
                 seed=self.request.seed,
                 checkpoint=self.folder.file(SUPERNET),

@@ -2,13 +2,14 @@
 
 from archgen.supernets.training.base import TRAINING_STRATEGIES, TrainingStrategy, default_strategy
 from archgen.supernets.training.fair import Fair
-from archgen.supernets.training.loop import Schedule, train
+from archgen.supernets.training.loop import Batches, Schedule, train
 from archgen.supernets.training.sandwich import Sandwich
-from archgen.supernets.training.standalone import accuracy, batch_size, train_network
+from archgen.supernets.training.standalone import accuracy, batch_size, train_network, training_batches
 from archgen.supernets.training.uniform import Uniform
 
 __all__ = [
     "TRAINING_STRATEGIES",
+    "Batches",
     "Fair",
     "Sandwich",
     "Schedule",
@@ -19,4 +20,5 @@ __all__ = [
     "default_strategy",
     "train",
     "train_network",
+    "training_batches",
 ]

@@ -1,21 +1,34 @@
-"""The training loop of supernets and of stand-alone networks: optimiser, schedule, checkpoints, resume."""
+"""The training loop of supernets and of stand-alone networks: optimiser, schedule, checkpoints, resume, roll-back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archgen import artifacts
-from archgen.errors import ArchgenError, InvalidCheckpoint
+from archgen.errors import ArchgenError
+from archgen.supernets.training.progress import TrainingProgress
 
 Step = Callable[[tuple[Tensor, Tensor], np.random.Generator], dict[str, float]]
-Epoch = Callable[[torch.Generator], Iterable[tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of every epoch.
+
+    Args:
+        steps: Batches an epoch.
+        draw: The batches of one epoch, `steps` of them, from a torch generator.
+    """
+
+    steps: int
+    draw: Callable[[torch.Generator], Iterable[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -25,10 +38,10 @@ class Schedule:
     Args:
         epochs: Passes over the data, at least 1.
         lr: Peak learning rate of SGD with Nesterov momentum 0.9; linear warm-up over a twentieth, then cosine.
-        tail: Least factor of the learning rate after the warm-up, in [0, 1): BigNAS (arXiv 2003.11142, section 3.1)
-            ends at a constant 0.05.
         weight_decay: L2 penalty on convolution and linear weights; none on biases and batch normalisation.
         clip: Largest gradient norm.
+        tail: Least factor of the learning rate after the warm-up, in [0, 1): BigNAS (arXiv 2003.11142, section 3.1)
+            ends at a constant 0.05.
     """
 
     epochs: int
@@ -42,88 +55,74 @@ class Schedule:
         cosine = 0.5 * (1 + math.cos(math.pi * progress)) if progress < 1 else 0.0
         return min(progress / 0.05, max(cosine, self.tail))
 
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """SGD on the parameters of a module."""
+        decay = [p for p in module.parameters() if p.ndim > 1]
+        plain = [p for p in module.parameters() if p.ndim <= 1]
+        groups = [{"params": decay, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
+
 
 def train(
     module: nn.Module,
     step: Step,
-    epoch: Epoch,
+    batches: Batches,
     schedule: Schedule,
     *,
     seed: int,
     checkpoint: Path | None = None,
+    every: int | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
-    """Train `module` in place; exact resume from `checkpoint`, which is written after every epoch's tenth.
+    """Train `module` in place; exact resume from `checkpoint`.
 
-    Randomness of an epoch depends only on `seed` and its number, so a resumed training gives the same weights.
+    The randomness of a step depends on `seed` and its number alone, so a training that was killed and resumed gives the
+    weights of one that was not. A loss or a gradient that is not finite takes the training back to the last state that
+    was kept and halves the learning rate, once.
 
     Args:
         module: Holds the parameters that `step` gives gradients to.
         step: Accumulates the gradients of one batch; returns losses by name.
-        epoch: Shuffled batches of one epoch from a torch generator.
+        batches: Of each epoch.
         schedule: Length and learning rate.
         seed: Of the order of the data and of the paths.
-        checkpoint: File to resume from and to write to; None keeps nothing.
-        on_epoch: Called after each epoch with its number (from 1) and mean losses.
+        checkpoint: File to resume from and to write to; None keeps the last good state in memory alone.
+        every: Steps between two states that are kept; a tenth of the training where None.
+        on_epoch: Called after each epoch with its number (from 1) and the mean losses of the steps that this call made.
 
     Raises:
-        ArchgenError: The loss became NaN or infinite.
+        ArchgenError: The loss or a gradient was not finite again after the learning rate was halved.
         InvalidCheckpoint: The checkpoint is truncated or of another network.
     """
-    decay = [p for p in module.parameters() if p.ndim > 1]
-    plain = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9, nesterov=True)
-    start = _restore(checkpoint, module, optimizer) if checkpoint is not None and checkpoint.exists() else 0
+    total = schedule.epochs * batches.steps
+    every = max(1, total // 10) if every is None else every
+    progress = TrainingProgress(module, schedule.optimizer(module), checkpoint)
     module.train()
-    for number in range(start, schedule.epochs):
-        rng = np.random.default_rng([seed, number])
-        batches = list(epoch(torch.Generator().manual_seed(seed * 100_003 + number)))
+    while progress.steps < total:
+        epoch, first = divmod(progress.steps, batches.steps)
+        drawn = batches.draw(torch.Generator().manual_seed(seed * 100_003 + epoch))
         sums: dict[str, float] = {}
-        for i, batch in enumerate(batches):
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr * schedule.factor((number + (i + 0.5) / len(batches)) / schedule.epochs)
-            optimizer.zero_grad(set_to_none=True)
-            losses = step(batch, rng)
-            if not all(math.isfinite(value) for value in losses.values()):
-                raise ArchgenError(f"the loss became {losses} in epoch {number + 1}; lower the learning rate")
-            nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], schedule.clip)
-            optimizer.step()
+        for i, batch in enumerate(islice(drawn, first, None), start=first):
+            progress.optimizer.zero_grad(set_to_none=True)
+            losses = step(batch, np.random.default_rng([seed, epoch, i]))
+            norm = nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], schedule.clip)
+            if not math.isfinite(float(norm)) or not all(map(math.isfinite, losses.values())):
+                if not progress.roll_back():
+                    raise ArchgenError(
+                        f"the loss became {losses} in epoch {epoch + 1}, at half the rate too; lower the learning rate"
+                        + ("" if checkpoint is None else f", the last good state is in {checkpoint}")
+                    )
+                break
+            rate = schedule.lr * progress.scale * schedule.factor((progress.steps + 0.5) / total)
+            for group in progress.optimizer.param_groups:
+                group["lr"] = rate
+            progress.optimizer.step()
+            progress.steps += 1
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value / len(batches)
-        if checkpoint is not None and ((number + 1) % max(1, schedule.epochs // 10) == 0):
-            _save(checkpoint, module, optimizer, number + 1)
-        if on_epoch is not None:
-            on_epoch(number + 1, sums)
-    if checkpoint is not None and start < schedule.epochs:
-        _save(checkpoint, module, optimizer, schedule.epochs)
+                sums[name] = sums.get(name, 0.0) + value
+            if progress.steps % every == 0 or progress.steps == total:
+                progress.keep()
+        else:
+            if on_epoch is not None:
+                on_epoch(epoch + 1, {name: value / (batches.steps - first) for name, value in sums.items()})
     module.eval()
-
-
-def _named_momenta(module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    for name, parameter in module.named_parameters():
-        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            yield f"momentum.{name}", momentum
-
-
-def _save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
-    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
-    tensors |= dict(_named_momenta(module, optimizer))
-    artifacts.write_tensors(path, {**tensors, "epochs": torch.tensor(epochs)})
-
-
-def _restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    tensors = artifacts.read_tensors(path)
-    epochs = tensors.get("epochs")
-    if epochs is None or epochs.numel() != 1:
-        raise InvalidCheckpoint(f"{path} does not say how many epochs it was trained for; remove it to start anew")
-    weights = {name[7:]: value for name, value in tensors.items() if name.startswith("module.")}
-    artifacts.load_weights(module, weights, str(path))
-    for name, parameter in module.named_parameters():
-        momentum = tensors.get(f"momentum.{name}")
-        if momentum is not None:
-            if momentum.shape != parameter.shape:
-                raise InvalidCheckpoint(f"{path}: the momentum of {name} has another shape; remove it to start anew")
-            optimizer.state[parameter]["momentum_buffer"] = momentum
-    return int(epochs)

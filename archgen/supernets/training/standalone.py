@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,23 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from archgen.data import ImageData, batches
-from archgen.supernets.training.loop import Schedule, train
+from archgen.data import ImageData, batches, steps
+from archgen.supernets.training.loop import Batches, Schedule, train
 
 
 def batch_size(data: ImageData) -> int:
     """Images a training step: 128, fewer where an epoch would have under eight steps."""
     return int(min(128, max(16, len(data.train) // 8)))
+
+
+def training_batches(data: ImageData) -> Batches:
+    """The augmented training part in shuffled batches of `batch_size`."""
+    size = batch_size(data)
+
+    def draw(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        return batches(data.train, size, generator=generator, augmented=True, flip=data.flip)
+
+    return Batches(steps(len(data.train), size), draw)
 
 
 def train_network(
@@ -43,7 +53,7 @@ def train_network(
     train(
         network,
         step,
-        lambda g: batches(data.train, batch_size(data), generator=g, augmented=True, flip=data.flip),
+        training_batches(data),
         schedule,
         seed=seed,
         checkpoint=checkpoint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archgen import artifacts
-from archgen.data import Split, batches, load_data
+from archgen.data import Split, batches, load_data, steps
 from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.spaces import CellSpace
 from archgen.supernets import CellSupernet
-from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, Uniform, train
+from archgen.supernets.training import Batches, Sandwich, Schedule, TrainingStrategy, Uniform, train
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted"}
 NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
@@ -35,11 +36,15 @@ def fresh(seed: int = 0) -> CellSupernet:
         return CellSupernet(SPACE, NETWORK)
 
 
+def of(split: Split, size: int, *, augmented: bool = False) -> Batches:
+    return Batches(steps(len(split), size), lambda g: batches(split, size, generator=g, augmented=augmented))
+
+
 def run(net: CellSupernet, split: Split, epochs: int, **options: object) -> None:
     train(
         net,
         lambda batch, rng: Uniform().step(net, batch, rng),
-        lambda generator: batches(split, 32, generator=generator, augmented=True),
+        of(split, 32, augmented=True),
         Schedule(epochs, lr=0.05),
         seed=3,
         **options,  # type: ignore[arg-type]
@@ -94,7 +99,7 @@ def test_each_step_uses_the_rate_at_its_middle() -> None:
 
     data = [(torch.zeros(1, 1), torch.zeros(1))]
     schedule = Schedule(1, lr=0.2, weight_decay=0.5)
-    train(net, step, lambda generator: data, schedule, seed=0)
+    train(net, step, Batches(len(data), lambda generator: data), schedule, seed=0)
     assert start - net.bias.item() == pytest.approx(1.9 * 0.2 * schedule.factor(0.5), rel=1e-5)
 
 
@@ -108,7 +113,7 @@ def test_weights_decay_and_biases_do_not() -> None:
         return {"loss": 0.0}
 
     schedule = Schedule(1, lr=0.1, weight_decay=0.3)
-    train(net, step, lambda generator: [(torch.zeros(1), torch.zeros(1))], schedule, seed=0)
+    train(net, step, Batches(1, lambda generator: [(torch.zeros(1), torch.zeros(1))]), schedule, seed=0)
     torch.testing.assert_close(net.weight.detach(), weight * (1 - 1.9 * 0.1 * schedule.factor(0.5) * 0.3))
     assert torch.equal(net.bias.detach(), bias)
 
@@ -122,7 +127,7 @@ def test_large_gradients_are_clipped() -> None:
         return {"loss": 0.0}
 
     schedule = Schedule(1, lr=0.1, weight_decay=0.0, clip=2.0)
-    train(net, step, lambda generator: [(torch.zeros(1), torch.zeros(1))], schedule, seed=0)
+    train(net, step, Batches(1, lambda generator: [(torch.zeros(1), torch.zeros(1))]), schedule, seed=0)
     assert start - net.weight.item() == pytest.approx(1.9 * 0.1 * schedule.factor(0.5) * 2.0, rel=1e-4)
 
 
@@ -141,7 +146,7 @@ def test_training_lowers_the_loss(strategy: TrainingStrategy) -> None:
     train(
         net,
         lambda batch, rng: strategy.step(net, batch, rng),
-        lambda generator: batches(images, 16, generator=generator),
+        of(images, 16),
         Schedule(8),
         seed=3,
         on_epoch=lambda number, mean: losses.append(next(iter(mean.values()))),
@@ -160,7 +165,9 @@ def test_epochs_are_numbered_from_one_and_losses_are_means_over_the_batches() ->
 
     seen: list[tuple[int, dict[str, float]]] = []
     data = [(torch.zeros(1, 1), torch.zeros(1))] * 2
-    train(net, step, lambda g: data, Schedule(2), seed=0, on_epoch=lambda n, losses: seen.append((n, losses)))
+    train(
+        net, step, Batches(2, lambda g: data), Schedule(2), seed=0, on_epoch=lambda n, losses: seen.append((n, losses))
+    )
     assert seen == [(1, {"loss": 2.0}), (2, {"loss": 6.0})]
 
 
@@ -172,7 +179,7 @@ def test_the_seed_decides_order_and_paths(split: Split) -> None:
             drawn.append((batch[0].sum().item(), int(rng.integers(2**31))))
             return {"loss": 0.0}
 
-        train(net, step, lambda g: batches(split, 32, generator=g), Schedule(2), seed=seed)
+        train(net, step, of(split, 32), Schedule(2), seed=seed)
         return drawn
 
     assert draws(1) == draws(1)
@@ -182,38 +189,94 @@ def test_the_seed_decides_order_and_paths(split: Split) -> None:
         assert not np.array_equal(first[:, column], second[:, column]), f"two epochs with the same {what}"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_the_training_before_the_weights_are_spoilt(value: float) -> None:
-    net = nn.Linear(1, 1)
-    before = net.weight.detach().clone()
+def failing(net: nn.Linear, broken: set[int], value: float, gradient: bool) -> Callable[..., dict[str, float]]:
+    """A step whose loss, or gradient, is not finite in some calls; calls are counted from 0."""
+    calls = itertools.count()
 
     def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
         F.mse_loss(net(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
-        return {"loss": value}
+        if next(calls) not in broken:
+            return {"loss": 0.5}
+        if not gradient:
+            return {"loss": value}
+        assert net.weight.grad is not None
+        net.weight.grad.fill_(value)
+        return {"loss": 0.5}
 
-    data = [(torch.ones(1, 1), torch.ones(1, 1))]
-    with pytest.raises(ArchgenError, match=r"the loss became .*(nan|inf).* in epoch 1; lower the learning rate"):
-        train(net, step, lambda generator: data, Schedule(1), seed=0)
-    assert torch.equal(net.weight.detach(), before)
+    return step
+
+
+DATA = Batches(4, lambda generator: [(torch.ones(1, 1), torch.ones(1, 1))] * 4)
+
+
+@pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_twice_stops_the_training_at_the_last_good_state(
+    value: float, gradient: bool, tmp_path: Path
+) -> None:
+    """Step 3 fails, the training goes back to step 2, and its third step fails again."""
+    net, path = nn.Linear(1, 1), tmp_path / "kept.safetensors"
+    with pytest.raises(
+        ArchgenError, match=r"in epoch 1, also at half the learning rate; lower it, .*kept\.safetensors"
+    ):
+        train(net, failing(net, {2, 3}, value, gradient), DATA, Schedule(1), seed=0, checkpoint=path, every=2)
+    assert int(artifacts.read_tensors(path)["steps"]) == 2
+    assert bool(net.weight.isfinite().all())
+
+
+def test_one_failure_goes_back_and_halves_the_learning_rate(tmp_path: Path) -> None:
+    """The weights are those of two steps at the full rate and the others at half of it."""
+    net = nn.Linear(1, 1)
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    seen: list[int] = []
+    path = tmp_path / "kept.safetensors"
+    schedule = Schedule(2, weight_decay=0.0, clip=1e9)
+    train(
+        net,
+        failing(net, {3}, math.nan, gradient=False),
+        DATA,
+        schedule,
+        seed=0,
+        every=2,
+        checkpoint=path,
+        on_epoch=lambda number, losses: seen.append(number),
+    )
+    alone = nn.Linear(1, 1)
+    alone.load_state_dict(start)
+    optimizer = schedule.optimizer(alone)
+    for step in range(8):
+        optimizer.zero_grad()
+        F.mse_loss(alone(torch.ones(1, 1)), torch.ones(1, 1)).backward()  # type: ignore[no-untyped-call]
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.lr * schedule.factor((step + 0.5) / 8) * (1 if step < 2 else 0.5)
+        optimizer.step()
+    torch.testing.assert_close(net.weight, alone.weight)
+    assert seen == [1, 2]
+    assert float(artifacts.read_tensors(path)["scale"]) == 0.5
 
 
 # -- checkpoints
 
 
-@pytest.mark.parametrize(("epochs", "killed", "kept"), [(4, 2, 2), (23, 5, 4)], ids=["saved then", "saved before"])
+@pytest.mark.parametrize(
+    ("epochs", "every", "killed", "kept"),
+    [(4, None, 2, 8), (23, 3, 5, 18), (3, 5, 2, 5)],
+    ids=["each step", "every three", "every five"],
+)
 def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one_to_the_bit(
-    split: Split, tmp_path: Path, epochs: int, killed: int, kept: int
+    split: Split, tmp_path: Path, epochs: int, every: int | None, killed: int, kept: int
 ) -> None:
     whole = fresh()
-    run(whole, split, epochs, checkpoint=tmp_path / "whole.safetensors")
+    run(whole, split, epochs, checkpoint=tmp_path / "whole.safetensors", every=every)
     path = tmp_path / "part.safetensors"
     with pytest.raises(Killed):
-        run(fresh(), split, epochs, checkpoint=path, on_epoch=kill_after(killed))
-    assert int(artifacts.read_tensors(path)["epochs"]) == kept
+        run(fresh(), split, epochs, checkpoint=path, every=every, on_epoch=kill_after(killed))
+    assert int(artifacts.read_tensors(path)["steps"]) == kept
     numbers: list[int] = []
     resumed = fresh(seed=1)  # other initial weights: all must come from the checkpoint
-    run(resumed, split, epochs, checkpoint=path, on_epoch=lambda number, losses: numbers.append(number))
-    assert numbers == list(range(kept + 1, epochs + 1))
+    run(resumed, split, epochs, checkpoint=path, every=every, on_epoch=lambda number, losses: numbers.append(number))
+    per_epoch = steps(len(split), 32)
+    assert numbers == list(range(kept // per_epoch + 1, epochs + 1))
     for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -227,7 +290,7 @@ def test_a_finished_training_is_only_read(split: Split, tmp_path: Path) -> None:
     def never(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
         raise AssertionError("trained again")
 
-    train(again, never, lambda generator: [], Schedule(1), seed=3, checkpoint=path)
+    train(again, never, of(split, 32), Schedule(1), seed=3, checkpoint=path)
     assert path.read_bytes() == written
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
     assert not again.training
@@ -250,16 +313,16 @@ def _no_tensors(path: Path) -> None:
 def _of_another_network(path: Path) -> None:
     other = CellSupernet(SPACE, {**NETWORK, "channels": 8})
     tensors = {f"module.{name}": value for name, value in other.state_dict().items()}
-    artifacts.write_tensors(path, {**tensors, "epochs": torch.tensor(1)})
+    artifacts.write_tensors(path, {**tensors, "steps": torch.tensor(1), "scale": torch.tensor(1.0)})
 
 
 def _bare_weights(path: Path) -> None:
     artifacts.write_tensors(path, fresh().state_dict())
 
 
-def _without_epochs(path: Path) -> None:
+def _without_steps(path: Path) -> None:
     tensors = artifacts.read_tensors(path)
-    del tensors["epochs"]
+    del tensors["steps"]
     artifacts.write_tensors(path, tensors)
 
 
@@ -270,7 +333,7 @@ def _foreign_momentum(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [_truncated, _no_tensors, _of_another_network, _bare_weights, _without_epochs, _foreign_momentum]
+    "damage", [_truncated, _no_tensors, _of_another_network, _bare_weights, _without_steps, _foreign_momentum]
 )
 def test_a_truncated_or_foreign_checkpoint_is_refused_and_left_as_it_is(
     split: Split, tmp_path: Path, damage: Callable[[Path], None]
@@ -294,5 +357,5 @@ def test_no_epoch_reads_more_than_the_batches_of_its_own_generator() -> None:
         yield torch.zeros(1, 1), torch.zeros(1)
 
     net = nn.Linear(1, 1)
-    train(net, lambda batch, rng: {"loss": 0.0}, epoch, Schedule(3), seed=5)
+    train(net, lambda batch, rng: {"loss": 0.0}, Batches(1, epoch), Schedule(3), seed=5)
     assert len(set(states)) == 3
