@@ -106,6 +106,9 @@ class SourceScores:
 def similarity(target: Floats | None, sources: Sequence[Floats | None]) -> Floats:
     """Weights of sum 1: softmax of the negative distances over their mean; equal where there are no embeddings.
 
+    A sharpness that is chosen on the other tasks, or distances that are learnt there, were no better
+    (`experiments/meta_transfer.py`; the figures are with `archgen.encoders.DataSetEncoder`).
+
     Raises:
         ArchgenError: Only some of the embeddings are given.
     """
