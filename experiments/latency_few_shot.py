@@ -32,6 +32,8 @@ from archgen.predictor_evaluation import fit_sources
 from archgen.predictors import LatencyPredictor
 from archgen.threads import single_threaded
 
+SPACES = ("nasbench201", "fbnet")
+
 
 class Tables:
     """Published latencies of a space, and predictors of source devices, each fitted once."""
@@ -73,6 +75,15 @@ class Tables:
         }
 
 
+def published_tasks() -> tuple[Path, dict[str, tuple[str, dict[str, list[str]]]]]:
+    """The folder of the tables, and of each task its space and its `source` and `target` devices."""
+    folder = config.data_dir()
+    if folder is None:
+        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
+    published = json.loads((folder / "latency_tasks.json").read_text())
+    return folder, {task: (name, devices) for name in SPACES for task, devices in published[name].items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measurements", default="10,20")
@@ -81,12 +92,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="source devices as targets; writes nothing")
     parser.add_argument("--unlike", type=float, default=1.0, help="with --check: most rank correlation of a source")
     args = parser.parse_args()
-    folder = config.data_dir()
-    if folder is None:
-        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
-    published = json.loads((folder / "latency_tasks.json").read_text())
-    tasks = {task: (name, d) for name in ("nasbench201", "fbnet") for task, d in published[name].items()}
-    tables = {name: Tables(name, folder) for name in ("nasbench201", "fbnet")}
+    folder, tasks = published_tasks()
+    tables = {name: Tables(name, folder) for name in SPACES}
     rows = []
     with single_threaded():
         for task in args.tasks.split(","):
