@@ -109,7 +109,8 @@ def train(
             if not math.isfinite(float(norm)) or not all(map(math.isfinite, losses.values())):
                 if not progress.roll_back():
                     raise ArchgenError(
-                        f"the loss became {losses} in epoch {epoch + 1}, at half the rate too; lower the learning rate"
+                        f"the loss became {losses}, its gradient {float(norm):g}, in epoch {epoch + 1}, "
+                        "at half the rate too; lower the learning rate"
                         + ("" if checkpoint is None else f", the last good state is in {checkpoint}")
                     )
                 break

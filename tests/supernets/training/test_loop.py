@@ -216,9 +216,8 @@ def test_what_is_not_finite_twice_stops_the_training_at_the_last_good_state(
 ) -> None:
     """Step 3 fails, the training goes back to step 2, and its third step fails again."""
     net, path = nn.Linear(1, 1), tmp_path / "kept.safetensors"
-    with pytest.raises(
-        ArchgenError, match=r"in epoch 1, also at half the learning rate; lower it, .*kept\.safetensors"
-    ):
+    told = r"in epoch 1, at half the rate too; lower the learning rate, .*kept\.safetensors"
+    with pytest.raises(ArchgenError, match=told):
         train(net, failing(net, {2, 3}, value, gradient), DATA, Schedule(1), seed=0, checkpoint=path, every=2)
     assert int(artifacts.read_tensors(path)["steps"]) == 2
     assert bool(net.weight.isfinite().all())
