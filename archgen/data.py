@@ -150,7 +150,13 @@ def steps(images: int, batch_size: int) -> int:
 
 
 def batches(
-    split: Split, batch_size: int, *, generator: torch.Generator, augmented: bool = False, flip: bool = False
+    split: Split,
+    batch_size: int,
+    *,
+    generator: torch.Generator,
+    augmented: bool = False,
+    flip: bool = False,
+    order: Int[Tensor, " b"] | None = None,
 ) -> Iterator[tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]]:
     """One epoch in shuffled batches.
 
@@ -162,9 +168,12 @@ def batches(
         generator: Draws the order and the augmentation.
         augmented: Pass each batch through `augment`.
         flip: Given to `augment`, without effect unless `augmented`: usually the `flip` of the `ImageData`.
+        order: Positions of the images to take, which may repeat; a random permutation where None.
     """
-    order = torch.randperm(len(split), generator=generator, device=generator.device).to(split.labels.device)
-    for start in range(0, len(split), batch_size):
+    if order is None:
+        order = torch.randperm(len(split), generator=generator, device=generator.device)
+    order = order.to(split.labels.device)
+    for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         if start > 0 and len(chosen) < batch_size // 2:
             return

@@ -30,7 +30,7 @@ from archgen.run_folder import RunFolder
 from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Schedule, default_strategy, train, training_batches
+from archgen.supernets.training import Schedule, default_strategy, train_supernet
 from archgen.tables import read_table
 from archgen.threads import single_threaded
 
@@ -285,13 +285,12 @@ class Design:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.request.seed)
             supernet = make_supernet(self.space, **self.network)
-        strategy = default_strategy(supernet)
         schedule = Schedule(epochs=self.request.epochs)
         with self.progress.bar("training the supernet", schedule.epochs) as bar:
-            train(
+            train_supernet(
                 supernet,
-                lambda batch, rng: strategy.step(supernet, batch, rng),
-                training_batches(self.data),
+                default_strategy(supernet),
+                self.data,
                 schedule,
                 seed=self.request.seed,
                 checkpoint=self.folder.file(SUPERNET),

@@ -383,7 +383,7 @@ def untrained(*args: Any, **options: Any) -> None:
 def test_an_impossible_latency_is_refused_before_training_and_the_smallest_is_named(
     run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(design_module, "train", untrained)
+    monkeypatch.setattr(design_module, "train_supernet", untrained)
     folder = begun(tmp_path / "run", run, at_most={"latency_ms": 1e-7})
     message = r"no architecture of nasbench201 meets latency_ms at most 1e-07 here: .* about ([0-9.e-]+); raise"
     with pytest.raises(Infeasible, match=message) as caught:
@@ -398,7 +398,7 @@ def test_an_impossible_latency_is_refused_before_training_and_the_smallest_is_na
 def test_an_impossible_number_of_parameters_names_the_smallest_network(
     run: Finished, tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(design_module, "train", untrained)
+    monkeypatch.setattr(design_module, "train_supernet", untrained)
     folder = begun(tmp_path / "run", run, at_most={"params": 10.0})
     weightless = space.parse("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
     least = space.count(weightless, **run.result["network"])["params"]
@@ -474,7 +474,7 @@ def test_measuring_and_the_supernet_leave_the_callers_random_numbers_alone(
     tmp_path: Path, images: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("archgen.hardware.OnnxLatency.measure", lambda self, networks, **options: [])
-    monkeypatch.setattr(design_module, "train", lambda *args, **options: None)
+    monkeypatch.setattr(design_module, "train_supernet", lambda *args, **options: None)
     state = torch.get_rng_state()
     job = Design(RunFolder(tmp_path, {"facts": {}, "seconds": {}}), REQUEST, images)
     job.measure(job.space.sample(2, np.random.default_rng(0)))

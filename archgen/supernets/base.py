@@ -43,6 +43,14 @@ class Supernet(nn.Module, ABC):
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         """State of the stand-alone network of a simplified architecture, cut out of the shared tensors."""
 
+    @abstractmethod
+    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
+        """The weights that the value of each variable owns, where the network of an architecture reads them.
+
+        Weights that all values of a variable share are those of the value that is there. Variables whose value has no
+        weights are left out.
+        """
+
     def subnet(self, arch: Architecture) -> nn.Module:
         """A stand-alone network of the simplified architecture with a copy of the inherited weights.
 

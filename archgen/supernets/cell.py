@@ -62,6 +62,16 @@ class CellSupernet(Supernet):
             x = layer(x, path) if isinstance(layer, _SuperCell) else layer(x)
         return self.skeleton.head(x)
 
+    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
+        path = self.cell_space.live_edges(arch)
+        cells = [layer for layer in self.skeleton.layers if isinstance(layer, _SuperCell)]
+        found = {}
+        for variable, pair in zip(self.whole.variables, self.cell_space.pairs, strict=True):
+            if pair in path:
+                edges = [cell.edges[edge_name(pair)][path[pair]] for cell in cells]  # type: ignore[index]
+                found[variable] = [p for edge in edges for p in edge.parameters()]
+        return {variable: parameters for variable, parameters in found.items() if parameters}
+
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         self.whole.validate(arch)
         path = {edge_name(pair): op for pair, op in self.cell_space.live_edges(arch).items()}

@@ -114,6 +114,16 @@ class ElasticSupernet(Supernet):
                 *_, last = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
                 last.weight.zero_()
 
+    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
+        found: dict[str, list[nn.Parameter]] = {}
+        for name, segment, label in self._segments(arch):
+            shared = self._shared(name, segment, label)
+            if shared is not None:
+                for slot in self.chain.slots:
+                    if f"{slot}.".startswith(f"{segment.name}."):
+                        found[slot] = list(shared.parameters())
+        return found
+
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
         for name, segment, label in self._segments(arch):

@@ -94,6 +94,17 @@ class GenotypeSupernet(Supernet):
         normal, reduce = self.genotypes.inputs(arch)
         return self.skeleton.run(x, lambda cell, s0, s1: cell(s0, s1, reduce if cell.reduction else normal))[0]
 
+    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
+        found: dict[str, list[nn.Parameter]] = {}
+        for kind, inputs in zip(("normal", "reduce"), self.genotypes.inputs(arch), strict=True):
+            for i, (operation, source) in enumerate(inputs):
+                for cell in self.skeleton.cells:
+                    assert isinstance(cell, _SuperDartsCell)
+                    if operation is not None and cell.reduction == (kind == "reduce"):
+                        edge: nn.Module = cell.edges[f"{i // 2}-{source}"][operation]  # type: ignore[index]
+                        found.setdefault(f"{kind} {2 + i // 2}.{i % 2} operation", []).extend(edge.parameters())
+        return {variable: parameters for variable, parameters in found.items() if parameters}
+
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         normal, reduce = self.genotypes.inputs(arch)
         state = self.skeleton.state_dict(keep_vars=True)

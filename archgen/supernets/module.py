@@ -107,6 +107,14 @@ class ModuleSupernet(Supernet):
 
         return self.skeleton.run(x, run)
 
+    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
+        modules = [layer for layer in self.skeleton.layers if isinstance(layer, _SuperModule)]
+        found = {
+            f"operation {v}": [p for m in modules for p in m.operations[str(v)][operation].parameters()]  # type: ignore[index]
+            for v, operation in enumerate(arch.ops[1:-1], start=1)
+        }
+        return {variable: parameters for variable, parameters in found.items() if parameters}
+
     def inherited(self, arch: Architecture) -> dict[str, Tensor]:
         self.whole.validate(arch)
         state = self.skeleton.state_dict(keep_vars=True)

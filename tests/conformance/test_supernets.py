@@ -106,3 +106,21 @@ def test_an_architecture_of_another_space_is_refused(name: str) -> None:
         made(name)(inputs(made(name)), arch)
     with pytest.raises(InvalidArchitecture):
         made(name).subnet(arch)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_a_variable_owns_is_trained_with_the_path_and_known_by_the_spaces_names(name: str) -> None:
+    supernet = made(name)
+    arch = supernet.space.simplify(archs(supernet.space)[-1])
+    owned = supernet.owned(arch)
+    assert owned
+    assert set(owned) <= set(supernet.space.variables)
+    try:
+        supernet.zero_grad()
+        supernet.train()(inputs(supernet, 4), arch).square().sum().backward()
+        for variable, parameters in owned.items():
+            assert parameters
+            assert any(p.grad is not None for p in parameters), variable
+    finally:
+        supernet.zero_grad()
+        supernet.eval()

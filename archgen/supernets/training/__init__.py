@@ -3,14 +3,17 @@
 from archgen.supernets.training.base import TRAINING_STRATEGIES, TrainingStrategy, default_strategy
 from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.loop import Batches, Schedule, train
+from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.sandwich import Sandwich
-from archgen.supernets.training.standalone import accuracy, batch_size, train_network, training_batches
+from archgen.supernets.training.standalone import accuracy, batch_size, train_network
+from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform
 
 __all__ = [
     "TRAINING_STRATEGIES",
     "Batches",
     "Fair",
+    "PathAndData",
     "Sandwich",
     "Schedule",
     "TrainingStrategy",
@@ -20,5 +23,5 @@ __all__ = [
     "default_strategy",
     "train",
     "train_network",
-    "training_batches",
+    "train_supernet",
 ]

@@ -1,10 +1,13 @@
-"""Training strategies: which paths a step trains, and on what loss."""
+"""Training strategies: which paths a step trains, on which images, and on what loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,12 +19,48 @@ TRAINING_STRATEGIES: Registry[type[TrainingStrategy]] = Registry("training strat
 Batch = tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a strategy is told before the training begins.
+
+    Args:
+        images: Number of training images.
+        steps: Batches an epoch.
+        epochs: Passes over the data.
+    """
+
+    images: int
+    steps: int
+    epochs: int
+
+
 class TrainingStrategy(ABC):
-    """Accumulates the gradients of one step; the optimiser is the loop's."""
+    """Accumulates the gradients of one step; the optimiser is the loop's.
+
+    A strategy that learns while it trains keeps what it knows in `state`, so that a resumed training goes on as if it
+    had not been stopped.
+    """
+
+    def prepare(self, supernet: Supernet, plan: Plan) -> None:
+        """Called once, before the first step or before `load_state`."""
+        self.plan = plan
+
+    def order(self, generator: torch.Generator) -> Int[Tensor, " n"] | None:
+        """Positions of the images of the epoch that begins, or goes on; None for a random permutation."""
+        return None
 
     @abstractmethod
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         """Call `backward` on the losses of the paths that this step trains; returns the losses by name."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learnt, by name."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take what an equally prepared strategy gave as its `state`."""
+        if state:
+            raise ValueError(f"{type(self).__name__} learns nothing, got a state of {sorted(state)}")
 
 
 def default_strategy(supernet: Supernet) -> TrainingStrategy:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch.nn.functional as F
 
-from archgen.errors import InvalidArchitecture
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 from archgen.supernets.base import Supernet
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy
+from archgen.supernets.training.paths import nearest_architecture
 
 
 @TRAINING_STRATEGIES.register("fair")
@@ -48,22 +48,5 @@ def fair_architectures(space: SearchSpace, rng: np.random.Generator) -> list[Arc
         columns[name] = np.concatenate(rounds)[:count].tolist()
     archs = []
     for k in range(count):
-        wanted = {name: column[k] for name, column in columns.items()}
-        try:
-            archs.append(space.from_choices(wanted))
-        except InvalidArchitecture:
-            archs.append(_nearest(space, wanted, rng))
+        archs.append(nearest_architecture(space, {name: column[k] for name, column in columns.items()}, rng))
     return archs
-
-
-def _nearest(space: SearchSpace, wanted: dict[str, int], rng: np.random.Generator) -> Architecture:
-    """A random architecture, changed to one wanted value after the other where that gives an architecture."""
-    (arch,) = space.sample(1, rng)
-    choices = space.to_choices(arch)
-    for name, value in wanted.items():
-        try:
-            arch = space.from_choices({**choices, name: value})
-        except InvalidArchitecture:
-            continue
-        choices[name] = value
-    return arch

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from archgen.errors import ArchgenError
-from archgen.supernets.training.progress import TrainingProgress
+from archgen.supernets.training.progress import Memory, TrainingProgress
 
 Step = Callable[[tuple[Tensor, Tensor], np.random.Generator], dict[str, float]]
 
@@ -72,6 +72,7 @@ def train(
     seed: int,
     checkpoint: Path | None = None,
     every: int | None = None,
+    memory: Memory | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Train `module` in place; exact resume from `checkpoint`.
@@ -88,6 +89,7 @@ def train(
         seed: Of the order of the data and of the paths.
         checkpoint: File to resume from and to write to; None keeps the last good state in memory alone.
         every: Steps between two states that are kept; a tenth of the training where None.
+        memory: What `step` and `batches` learn, kept with the weights.
         on_epoch: Called after each epoch with its number (from 1) and the mean losses of the steps that this call made.
 
     Raises:
@@ -96,7 +98,7 @@ def train(
     """
     total = schedule.epochs * batches.steps
     every = max(1, total // 10) if every is None else every
-    progress = TrainingProgress(module, schedule.optimizer(module), checkpoint)
+    progress = TrainingProgress(module, schedule.optimizer(module), checkpoint, memory)
     module.train()
     while progress.steps < total:
         epoch, first = divmod(progress.steps, batches.steps)

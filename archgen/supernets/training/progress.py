@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,16 @@ from archgen.errors import InvalidCheckpoint
 HALF = 0.5
 
 
+class Memory(Protocol):
+    """What a training learns besides weights."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, by name."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `state` gave."""
+
+
 class TrainingProgress:
     """The state of a training; read from its file when there is one.
 
@@ -21,13 +32,20 @@ class TrainingProgress:
         module: What is trained.
         optimizer: Its SGD with momentum.
         path: File to read and write; None for memory alone.
+        memory: What else the training knows, kept with it.
 
     Raises:
         InvalidCheckpoint: The file is truncated or of another network.
     """
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, path: Path | None) -> None:
-        self.module, self.optimizer, self.path = module, optimizer, path
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        path: Path | None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.module, self.optimizer, self.path, self.memory = module, optimizer, path, memory
         self.steps = 0
         """Steps that were made."""
         self.scale = 1.0
@@ -53,6 +71,8 @@ class TrainingProgress:
     def _state(self) -> dict[str, Tensor]:
         state = {f"module.{name}": value.detach().clone() for name, value in self.module.state_dict().items()}
         state |= {f"momentum.{name}": value.clone() for name, value in self._momenta()}
+        if self.memory is not None:
+            state |= {f"memory.{name}": value.clone() for name, value in self.memory.state().items()}
         return state | {"steps": torch.tensor(self.steps), "scale": torch.tensor(self.scale)}
 
     def _momenta(self) -> Iterator[tuple[str, Tensor]]:
@@ -77,4 +97,10 @@ class TrainingProgress:
                     f"{self.path}: the momentum of {name} has another shape; remove it to start anew"
                 )
             self.optimizer.state[parameter]["momentum_buffer"] = momentum.clone().to(parameter.device)
+        if self.memory is not None:
+            known = {name[7:]: value.clone() for name, value in state.items() if name.startswith("memory.")}
+            own = self.memory.state()
+            if {name: value.shape for name, value in known.items()} != {name: v.shape for name, v in own.items()}:
+                raise InvalidCheckpoint(f"{self.path} is of another training strategy; remove it to start anew")
+            self.memory.load_state(known)
         self.steps, self.scale = int(steps), float(scale)
