@@ -18,6 +18,7 @@ from archgen.cli import (  # noqa: F401  they register themselves
     prune,
     search,
     spaces,
+    supernet,
     train,
 )
 from archgen.cli.application import app

@@ -19,3 +19,5 @@ predictor_app = typer.Typer(help="Predictors from labels.", no_args_is_help=True
 app.add_typer(predictor_app, name="predictor")
 data_app = typer.Typer(help="Published benchmarks.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+supernet_app = typer.Typer(help="Inherited weights.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(supernet_app, name="supernet")

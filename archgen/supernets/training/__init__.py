@@ -1,6 +1,6 @@
 """Training strategies of supernets, one paper a file, the loop that runs them, and stand-alone training."""
 
-from archgen.supernets.training.base import TRAINING_STRATEGIES, TrainingStrategy, default_strategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
 from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.loop import Batches, Schedule, train
 from archgen.supernets.training.pa_da import PathAndData
@@ -14,6 +14,7 @@ __all__ = [
     "Batches",
     "Fair",
     "PathAndData",
+    "Plan",
     "Sandwich",
     "Schedule",
     "TrainingStrategy",

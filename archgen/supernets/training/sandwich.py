@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archgen.errors import InvalidSpace
+from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.supernets.base import Supernet, without_dropout
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
 from archgen.supernets.training.divergences import adaptive_alpha_divergence, soft_cross_entropy
 
 DISTILLATIONS: Registry[Callable[[Tensor, Tensor], Tensor]] = Registry("distillation")
@@ -43,15 +44,22 @@ class Sandwich(TrainingStrategy):
         self.random, self.label_smoothing = random, label_smoothing
         self._distil = DISTILLATIONS[distillation]
 
-    def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+    def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.
 
         Raises:
             InvalidSpace: The space has no largest and smallest architecture.
         """
+        super().prepare(supernet, plan)
+        self._extremes(supernet)
+
+    def _extremes(self, supernet: Supernet) -> tuple[Architecture, Architecture]:
         if supernet.space.extremes is None:
             raise InvalidSpace(f"{supernet.space.name} has no order, so no largest path; train it with 'uniform'")
-        smallest, largest = supernet.space.extremes
+        return supernet.space.extremes
+
+    def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+        smallest, largest = self._extremes(supernet)
         x, y = batch
         target = supernet(x, largest)
         loss = F.cross_entropy(target, y, label_smoothing=self.label_smoothing)

@@ -1,0 +1,210 @@
+"""Supernets from images to ranks: training in a resumable folder, reading it, scoring by inherited weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+
+from archgen import artifacts, spaces
+from archgen.data import ImageData, load_data
+from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, RunConflict
+from archgen.evaluators import SupernetEvaluator
+from archgen.graph import Architecture
+from archgen.progress import Progress
+from archgen.run_folder import RunFolder
+from archgen.spaces import SearchSpace
+from archgen.supernets import Supernet, make_supernet
+from archgen.supernets.training import TRAINING_STRATEGIES, Plan, Schedule, train_supernet
+
+TRAINING = "training.safetensors"
+CALIBRATION = 1024
+"""Most images whose statistics a network gets."""
+TOP = 0.1
+"""Share of the best architectures that are judged apart."""
+
+
+@dataclass(frozen=True)
+class SupernetRequest:
+    """What is to be trained; all of it is kept in the folder.
+
+    Args:
+        space: Name of the search space, or a TOML file.
+        data: What `archgen.data.load_data` reads.
+        strategy: Name of the training strategy.
+        options: Arguments of the strategy.
+        network: Arguments of `space.build`; those that the images settle are settled by them.
+        epochs: Passes over the training part.
+        lr: Peak learning rate.
+        seed: Of everything random.
+        resize: Side in pixels to resize the images to, or None.
+        limit: Most images to use, or None.
+    """
+
+    space: str
+    data: str
+    strategy: str = "uniform"
+    options: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, int] = field(default_factory=dict)
+    epochs: int = 100
+    lr: float = 0.1
+    seed: int = 0
+    resize: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedSupernet:
+    """A supernet and the images that it was trained on."""
+
+    request: SupernetRequest
+    space: SearchSpace
+    supernet: Supernet
+    data: ImageData
+
+    @property
+    def evaluator(self) -> SupernetEvaluator:
+        """Scores by inherited weights, on the validation images."""
+        part = self.data.validation
+        return SupernetEvaluator(self.supernet, self.data.train.images[:CALIBRATION], part.images, part.labels)
+
+
+def train_in_folder(
+    request: SupernetRequest, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> TrainedSupernet:
+    """Train, or go on with, a supernet; its folder then holds a checkpoint.
+
+    Args:
+        request: What to train; what the folder says counts when resuming.
+        out: New or empty, or the folder of the training to resume.
+        resume: Whether to go on with the training in `out`.
+        progress: Shows how far it is.
+
+    Raises:
+        ArchgenError: Bad data, an unknown name, a folder with something else, or a loss that is not finite.
+    """
+    progress = progress or Progress()
+    if resume:
+        run = RunFolder.open(out)
+        request = _request(run)
+        if run.file(artifacts.CONFIG).exists():
+            return load_supernet(out)
+        ready = _make(request)
+    else:
+        ready = _make(
+            request
+        )  # a wrong name, or a space that the strategy can not train, must not leave a folder behind
+        TRAINING_STRATEGIES[request.strategy](**request.options).prepare(ready.supernet, Plan(1, 1, 1))
+        run = RunFolder.create(out, asdict(request))
+    progress.note(ready.data.describe())
+    schedule = Schedule(request.epochs, lr=request.lr)
+    with run.stage("training"), progress.bar("training the supernet", request.epochs) as bar:
+        train_supernet(
+            ready.supernet,
+            TRAINING_STRATEGIES[request.strategy](**request.options),
+            ready.data,
+            schedule,
+            seed=request.seed,
+            checkpoint=run.file(TRAINING),
+            on_epoch=lambda epoch, losses: bar.update(1, **losses),
+        )
+    seconds = run.seconds["training"]
+    artifacts.save_checkpoint(
+        out,
+        artifacts.Checkpoint("supernet", ready.space.whole.family, asdict(request), ready.supernet.state_dict()),
+        card=f"# Supernet of {ready.space.name}\n\nTrained on {ready.data.describe()} by `{request.strategy}` for "
+        f"{request.epochs} epochs, seed {request.seed}, {seconds:.0f} s, torch {torch.__version__}.\n",
+    )
+    run.file(TRAINING).unlink()
+    return ready
+
+
+def load_supernet(folder: Path) -> TrainedSupernet:
+    """Read a trained supernet and its images.
+
+    Raises:
+        InvalidCheckpoint: No supernet, a damaged one, or one whose space or images have changed.
+    """
+    if not (folder / artifacts.CONFIG).exists() and (folder / TRAINING).exists():
+        raise InvalidCheckpoint(f"the supernet in {folder} is not trained to its end; go on by --resume")
+    checkpoint = artifacts.load_checkpoint(folder, "supernet")
+    try:
+        request = SupernetRequest(**checkpoint.config)
+    except TypeError as error:
+        raise InvalidCheckpoint(f"{folder} was made by another version of archgen ({error}); train again") from None
+    found = _make(request)
+    artifacts.load_weights(found.supernet, checkpoint.tensors, str(folder))
+    found.supernet.eval()
+    return found
+
+
+def rank(
+    trained: TrainedSupernet, archs: Sequence[Architecture], y: NDArray[np.float64], progress: Progress
+) -> dict[str, Any]:
+    """How well inherited accuracies order architectures whose true values are known.
+
+    Args:
+        trained: The supernet.
+        archs: `b` architectures, at least 3.
+        y: Their values, larger is better, not all equal.
+        progress: Shows how far it is.
+
+    Returns:
+        `kendall_tau`, `spearman_rho`, `kendall_tau_top`, that within the best tenth by `y`, `n`, `seconds` an
+        architecture, and the inherited accuracies in percent, `val_acc`. None where fewer than 3, or equal values, have
+        no order.
+    """
+    evaluator, inherited, seconds = trained.evaluator, [], 0.0
+    with progress.bar("scoring by inherited weights", len(archs)) as bar:
+        for arch in archs:
+            (measured,) = evaluator.evaluate([arch], seed=0)
+            inherited.append(measured.values.get("val_acc", float("nan")))
+            seconds += measured.cost_seconds
+            bar.update(1)
+    x = np.array(inherited)
+    top = np.argsort(-y, kind="stable")[: max(int(TOP * len(y)), 1)]
+    return {
+        "kendall_tau": _correlation(kendalltau, x, y),
+        "spearman_rho": _correlation(spearmanr, x, y),
+        "kendall_tau_top": _correlation(kendalltau, x[top], y[top]),
+        "n": len(archs),
+        "seconds": seconds / len(archs),
+        "val_acc": inherited,
+    }
+
+
+def _correlation(of: Callable[..., Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
+    value = of(x, y).statistic if len(y) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0 else np.nan
+    return float(value) if np.isfinite(value) else None
+
+
+def _request(run: RunFolder) -> SupernetRequest:
+    try:
+        return SupernetRequest(**run.state["request"])
+    except TypeError as error:
+        raise RunConflict(f"{run.path} is of another kind or version ({error}); start a new one") from None
+
+
+def _make(request: SupernetRequest) -> TrainedSupernet:
+    """The untrained supernet and the images of a request."""
+    TRAINING_STRATEGIES[request.strategy]
+    space = spaces.load(request.space)
+    data = load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
+    images = {"classes": len(data.classes), "in_channels": data.in_channels, "image_size": data.image_size}
+    known = {name: value for name, value in images.items() if name in space.network_defaults}
+    settled = sorted(request.network.keys() & known.keys())
+    if settled:
+        raise InvalidOption(f"{', '.join(settled)} of the network is settled by the images; leave it out")
+    network = {**request.network, **known}
+    shape = (data.in_channels, data.image_size, data.image_size)
+    if tuple(space.example_input(1, **network).shape[1:]) != shape or "classes" not in known:
+        raise InvalidData(f"the networks of {space.name} do not classify images of shape {shape}; use another space")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        return TrainedSupernet(request, space, make_supernet(space, **network), data)

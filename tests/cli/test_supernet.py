@@ -1,0 +1,74 @@
+"""`archgen supernet`: from images to scores, ranks and a network of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from archgen import spaces
+from archgen.export import load_network
+
+Run = Callable[..., CompletedProcess[str]]
+Refused = Callable[..., str]
+SPACE = spaces.load("nasbench201")
+ARCHS = [SPACE.format(a) for a in SPACE.sample(12, np.random.default_rng(0))]
+SMALL = ["--network", "cells=1", "--network", "channels=4", "--limit", 200, "--epochs", 1]
+
+
+@pytest.fixture
+def trained(workplace: Path, succeeds: Run) -> Path:
+    said = succeeds("supernet", "train", "--space", "nasbench201", *SMALL, "--strategy", "fair", "--out", "net")
+    assert said.stdout == "net: supernet of nasbench201, 25,654 weights\n"
+    return workplace / "net"
+
+
+def test_a_supernet_scores_ranks_and_gives_networks_away(trained: Path, succeeds: Run) -> None:
+    pd.DataFrame({"arch": ARCHS, "acc": np.arange(12.0)}).to_csv("table.csv", index=False)
+    succeeds("supernet", "evaluate", "net", "--archs", "table.csv", "--out", "scores.parquet")
+    scores = pd.read_parquet("scores.parquet")
+    assert scores["arch"].tolist() == ARCHS
+    assert scores["val_acc"].between(0, 100).all()
+
+    one = json.loads(succeeds("supernet", "evaluate", "net", "--arch", ARCHS[3], "--json").stdout)
+    assert one == scores.iloc[3].to_dict()
+    assert f"val_acc {one['val_acc']:.2f} %" in succeeds("supernet", "evaluate", "net", "--arch", ARCHS[3]).stdout
+
+    arguments = ["supernet", "rank", "net", "--table", "table.csv", "--target", "acc", "-n", 12]
+    found = json.loads(succeeds(*arguments, "--out", "both.csv", "--json").stdout)
+    both = pd.read_csv("both.csv")
+    assert both["val_acc"].to_numpy() == pytest.approx(scores["val_acc"].to_numpy())
+    assert found["kendall_tau"] == pytest.approx(both["val_acc"].corr(both["acc"], method="kendall"))
+    assert found["kendall_tau_top"] is None, "one architecture has no order"
+    assert "kendall_tau_top -" in succeeds(*arguments).stdout
+
+    succeeds("supernet", "subnet", "net", "--arch", ARCHS[3], "--out", "mine")
+    assert Path("mine.onnx").exists()
+    network, facts = load_network(Path("mine.json"))
+    assert facts["metrics"]["val_acc"] == pytest.approx(one["val_acc"])
+    assert not network.training
+
+
+def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> None:
+    pd.DataFrame({"arch": ARCHS, "acc": [1.0] * 12}).to_csv("flat.csv", index=False)
+    base = ["supernet", "train", "--space", "nasbench201", *SMALL]
+    assert "known are: fair, pa_da, sandwich, uniform" in refused(*base, "--strategy", "x", "--out", "b")
+    assert "holds another run" in refused(*base, "--out", "net")
+    assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
+    assert "unknown option of strategy 'fair' 'paths'" in refused(
+        *base, "--strategy", "fair", "--option", "paths=2", "--out", "b"
+    )
+    assert "holds no run to resume" in refused(*base, "--resume", "--out", "b")
+    assert not Path("b").exists()
+    assert "either --arch or --archs" in refused("supernet", "evaluate", "net")
+    assert "does not exist" in refused("supernet", "evaluate", "nothing", "--arch", ARCHS[0])
+    rank = ["supernet", "rank", "net", "--table", "flat.csv", "--target"]
+    assert "has the same value, 1, everywhere" in refused(*rank, "acc", "-n", 5)
+    assert "has 12 architectures, 100 were asked for" in refused(*rank, "acc")
+    assert "unknown metric 'loss'" in refused(*rank, "loss", "-n", 5)
+    assert "expected 3 groups" in refused("supernet", "subnet", "net", "--arch", "x", "--out", "mine")

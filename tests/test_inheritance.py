@@ -1,0 +1,137 @@
+"""Supernets in folders: trained, stopped and resumed, read again, and how well they rank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from archgen import artifacts, inheritance
+from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, InvalidSpace, RunConflict, UnknownName
+from archgen.inheritance import TRAINING, SupernetRequest, load_supernet, rank, train_in_folder
+from archgen.progress import Bar, Progress
+from archgen.supernets.training import train_supernet
+
+REQUEST = SupernetRequest(
+    "nasbench201", "digits", network={"cells": 1, "channels": 4}, epochs=2, limit=200, seed=3, strategy="pa_da"
+)
+
+
+class Stopping(Progress):
+    """Is interrupted when the bar has moved so often."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def bar(self, what: str, total: int):  # type: ignore[no-untyped-def]
+        outer = self
+
+        class Stop(Bar):
+            def update(self, steps: int = 1, **shown: float) -> None:
+                outer.left -= 1
+                if outer.left == 0:
+                    raise KeyboardInterrupt
+
+        return _Entered(Stop())
+
+
+class _Entered:
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def __enter__(self) -> Bar:
+        return self._bar
+
+    def __exit__(self, *args: object) -> None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("supernet") / "whole"
+    train_in_folder(REQUEST, out)
+    return out
+
+
+def test_what_is_read_is_what_was_trained(folder: Path) -> None:
+    trained = load_supernet(folder)
+    assert trained.request == REQUEST
+    again = inheritance._make(REQUEST)
+    from archgen.supernets.training import TRAINING_STRATEGIES, Schedule
+
+    train_supernet(again.supernet, TRAINING_STRATEGIES["pa_da"](), again.data, Schedule(2), seed=3)
+    for (name, a), b in zip(again.supernet.state_dict().items(), trained.supernet.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert not trained.supernet.training
+    assert not (folder / TRAINING).exists(), "momenta are of no use any more"
+    card = (folder / "README.md").read_text()
+    assert "by `pa_da` for 2 epochs, seed 3" in card
+
+
+def test_a_training_that_was_stopped_goes_on_as_it_was(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_in_folder(REQUEST, tmp_path / "part", progress=Stopping(1))
+    assert (tmp_path / "part" / TRAINING).exists()
+    with pytest.raises(InvalidCheckpoint, match="not trained to its end; go on by --resume"):
+        load_supernet(tmp_path / "part")
+    resumed = train_in_folder(replace(REQUEST, seed=9, epochs=7), tmp_path / "part", resume=True)
+    assert resumed.request == REQUEST, "what was asked for first counts"
+    whole = load_supernet(folder).supernet.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.supernet.state_dict().items())
+    finished = train_in_folder(REQUEST, tmp_path / "part", resume=True)
+    assert torch.equal(next(finished.supernet.parameters()), next(resumed.supernet.parameters()))
+
+
+def test_ranks_are_scipys_of_the_inherited_accuracies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = load_supernet(folder)
+    archs = trained.space.sample(30, np.random.default_rng(0))
+    inherited = [m.values["val_acc"] for m in trained.evaluator.evaluate(archs, seed=0)]
+    found = rank(trained, archs, np.array(inherited), Progress())
+    assert found["val_acc"] == inherited
+    assert found["kendall_tau"] == pytest.approx(1.0)
+    assert found["kendall_tau_top"] is None or found["kendall_tau_top"] == pytest.approx(1.0)
+    assert rank(trained, archs, -np.array(inherited), Progress())["spearman_rho"] == pytest.approx(-1.0)
+    assert found["n"] == 30
+    assert 0 < found["seconds"] < 5
+    equal = rank(trained, archs[:1] * 3, np.arange(3.0), Progress())
+    assert (equal["kendall_tau"], equal["kendall_tau_top"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"strategy": "unform"}, UnknownName, "did you mean 'uniform'"),
+        ({"strategy": "sandwich"}, InvalidSpace, "no order, so no largest path"),
+        ({"space": "nasbench_graph", "network": {}}, InvalidData, "do not classify images"),
+        ({"space": "flexibert", "network": {}}, InvalidData, "do not classify images"),
+        ({"network": {"classes": 3}}, InvalidOption, "classes of the network is settled by the images"),
+        ({"data": "nowhere"}, InvalidData, "does not exist"),
+    ],
+)
+def test_what_can_not_be_trained_leaves_no_folder(
+    tmp_path: Path, change: dict[str, object], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        train_in_folder(replace(REQUEST, **change), tmp_path / "out")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_others_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunConflict, match="holds another run"):
+        train_in_folder(REQUEST, folder)
+    with pytest.raises(RunConflict, match="holds no run to resume"):
+        train_in_folder(REQUEST, tmp_path / "nothing", resume=True)
+    other = tmp_path / "other"
+    checkpoint = artifacts.load_checkpoint(folder, "supernet")
+    artifacts.save_checkpoint(other, replace(checkpoint, config={**checkpoint.config, "network": {"cells": 2}}))
+    with pytest.raises(InvalidCheckpoint, match="does not fit the network"):
+        load_supernet(other)
+    artifacts.save_checkpoint(other, replace(checkpoint, config={"colour": "red"}))
+    with pytest.raises(InvalidCheckpoint, match="by another version of archgen"):
+        load_supernet(other)
+    artifacts.write_json(other / "run.json", {"request": {"colour": "red"}, "seconds": {}, "facts": {}})
+    with pytest.raises(RunConflict, match="of another kind or version"):
+        train_in_folder(REQUEST, other, resume=True)
