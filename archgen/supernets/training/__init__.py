@@ -3,6 +3,7 @@
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
 from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.loop import Batches, Schedule, train
+from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
@@ -13,6 +14,7 @@ __all__ = [
     "TRAINING_STRATEGIES",
     "Batches",
     "Fair",
+    "MultiArchitecture",
     "PathAndData",
     "Plan",
     "Sandwich",
