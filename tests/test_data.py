@@ -15,7 +15,7 @@ from PIL import Image
 
 from archgen import image_sources
 from archgen.config import data_dir
-from archgen.data import ImageData, Split, augment, batches, load_data
+from archgen.data import ImageData, Split, augment, batches, load_data, steps
 from archgen.errors import InvalidData
 
 Arrays = dict[str, Any]
@@ -493,3 +493,17 @@ def test_augmented_batches_are_shifted(digits: ImageData) -> None:
     shifted = next(batches(digits.train, 64, generator=seeded(), augmented=True, flip=digits.flip))
     assert torch.equal(plain[1], shifted[1])
     assert not torch.equal(plain[0], shifted[0])
+
+
+def test_an_epoch_takes_the_images_that_are_asked_for() -> None:
+    split = load_data("digits", limit=200).train
+    order = torch.tensor([3, 3, 7, 0, 7])
+    drawn = list(batches(split, 2, generator=torch.Generator(), order=order))
+    assert [len(labels) for _, labels in drawn] == [2, 2, 1]
+    assert torch.equal(torch.cat([images for images, _ in drawn]), split.images[order])
+
+
+@pytest.mark.parametrize(("images", "size"), [(7, 8), (8, 8), (11, 8), (12, 8), (16, 8), (1, 1), (3, 2)])
+def test_batches_are_as_many_as_they_are_said_to_be(images: int, size: int) -> None:
+    split = Split(torch.zeros(images, 1, 8, 8), torch.zeros(images, dtype=torch.long))
+    assert steps(images, size) == len(list(batches(split, size, generator=torch.Generator())))

@@ -34,7 +34,7 @@ class ElasticSupernet(Supernet):
         space: A `ChainSpace`.
         network: Arguments of `space.build`.
         share: Whether labels of a slot share weights.
-        transform: Whether smaller kernels are transformed (Once-for-All) or just the centre (BigNAS).
+        transform: Whether smaller kernels are transformed (Once-for-All) or just the centre (Single-Path NAS).
 
     Raises:
         TypeError: A space of another family.
@@ -135,7 +135,11 @@ class ElasticSupernet(Supernet):
 
     def _run(self, name: str, segment: Segment, label: Hashable, x: Tensor) -> Tensor:
         shared = self._shared(name, segment, label)
-        out: Tensor = self._hollow(segment)(x) if shared is None else shared(x, segment.key, segment.make)
+        out: Tensor
+        if shared is None:
+            out = self._hollow(segment).to(x.device).train(self.training)(x)
+        else:
+            out = shared(x, segment.key, segment.make)
         return out
 
     def _shared(self, name: str, segment: Segment, label: Hashable) -> SharedModule | None:

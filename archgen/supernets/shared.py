@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from archgen.errors import InvalidArchitecture
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
 
@@ -62,7 +64,7 @@ class SharedModule(nn.Module):
     `parts`: queries, keys and values), the first channels of each part. A smaller kernel is the centre of the next
     larger one, multiplied by a learnt matrix that all channels share and that begins as the identity, as in
     Once-for-All (arXiv 1908.09791, section 3.3); without `transform` it is the centre itself (Single-Path NAS, arXiv
-    1904.02877, section 3.1; BigNAS).
+    1904.02877).
 
     Args:
         makers: Make the modules, at least one, all with equal `structure`; only the largest is made with weights.
@@ -125,7 +127,7 @@ class SharedModule(nn.Module):
             make: Makes it, called once a key on the meta device.
 
         Raises:
-            ValueError: The module is larger than all that the weights were made for, or of another structure.
+            InvalidArchitecture: It is larger than all that the weights were made for, or of another structure.
         """
         plan = self._planned(key, make)[1]
         names = {id(part): name for name, part in self.largest.named_modules()} if self.transforms else {}
@@ -155,19 +157,21 @@ class SharedModule(nn.Module):
     def _plan(self, module: nn.Module) -> dict[str, _Cut]:
         """Where each tensor of a module's state lies."""
         if structure(module) != structure(self.largest):
-            raise ValueError("the module has another structure than those that share these weights")
+            raise InvalidArchitecture("a module has another structure than those that share these weights")
         plan = {}
         shared = self.largest.state_dict()
         for name, wanted in module.state_dict().items():
             if any(a > b for a, b in zip(wanted.shape, shared[name].shape, strict=True)):
-                raise ValueError(f"{name} is {tuple(wanted.shape)}, more than the {tuple(shared[name].shape)} shared")
+                raise InvalidArchitecture(
+                    f"{name} is {tuple(wanted.shape)}, more than the {tuple(shared[name].shape)} shared"
+                )
             path, _, attribute = name.rpartition(".")
             kernels: tuple[int, ...] = ()
             if path in self._kernels and attribute == "weight":
                 size = int(wanted.shape[-1])
                 kernels = tuple(k for k in self._kernels[path] if k >= size)
                 if kernels[-1] != size:
-                    raise ValueError(f"{name} has a kernel of {size}, shared are {self._kernels[path]}")
+                    raise InvalidArchitecture(f"{name} has a kernel of {size}, shared are {self._kernels[path]}")
             parent, _, layer = path.rpartition(".")
             parts = getattr(self.largest.get_submodule(parent), "parts", {}).get(layer, 1)
             plan[name] = _Cut(self.largest.get_submodule(path), attribute, wanted.shape, parts, kernels)

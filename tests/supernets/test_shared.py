@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from archgen.errors import InvalidArchitecture
 from archgen.networks.mbconv import MBConv
 from archgen.networks.transformer import Attention
 from archgen.supernets.shared import SharedModule, centre, structure
@@ -130,9 +131,9 @@ def test_what_can_not_share_weights_is_told_apart(shared: SharedModule) -> None:
     assert structure(MBConv(4, 4, 3, hidden=12, groups=2)) != structure(MBConv(4, 4, 3, hidden=12, groups=4))
     with pytest.raises(ValueError, match="equal but for channels and kernels"):
         SharedModule([partial(bottleneck, 3, 12, squeeze) for squeeze in (True, False)])
-    with pytest.raises(ValueError, match="another structure"):
+    with pytest.raises(InvalidArchitecture, match="another structure"):
         cut(shared, bottleneck(3, 12, squeeze=False))
-    with pytest.raises(ValueError, match="more than the"):
+    with pytest.raises(InvalidArchitecture, match="more than the"):
         cut(shared, bottleneck(3, 48))
-    with pytest.raises(ValueError, match="a kernel of 1, shared are"):
+    with pytest.raises(InvalidArchitecture, match="a kernel of 1, shared are"):
         cut(shared, bottleneck(1, 12))

@@ -21,8 +21,8 @@ from archgen.supernets.training.paths import nearest_architecture
 class PathAndData(TrainingStrategy):
     r"""Importance sampling of the path *and* of the images, which lessens the variance of the gradient.
 
-    The variance is least where a path, and an image, is drawn as often as its gradient is large (sections 3.2 and 3.3
-    of the paper). After each epoch both distributions follow what was seen in it,
+    The variance is least where a path, and an image, is drawn as often as its gradient is large. After each epoch both
+    distributions follow what was seen in it,
 
     .. math:: p = \tau \frac{g}{\sum g} + (1 - \tau) \, u, \qquad \tau = \text{epoch} / \text{epochs},
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -130,13 +128,3 @@ def test_it_trains_spaces_of_other_families(name: str, data: ImageData) -> None:
     uniform = strategy._exists / strategy._exists.sum(1, keepdim=True).double()
     assert not torch.allclose(strategy.path_probabilities, uniform)
     assert bool((strategy.path_probabilities[~strategy._exists] == 0).all())
-
-
-def test_a_checkpoint_of_another_strategy_is_refused(supernet: CellSupernet, data: ImageData, tmp_path: Path) -> None:
-    from archgen.errors import InvalidCheckpoint
-    from archgen.supernets.training import Uniform
-
-    path = tmp_path / "supernet.safetensors"
-    train_supernet(supernet, Uniform(), data, Schedule(1), seed=0, checkpoint=path)
-    with pytest.raises(InvalidCheckpoint, match="of another training strategy"):
-        train_supernet(supernet, PathAndData(), data, Schedule(2), seed=0, checkpoint=path)
