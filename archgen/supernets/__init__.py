@@ -5,6 +5,7 @@ from archgen.supernets.cell import CellSupernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.genotype import GenotypeSupernet
 from archgen.supernets.module import ModuleSupernet
+from archgen.supernets.split import SplitSupernet, split
 
 __all__ = [
     "SUPERNETS",
@@ -12,7 +13,9 @@ __all__ = [
     "ElasticSupernet",
     "GenotypeSupernet",
     "ModuleSupernet",
+    "SplitSupernet",
     "Supernet",
     "make_supernet",
     "recalibrate",
+    "split",
 ]

@@ -2,6 +2,7 @@
 
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
 from archgen.supernets.training.fair import Fair
+from archgen.supernets.training.gradient_matching import best_cut
 from archgen.supernets.training.loop import Batches, Schedule, train
 from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
@@ -23,6 +24,7 @@ __all__ = [
     "Uniform",
     "accuracy",
     "batch_size",
+    "best_cut",
     "default_strategy",
     "train",
     "train_network",
