@@ -57,7 +57,7 @@ def test_a_supernet_scores_ranks_and_gives_networks_away(trained: Path, succeeds
 def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> None:
     pd.DataFrame({"arch": ARCHS, "acc": [1.0] * 12}).to_csv("flat.csv", index=False)
     base = ["supernet", "train", "--space", "nasbench201", *SMALL]
-    assert "known are: fair, multi_architecture, pa_da" in refused(*base, "--strategy", "x", "--out", "b")
+    assert "known are: fair, multi_architecture, pa_da, prog" in refused(*base, "--strategy", "x", "--out", "b")
     assert "holds another run" in refused(*base, "--out", "net")
     assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
     assert "unknown option of strategy 'fair' 'paths'" in refused(

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from archgen.data import ImageData, load_data
-from archgen.spaces import CellSpace
-from archgen.supernets import CellSupernet
+from archgen.evaluators import SupernetEvaluator
+from archgen.spaces import CellSpace, ChainSpace
+from archgen.spaces.stages import Stage
+from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import TRAINING_STRATEGIES, Schedule, train_supernet
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
 NETWORK = {"cells": 1, "channels": 8, "classes": 10, "in_channels": 1, "image_size": 8}
 SPACE = CellSpace("ordered", 3, ROLES, NETWORK, ("skip_connect", "nor_conv_3x3"))
+BLOCKS = ("k3_e3", "k3_e6", "k5_e3", "k5_e6")
+SLOTS = {"resolution": ("r8", "r16"), "stage1.block1": BLOCKS, "stage1.block2": BLOCKS}
+CHAIN = ChainSpace(
+    "chain",
+    SLOTS,
+    [Stage("stage1.block", (1, 2), (("stage1.block1",), ("stage1.block2",)))],
+    skeleton="mobilenetv3",
+    network={"width_percent": 25, "classes": 10, "in_channels": 1, "image_size": 8},
+    order=(("r8", "k3_e3"), ("r16", "k5_e6")),
+)
+CHAINS = ("progressive_shrinking",)
+"""Strategies that train chains alone."""
 
 
 class Killed(Exception):
@@ -27,30 +40,27 @@ def data() -> ImageData:
     return load_data("digits", limit=250)
 
 
-def fresh(seed: int = 0) -> CellSupernet:
+def fresh(name: str, seed: int = 0) -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return CellSupernet(SPACE, NETWORK)
+        return make_supernet(CHAIN if name in CHAINS else SPACE)
 
 
 @pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))
-def test_training_lowers_the_loss(name: str, data: ImageData) -> None:
-    losses: list[float] = []
-    train_supernet(
-        fresh(),
-        TRAINING_STRATEGIES[name](),
-        data,
-        Schedule(30),
-        seed=0,
-        on_epoch=lambda number, mean: losses.append(next(iter(mean.values()))),
-    )
-    assert np.mean(losses[-2:]) < 0.85 * losses[0]
+def test_the_largest_architecture_learns(name: str, data: ImageData) -> None:
+    """Ten classes: chance is 10 %, its standard error on 150 images 2.4 points."""
+    supernet = fresh(name)
+    train_supernet(supernet, TRAINING_STRATEGIES[name](), data, Schedule(25), seed=0)
+    largest = supernet.space.extremes[1]  # type: ignore[index]
+    images, labels = data.train.images, data.train.labels
+    (measured,) = SupernetEvaluator(supernet, images, images, labels).evaluate([largest], seed=0)
+    assert measured.values["val_acc"] > 30
 
 
 @pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))
 def test_a_training_that_was_cut_off_goes_on_as_it_was(name: str, data: ImageData, tmp_path: Path) -> None:
     """Cut off in the second of three epochs, resumed with other initial weights and a strategy that knows nothing."""
-    whole = fresh()
+    whole = fresh(name)
     train_supernet(whole, TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1)
     path = tmp_path / "supernet.safetensors"
 
@@ -60,9 +70,9 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(name: str, data: ImageDat
 
     with pytest.raises(Killed):
         train_supernet(
-            fresh(), TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1, checkpoint=path, every=3, on_epoch=stop
+            fresh(name), TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1, checkpoint=path, every=3, on_epoch=stop
         )
-    resumed = fresh(seed=5)
+    resumed = fresh(name, seed=5)
     train_supernet(resumed, TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1, checkpoint=path, every=3)
     for (key, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), key

@@ -6,6 +6,7 @@ from archgen.supernets.training.gradient_matching import best_cut
 from archgen.supernets.training.loop import Batches, Schedule, train
 from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
+from archgen.supernets.training.progressive_shrinking import ProgressiveShrinking
 from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
@@ -18,6 +19,7 @@ __all__ = [
     "MultiArchitecture",
     "PathAndData",
     "Plan",
+    "ProgressiveShrinking",
     "Sandwich",
     "Schedule",
     "TrainingStrategy",

@@ -49,6 +49,11 @@ class TrainingStrategy(ABC):
         """Positions of the images of the epoch that begins, or goes on; None for a random permutation."""
         return None
 
+    @property
+    def restarted(self) -> bool:
+        """Whether the last step changed weights by itself, so that momenta mean nothing any more."""
+        return False
+
     @abstractmethod
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         """Call `backward` on the losses of the paths that this step trains; returns the losses by name."""

@@ -106,7 +106,9 @@ def train(
         sums: dict[str, float] = {}
         for i, batch in enumerate(islice(drawn, first, None), start=first):
             progress.optimizer.zero_grad(set_to_none=True)
-            losses = step(batch, np.random.default_rng([seed, epoch, i]))
+            with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+                torch.manual_seed(int(np.random.SeedSequence([seed, epoch, i]).generate_state(1)[0]))
+                losses = step(batch, np.random.default_rng([seed, epoch, i]))
             norm = nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], schedule.clip)
             if not math.isfinite(float(norm)) or not all(map(math.isfinite, losses.values())):
                 if not progress.roll_back():
@@ -119,6 +121,8 @@ def train(
             rate = schedule.lr * progress.scale * schedule.factor((progress.steps + 0.5) / total)
             for group in progress.optimizer.param_groups:
                 group["lr"] = rate
+            if memory is not None and memory.restarted:
+                progress.optimizer.state.clear()
             progress.optimizer.step()
             progress.steps += 1
             for name, value in losses.items():

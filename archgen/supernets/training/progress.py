@@ -18,6 +18,10 @@ HALF = 0.5
 class Memory(Protocol):
     """What a training learns besides weights."""
 
+    @property
+    def restarted(self) -> bool:
+        """Whether the last step changed weights by itself, so that momenta mean nothing any more."""
+
     def state(self) -> dict[str, Tensor]:
         """All of it, by name."""
 

@@ -280,6 +280,27 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one_to_the_bit
         assert torch.equal(a, b), name
 
 
+def test_dropout_is_drawn_by_the_seed_and_the_step(split: Split) -> None:
+    def weights(seed: int, noise: int) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+            torch.manual_seed(noise)  # what the caller did before does not matter
+
+            def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
+                loss = F.cross_entropy(net(batch[0]), batch[1])
+                loss.backward()  # type: ignore[no-untyped-call]
+                return {"loss": float(loss.detach())}
+
+            state = torch.get_rng_state()
+            train(net, step, of(split, 32), Schedule(1), seed=seed)
+            assert torch.equal(torch.get_rng_state(), state)
+            return net[2].weight.detach()
+
+    assert torch.equal(weights(1, 5), weights(1, 6))
+    assert not torch.equal(weights(1, 5), weights(2, 5))
+
+
 def test_a_finished_training_is_only_read(split: Split, tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     first, again = fresh(), fresh(seed=1)

@@ -17,6 +17,8 @@ from archgen.supernets.training.progress import TrainingProgress
 class Counter:
     """A memory of one number."""
 
+    restarted = False
+
     def __init__(self, length: int = 1) -> None:
         self.value = torch.zeros(length)
 
