@@ -14,8 +14,8 @@ from scipy.stats import kendalltau, spearmanr
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
-from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, RunConflict
-from archgen.evaluators import SupernetEvaluator
+from archgen.errors import InvalidCheckpoint, InvalidOption, RunConflict
+from archgen.evaluators import SupernetEvaluator, image_network
 from archgen.graph import Architecture
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
@@ -196,15 +196,10 @@ def _make(request: SupernetRequest) -> TrainedSupernet:
     TRAINING_STRATEGIES[request.strategy]
     space = spaces.load(request.space)
     data = load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
-    images = {"classes": len(data.classes), "in_channels": data.in_channels, "image_size": data.image_size}
-    known = {name: value for name, value in images.items() if name in space.network_defaults}
-    settled = sorted(request.network.keys() & known.keys())
+    network = image_network(space, data, request.network)
+    settled = sorted(request.network.keys() & {"classes", "in_channels", "image_size"})
     if settled:
         raise InvalidOption(f"{', '.join(settled)} of the network is settled by the images; leave it out")
-    network = {**request.network, **known}
-    shape = (data.in_channels, data.image_size, data.image_size)
-    if tuple(space.example_input(1, **network).shape[1:]) != shape or "classes" not in known:
-        raise InvalidData(f"the networks of {space.name} do not classify images of shape {shape}; use another space")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         return TrainedSupernet(request, space, make_supernet(space, **network), data)

@@ -8,7 +8,7 @@ from archgen.evaluators.parallel import Parallel
 from archgen.evaluators.ray_executor import RayExecutor
 from archgen.evaluators.supernet import SupernetEvaluator
 from archgen.evaluators.tabular import Labels, TabularEvaluator, read_architectures, read_labels, read_proxies
-from archgen.evaluators.train import TrainEvaluator
+from archgen.evaluators.train import TrainEvaluator, image_network
 
 __all__ = [
     "Annotated",
@@ -24,6 +24,7 @@ __all__ = [
     "TabularEvaluator",
     "TrainEvaluator",
     "Wrapper",
+    "image_network",
     "read_architectures",
     "read_labels",
     "read_proxies",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,8 @@ class TrainEvaluator(Evaluator):
     ) -> None:
         if transfer is not None and not 0 < transfer <= 1:
             raise InvalidOption(f"the overlap from which weights are transferred must be in (0, 1], got {transfer}")
-        images = {"classes": len(data.classes), "in_channels": data.in_channels, "image_size": data.image_size}
-        known = {name: value for name, value in images.items() if name in space.network_defaults}
         self.space, self.schedule, self.device = space, schedule, torch.device(device)
-        self.network = {**(network or {}), **known}
-        shape = (data.in_channels, data.image_size, data.image_size)
-        if tuple(space.example_input(1, **self.network).shape[1:]) != shape or "classes" not in known:
-            raise InvalidData(
-                f"the networks of {space.name} do not classify images of shape {shape}; use another space"
-            )
+        self.network = image_network(space, data, network or {})
         self.data = replace(data, train=self._moved(data.train), validation=self._moved(data.validation))
         self.transfer, self.folder = transfer, folder
         self._trained: dict[Architecture, Weights] = {}
@@ -142,6 +135,21 @@ class TrainEvaluator(Evaluator):
         assert self.folder is not None
         digest = hashlib.blake2b(self.space.format(arch).encode(), digest_size=12).hexdigest()
         return self.folder / f"{digest}.{suffix}"
+
+
+def image_network(space: SearchSpace, data: ImageData, network: Mapping[str, int]) -> dict[str, int]:
+    """Arguments of `space.build` for images: those given, but classes, channels and size as the images have them.
+
+    Raises:
+        InvalidData: The networks of the space do not read such images.
+    """
+    images = {"classes": len(data.classes), "in_channels": data.in_channels, "image_size": data.image_size}
+    known = {name: value for name, value in images.items() if name in space.network_defaults}
+    arguments = {**network, **known}
+    shape = (data.in_channels, data.image_size, data.image_size)
+    if tuple(space.example_input(1, **arguments).shape[1:]) != shape or "classes" not in known:
+        raise InvalidData(f"the networks of {space.name} do not classify images of shape {shape}; use another space")
+    return arguments
 
 
 @torch.no_grad()

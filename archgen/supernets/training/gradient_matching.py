@@ -71,6 +71,12 @@ def gradient_distances(
     The paths of one batch are equal but for the variable. What they share are all weights but those that the variable's
     values own; where a path does not reach a weight, its gradient is 0. Against the published code the paths are hard
     ones, as in its random search; in its DARTS the other edges are mixtures.
+
+    Args:
+        supernet: Goes to training mode; its gradients are cleared.
+        variable: Of its space, with `v` values.
+        batches: One a path.
+        rng: For the paths.
     """
     space, count = supernet.space, len(supernet.space.variables[variable])
     total = np.zeros((count, count))

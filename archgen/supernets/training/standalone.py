@@ -20,12 +20,21 @@ def batch_size(data: ImageData) -> int:
     return int(min(128, max(16, len(data.train) // 8)))
 
 
-def training_batches(data: ImageData) -> Batches:
-    """The augmented training part in shuffled batches of `batch_size`."""
+def training_batches(
+    data: ImageData, order: Callable[[torch.Generator], Int[Tensor, " n"] | None] | None = None
+) -> Batches:
+    """The augmented training part in batches of `batch_size`.
+
+    Args:
+        data: The images.
+        order: Gives the positions of an epoch's images, as many as there are, from its generator; None, or one that
+            gives None, for a random permutation.
+    """
     size = batch_size(data)
 
     def draw(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        return batches(data.train, size, generator=generator, augmented=True, flip=data.flip)
+        wanted = None if order is None else order(generator)
+        return batches(data.train, size, generator=generator, augmented=True, flip=data.flip, order=wanted)
 
     return Batches(steps(len(data.train), size), draw)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from archgen.data import ImageData, batches, steps
+from archgen.data import ImageData
 from archgen.supernets.base import Supernet
 from archgen.supernets.training.base import Plan, TrainingStrategy
-from archgen.supernets.training.loop import Batches, Schedule, train
-from archgen.supernets.training.standalone import batch_size
+from archgen.supernets.training.loop import Schedule, train
+from archgen.supernets.training.standalone import training_batches
 
 
 def train_supernet(
@@ -31,18 +28,12 @@ def train_supernet(
     Raises:
         ArchgenError: As in `train`, and what the strategy raises for a space that it can not train.
     """
-    size = batch_size(data)
-    per_epoch = steps(len(data.train), size)
-    strategy.prepare(supernet, Plan(len(data.train), per_epoch, schedule.epochs))
-
-    def draw(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        order = strategy.order(generator)
-        return batches(data.train, size, generator=generator, augmented=True, flip=data.flip, order=order)
-
+    batches = training_batches(data, strategy.order)
+    strategy.prepare(supernet, Plan(len(data.train), batches.steps, schedule.epochs))
     train(
         supernet,
         lambda batch, rng: strategy.step(supernet, batch, rng),
-        Batches(per_epoch, draw),
+        batches,
         schedule,
         seed=seed,
         checkpoint=checkpoint,
