@@ -110,8 +110,10 @@ def nasbench201(space: SearchSpace, tables: Path) -> Iterator[Task]:
         yield Task(f"latency_ms@{device}", "latency", archs, latency[device].to_numpy(float), source)
     hardware = pd.read_parquet(tables / "nasbench201" / "hw_nas_bench.parquet")
     source = "HW-NAS-Bench (MIT, arXiv 2103.10584), ms, published CIFAR-10 network"
-    y = hardware["cifar10_edgegpu_latency"].to_numpy(float)
-    yield Task("latency_ms@edgegpu", "latency", parsed(space, hardware), y, source)
+    for device, where in (("edgegpu", ""), ("edgetpu", "; of the cells that the device can run")):
+        known = hardware[hardware[f"cifar10_{device}_latency"].notna()]
+        y = known[f"cifar10_{device}_latency"].to_numpy(float)
+        yield Task(f"latency_ms@{device}", "latency", parsed(space, known), y, f"{source}{where}")
 
 
 def measured_here(space: SearchSpace, path: Path) -> Task:
