@@ -12,7 +12,7 @@ from botorch.exceptions.errors import ModelFittingError
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from gpytorch.constraints import GreaterThan
-from gpytorch.kernels import AdditiveKernel, Kernel, LinearKernel, MaternKernel, ScaleKernel
+from gpytorch.kernels import AdditiveKernel, Kernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import GammaPrior, LogNormalPrior
@@ -30,6 +30,7 @@ from archgen.row_memory import REMEMBERED, RowMemory
 from archgen.spaces import SearchSpace
 from archgen.surrogates.base import Surrogate
 from archgen.surrogates.feature_blocks import FREE, LAYERS, FeatureBlocks
+from archgen.surrogates.kernels import DenseLinearKernel, SmoothMaternKernel
 from archgen.surrogates.marginals import Marginals
 
 CHUNK = 256
@@ -39,20 +40,6 @@ FITTED = 512
 MODEL = "model."
 OPTIONS = ("neighbourhoods", "trend", "layers")
 """Arguments that a checkpoint remembers where they are true."""
-
-
-class DenseLinearKernel(LinearKernel):  # type: ignore[misc]
-    """A linear kernel as a matrix.
-
-    As a product of two, its sum with other kernels would be rooted to exploit a low rank, which takes a Cholesky
-    decomposition of the others without any noise.
-    """
-
-    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: Any) -> Tensor:
-        """Covariances, `b x m`, or the variances `b`."""
-        found = super().forward(x1, x2, diag=diag, **params)
-        covariance: Tensor = found if diag else found.to_dense()
-        return covariance
 
 
 @PREDICTORS.register("gp")
@@ -204,7 +191,7 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
             if linear:
                 kernels.append(DenseLinearKernel(active_dims=columns, variance_prior=GammaPrior(2.0, 2.0)))
                 continue
-            kernel = MaternKernel(
+            kernel = SmoothMaternKernel(
                 nu=2.5,
                 active_dims=columns,
                 lengthscale_prior=LogNormalPrior(0.0, 1.0),

@@ -77,6 +77,13 @@ def test_an_optimum_of_the_embedding_pulls_towards_what_is_good(
         assert np.mean(good[np.argsort(-each)[:10]]) > good.mean() + 1
 
 
+def test_an_optimum_is_found_with_few_labels_too(space: SearchSpace, archs: list[Architecture]) -> None:
+    few = archs[:10]
+    surrogate = GaussianProcess(space, "merit").fit(few, merit(space, few))
+    weights = CONDITIONS["gobi"](Problem([surrogate]), archs, noise())[0](archs)
+    assert merit(space, archs)[np.argsort(-weights)[:10]].mean() > merit(space, archs).mean()
+
+
 # -- several objectives -------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from botorch.models import SingleTaskGP
 from gpytorch.kernels import AdditiveKernel, MaternKernel, ScaleKernel
 from torch import Tensor
 
-from archgen.surrogates.gp import DenseLinearKernel
+from archgen.surrogates.kernels import DenseLinearKernel
 from archgen.surrogates.marginals import Marginals
 
 WIDTHS = [3, 2]
