@@ -4,18 +4,22 @@ from archgen.supernets.base import SUPERNETS, Supernet, make_supernet, recalibra
 from archgen.supernets.cell import CellSupernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.genotype import GenotypeSupernet
+from archgen.supernets.mixture import MixtureSupernet, mixture
 from archgen.supernets.module import ModuleSupernet
-from archgen.supernets.split import SplitSupernet, split
+from archgen.supernets.split import SplitSupernet, split, split_as
 
 __all__ = [
     "SUPERNETS",
     "CellSupernet",
     "ElasticSupernet",
     "GenotypeSupernet",
+    "MixtureSupernet",
     "ModuleSupernet",
     "SplitSupernet",
     "Supernet",
     "make_supernet",
+    "mixture",
     "recalibrate",
     "split",
+    "split_as",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,8 +15,51 @@ from archgen.graph import Architecture
 from archgen.spaces import RestrictedSpace, SearchSpace
 from archgen.supernets.base import Supernet
 
+Tree = Mapping[str, Any]
+"""How a supernet was split: `variable`, `groups`, and of each part its own tree or None."""
 
-class SplitSupernet(Supernet):
+
+class PartedSupernet(Supernet):
+    """Several supernets; an architecture has the weights of one of them.
+
+    Args:
+        space: What all parts hold together.
+        parts: Of that space, or of a part of it.
+    """
+
+    def __init__(self, space: SearchSpace, parts: Sequence[Supernet]) -> None:
+        super().__init__(space.whole, parts[0].network)
+        self.space = space
+        self.parts = nn.ModuleList(parts)
+
+    @abstractmethod
+    def place(self, arch: Architecture) -> int:
+        """Position of the part that an architecture belongs to.
+
+        As it is written: not by what is left once it is simplified.
+        """
+
+    def part(self, arch: Architecture) -> Supernet:
+        """The supernet that an architecture belongs to."""
+        self.whole.validate(arch)
+        found: Supernet = self.parts[self.place(arch)]  # type: ignore[assignment]
+        return found
+
+    def forward(self, x: Float[Tensor, "b ..."], arch: Architecture) -> Float[Tensor, "b classes"]:
+        out: Tensor = self.part(arch)(x, arch)
+        return out
+
+    def inherited(self, arch: Architecture) -> dict[str, Tensor]:
+        return self.part(arch).inherited(arch)
+
+    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
+        return self.part(arch).owned(arch)
+
+    def subnet(self, arch: Architecture) -> nn.Module:
+        return self.part(arch).subnet(arch)
+
+
+class SplitSupernet(PartedSupernet):
     """Sub-supernets, told apart by the values of one variable; an architecture has the weights of its own part.
 
     Architectures of different parts share nothing. A part may itself be split. Each part is a supernet with a `space`
@@ -34,35 +79,23 @@ class SplitSupernet(Supernet):
     def __init__(
         self, space: SearchSpace, variable: str, groups: Sequence[Sequence[int]], parts: Sequence[Supernet]
     ) -> None:
-        super().__init__(space.whole, parts[0].network)
-        self.space, self.variable, self.groups = space, variable, [tuple(group) for group in groups]
+        super().__init__(space, parts)
+        self.variable, self.groups = variable, [tuple(group) for group in groups]
         values = space.variables.get(variable, ())
         if len(groups) < 2 or sorted(v for group in groups for v in group) != list(range(len(values))):
             raise InvalidSpace(
                 f"{self.groups} do not divide the {len(values)} values of '{variable}' among two or more"
             )
-        self.parts = nn.ModuleList(parts)
         self._part = {values[v]: i for i, group in enumerate(self.groups) for v in group}
 
-    def part(self, arch: Architecture) -> Supernet:
-        """The supernet that an architecture belongs to, as it is written: not by what is left once it is simplified."""
-        self.whole.validate(arch)
-        value = self.whole.variables[self.variable][self.whole.to_choices(arch)[self.variable]]
-        found: Supernet = self.parts[self._part[value]]  # type: ignore[assignment]
-        return found
+    def place(self, arch: Architecture) -> int:
+        return self._part[self.whole.variables[self.variable][self.whole.to_choices(arch)[self.variable]]]
 
-    def forward(self, x: Float[Tensor, "b ..."], arch: Architecture) -> Float[Tensor, "b classes"]:
-        out: Tensor = self.part(arch)(x, arch)
-        return out
-
-    def inherited(self, arch: Architecture) -> dict[str, Tensor]:
-        return self.part(arch).inherited(arch)
-
-    def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
-        return self.part(arch).owned(arch)
-
-    def subnet(self, arch: Architecture) -> nn.Module:
-        return self.part(arch).subnet(arch)
+    @property
+    def tree(self) -> Tree:
+        """How it is split, for `split_as`."""
+        parts = [part.tree if isinstance(part, SplitSupernet) else None for part in self.parts]
+        return {"variable": self.variable, "groups": [list(group) for group in self.groups], "parts": parts}
 
 
 def split(supernet: Supernet, variable: str, groups: Sequence[Sequence[int]]) -> SplitSupernet:
@@ -85,3 +118,20 @@ def split(supernet: Supernet, variable: str, groups: Sequence[Sequence[int]]) ->
             part.space = RestrictedSpace(space, {variable: names})
         parts.append(part)
     return SplitSupernet(space, variable, groups, parts)
+
+
+def split_as(supernet: Supernet, tree: Tree | None) -> Supernet:
+    """A supernet, or copies of it that are split as another was.
+
+    Args:
+        supernet: Not split.
+        tree: What `SplitSupernet.tree` gave; the groups are positions of the values that each part is left with.
+
+    Raises:
+        InvalidSpace: A tree that does not fit the space.
+    """
+    if tree is None:
+        return supernet
+    divided = split(supernet, tree["variable"], tree["groups"])
+    parts = [split_as(part, below) for part, below in zip(divided.parts, tree["parts"], strict=True)]  # type: ignore[arg-type]
+    return SplitSupernet(supernet.space, divided.variable, divided.groups, parts)

@@ -11,7 +11,7 @@ from archgen.data import ImageData, load_data
 from archgen.evaluators import SupernetEvaluator
 from archgen.spaces import CellSpace, ChainSpace
 from archgen.spaces.stages import Stage
-from archgen.supernets import Supernet, make_supernet
+from archgen.supernets import Supernet, make_supernet, mixture
 from archgen.supernets.training import TRAINING_STRATEGIES, Schedule, train_supernet
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
@@ -29,6 +29,8 @@ CHAIN = ChainSpace(
 )
 CHAINS = ("progressive_shrinking",)
 """Strategies that train chains alone."""
+MIXTURES = ("balanced_mixture",)
+"""Strategies that train several sets of weights."""
 
 
 class Killed(Exception):
@@ -43,7 +45,8 @@ def data() -> ImageData:
 def fresh(name: str, seed: int = 0) -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return make_supernet(CHAIN if name in CHAINS else SPACE)
+        supernet = make_supernet(CHAIN if name in CHAINS else SPACE)
+        return mixture(supernet, 2) if name in MIXTURES else supernet
 
 
 @pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))

@@ -1,5 +1,6 @@
 """Training strategies of supernets, one paper a file, the loop that runs them, and stand-alone training."""
 
+from archgen.supernets.training.balanced_mixture import BalancedMixture
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
 from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.gradient_matching import best_cut
@@ -8,12 +9,15 @@ from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.progressive_shrinking import ProgressiveShrinking
 from archgen.supernets.training.sandwich import Sandwich
+from archgen.supernets.training.shiftnas import ShiftNAS
+from archgen.supernets.training.splitting import train_and_split
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform
 
 __all__ = [
     "TRAINING_STRATEGIES",
+    "BalancedMixture",
     "Batches",
     "Fair",
     "MultiArchitecture",
@@ -22,6 +26,7 @@ __all__ = [
     "ProgressiveShrinking",
     "Sandwich",
     "Schedule",
+    "ShiftNAS",
     "TrainingStrategy",
     "Uniform",
     "accuracy",
@@ -29,6 +34,7 @@ __all__ = [
     "best_cut",
     "default_strategy",
     "train",
+    "train_and_split",
     "train_network",
     "train_supernet",
 ]
