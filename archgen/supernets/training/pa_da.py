@@ -53,7 +53,7 @@ class PathAndData(TrainingStrategy):
         self._image_norm = torch.ones(plan.images).double()
         self.path_probabilities = self._exists / self._exists.sum(1, keepdim=True).double()
         """Of each value of each variable, a row a variable; 0 beyond its values."""
-        self.image_probabilities = torch.full((plan.images,), 1 / plan.images).double()
+        self.image_probabilities = torch.full((plan.images,), 1 / plan.images, dtype=torch.float64)
         self._order = torch.arange(plan.images)
 
     def order(self, generator: torch.Generator) -> Int[Tensor, " n"]:

@@ -100,10 +100,10 @@ class ShiftNAS(TrainingStrategy):
         self.pools = [list(pool) for pool in pools if pool]
         """The architectures of each band, by rising FLOPs."""
         count = len(self.pools)
-        self.probabilities = torch.full((count,), 1 / count).double()
+        self.probabilities = torch.full((count,), 1 / count, dtype=torch.float64)
         """Of each band."""
         self._sum, self._count = torch.zeros(count).double(), torch.zeros(count).double()
-        self._before = torch.full((count,), torch.nan).double()
+        self._before = torch.full((count,), torch.nan, dtype=torch.float64)
         self._steps = torch.zeros((), dtype=torch.long)
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:

@@ -52,7 +52,7 @@ def fixed(strategy: PathAndData, archs: list[Architecture], monkeypatch: pytest.
 def test_at_first_paths_and_images_are_uniform(supernet: CellSupernet) -> None:
     strategy = prepared(supernet)
     assert torch.equal(strategy.path_probabilities, torch.full((3, 4), 0.25).double())
-    assert torch.equal(strategy.image_probabilities, torch.full((12,), 1 / 12).double())
+    assert torch.equal(strategy.image_probabilities, torch.full((12,), 1 / 12, dtype=torch.float64))
 
 
 def test_paths_follow_the_norms_of_their_gradients(supernet: CellSupernet, monkeypatch: pytest.MonkeyPatch) -> None:
