@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from archgen import artifacts, spaces
+from archgen.complexity import draw_between
 from archgen.data import ImageData, load_data
 from archgen.errors import InvalidCheckpoint, InvalidOption, RunConflict
 from archgen.evaluators import SupernetEvaluator, image_network
@@ -20,10 +21,11 @@ from archgen.graph import Architecture
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace
-from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import TRAINING_STRATEGIES, Plan, Schedule, train_supernet
+from archgen.supernets import SplitSupernet, Supernet, make_supernet, mixture, split_as
+from archgen.supernets.training import TRAINING_STRATEGIES, Cut, Plan, Schedule, TrainingStrategy, train_and_split
+from archgen.supernets.training.splitting import REPEATS
 
-TRAINING = "training.safetensors"
+TRAINING, KEPT = "training.safetensors", "training.*"
 CALIBRATION = 1024
 """Most images whose statistics a network gets."""
 TOP = 0.1
@@ -45,6 +47,10 @@ class SupernetRequest:
         seed: Of everything random.
         resize: Side in pixels to resize the images to, or None.
         limit: Most images to use, or None.
+        mixture: Sets of weights (`supernets.mixture`); 1 is a plain supernet.
+        splits: How often the supernet is split by its gradients (`train_and_split`).
+        warm_up: Epochs before each split; a quarter of `epochs`, at least 1, where None.
+        repeats: Batches whose gradients are compared for a split.
     """
 
     space: str
@@ -57,6 +63,15 @@ class SupernetRequest:
     seed: int = 0
     resize: int | None = None
     limit: int | None = None
+    mixture: int = 1
+    splits: int = 0
+    warm_up: int | None = None
+    repeats: int = REPEATS
+
+    @property
+    def before_a_split(self) -> int:
+        """Epochs of `warm_up`, settled."""
+        return max(1, self.epochs // 4) if self.warm_up is None else self.warm_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,29 +115,48 @@ def train_in_folder(
         ready = _make(
             request
         )  # a wrong name, or a space that the strategy can not train, must not leave a folder behind
-        TRAINING_STRATEGIES[request.strategy](**request.options).prepare(ready.supernet, Plan(1, 1, 1))
+        _strategy(request).prepare(ready.supernet, Plan(1, 1, 1))
         run = RunFolder.create(out, asdict(request))
     progress.note(ready.data.describe())
-    schedule = Schedule(request.epochs, lr=request.lr)
-    with run.stage("training"), progress.bar("training the supernet", request.epochs) as bar:
-        train_supernet(
+    epochs = request.epochs + request.splits * request.before_a_split
+    with run.stage("training"), progress.bar("training the supernet", epochs) as bar:
+        supernet = train_and_split(
             ready.supernet,
-            TRAINING_STRATEGIES[request.strategy](**request.options),
+            lambda: _strategy(request),
             ready.data,
-            schedule,
+            Schedule(request.epochs, lr=request.lr),
+            warm_up=request.before_a_split,
+            splits=request.splits,
             seed=request.seed,
+            repeats=request.repeats,
             checkpoint=run.file(TRAINING),
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
+            on_cut=lambda cut: progress.note(_text(cut)),
         )
-    seconds = run.seconds["training"]
+    ready = replace(ready, supernet=supernet)
+    tree = supernet.tree if isinstance(supernet, SplitSupernet) else None
     artifacts.save_checkpoint(
         out,
-        artifacts.Checkpoint("supernet", ready.space.whole.family, asdict(request), ready.supernet.state_dict()),
+        artifacts.Checkpoint(
+            "supernet", ready.space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()
+        ),
         card=f"# Supernet of {ready.space.name}\n\nTrained on {ready.data.describe()} by `{request.strategy}` for "
-        f"{request.epochs} epochs, seed {request.seed}, {seconds:.0f} s, torch {torch.__version__}.\n",
+        f"{epochs} epochs, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.\n",
     )
-    run.file(TRAINING).unlink()
+    for path in out.glob(KEPT):
+        path.unlink()
     return ready
+
+
+def _text(cut: Cut) -> str:
+    return "a part stays whole" if cut is None else f"split by {cut[0]}: {' and '.join(map(str, cut[1]))}"
+
+
+def _strategy(request: SupernetRequest) -> TrainingStrategy:
+    options = dict(request.options)
+    if request.strategy == "shiftnas":
+        options["draw"] = draw_between
+    return TRAINING_STRATEGIES[request.strategy](**options)
 
 
 def load_supernet(folder: Path) -> TrainedSupernet:
@@ -131,14 +165,16 @@ def load_supernet(folder: Path) -> TrainedSupernet:
     Raises:
         InvalidCheckpoint: No supernet, a damaged one, or one whose space or images have changed.
     """
-    if not (folder / artifacts.CONFIG).exists() and (folder / TRAINING).exists():
+    if not (folder / artifacts.CONFIG).exists() and any(folder.glob(KEPT)):
         raise InvalidCheckpoint(f"the supernet in {folder} is not trained to its end; go on by --resume")
     checkpoint = artifacts.load_checkpoint(folder, "supernet")
     try:
+        tree = checkpoint.config.pop("tree", None)
         request = SupernetRequest(**checkpoint.config)
     except TypeError as error:
         raise InvalidCheckpoint(f"{folder} was made by another version of archgen ({error}); train again") from None
-    found = _make(request)
+    made = _make(request)
+    found = replace(made, supernet=split_as(made.supernet, tree))
     artifacts.load_weights(found.supernet, checkpoint.tensors, str(folder))
     found.supernet.eval()
     return found
@@ -200,6 +236,11 @@ def _make(request: SupernetRequest) -> TrainedSupernet:
     settled = sorted(request.network.keys() & {"classes", "in_channels", "image_size"})
     if settled:
         raise InvalidOption(f"{', '.join(settled)} of the network is settled by the images; leave it out")
+    if request.mixture > 1 and request.splits:
+        raise InvalidOption("expected either several sets of weights or splits, got both")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
-        return TrainedSupernet(request, space, make_supernet(space, **network), data)
+        supernet = make_supernet(space, **network)
+        if request.mixture > 1:
+            supernet = mixture(supernet, request.mixture)
+    return TrainedSupernet(request, space, supernet, data)

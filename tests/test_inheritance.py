@@ -11,8 +11,9 @@ import torch
 
 from archgen import artifacts, inheritance
 from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, InvalidSpace, RunConflict, UnknownName
-from archgen.inheritance import TRAINING, SupernetRequest, load_supernet, rank, train_in_folder
+from archgen.inheritance import KEPT, TRAINING, SupernetRequest, load_supernet, rank, train_in_folder
 from archgen.progress import Bar, Progress
+from archgen.supernets import MixtureSupernet, SplitSupernet
 from archgen.supernets.training import train_supernet
 
 REQUEST = SupernetRequest(
@@ -85,6 +86,47 @@ def test_a_training_that_was_stopped_goes_on_as_it_was(folder: Path, tmp_path: P
     assert torch.equal(next(finished.supernet.parameters()), next(resumed.supernet.parameters()))
 
 
+SPLIT = replace(REQUEST, strategy="uniform", splits=1, warm_up=1, repeats=1)
+
+
+@pytest.mark.parametrize("after", [1, 2], ids=["before the split", "after it"])
+def test_a_split_training_that_was_stopped_goes_on_as_it_was(after: int, tmp_path: Path) -> None:
+    whole = train_in_folder(SPLIT, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_in_folder(SPLIT, tmp_path / "stopped", progress=Stopping(after))
+    with pytest.raises(InvalidCheckpoint, match="go on by --resume"):
+        load_supernet(tmp_path / "stopped")
+    train_in_folder(SPLIT, tmp_path / "stopped", resume=True)
+    resumed = load_supernet(tmp_path / "stopped")
+    assert isinstance(resumed.supernet, SplitSupernet)
+    for (key, a), b in zip(whole.supernet.state_dict().items(), resumed.supernet.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+    assert {path.name for path in (tmp_path / "stopped").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    assert not list((tmp_path / "whole").glob(KEPT))
+
+
+def test_a_mixture_is_read_with_the_sets_that_it_learnt(tmp_path: Path) -> None:
+    trained = train_in_folder(replace(REQUEST, strategy="balanced_mixture", mixture=2), tmp_path / "mixed")
+    read = load_supernet(tmp_path / "mixed").supernet
+    assert isinstance(read, MixtureSupernet)
+    assert torch.equal(read.assignment, trained.supernet.assignment)  # type: ignore[arg-type]
+    assert not torch.equal(read.assignment, torch.arange(read.groups) % 2)
+
+
+def test_shiftnas_is_given_the_guided_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def draw(space, low, high, n, seed):  # type: ignore[no-untyped-def]
+        asked.append((low, high))
+        return space.sample(2, np.random.default_rng(seed))
+
+    monkeypatch.setattr(inheritance, "draw_between", draw)
+    train_in_folder(replace(REQUEST, strategy="shiftnas", options={"bands": 3}), tmp_path / "shifted")
+    assert len(asked) == 3
+
+
 def test_ranks_are_scipys_of_the_inherited_accuracies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load_supernet(folder)
     archs = trained.space.sample(30, np.random.default_rng(0))
@@ -108,6 +150,9 @@ def test_ranks_are_scipys_of_the_inherited_accuracies(folder: Path, monkeypatch:
         ({"space": "nasbench_graph", "network": {}}, InvalidData, "do not classify images"),
         ({"space": "flexibert", "network": {}}, InvalidData, "do not classify images"),
         ({"network": {"classes": 3}}, InvalidOption, "classes of the network is settled by the images"),
+        ({"strategy": "balanced_mixture"}, InvalidSpace, "give --mixture 2 or more"),
+        ({"mixture": 2, "splits": 1}, InvalidOption, "either several sets of weights or splits"),
+        ({"mixture": 99_999}, InvalidOption, "one a group"),
         ({"data": "nowhere"}, InvalidData, "does not exist"),
     ],
 )

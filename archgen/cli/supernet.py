@@ -28,6 +28,9 @@ def train_command(
     lr: Annotated[float, typer.Option(min=1e-6, help="Peak learning rate.")] = 0.1,
     resize: Annotated[int | None, typer.Option(help="Side in pixels to resize the images to.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most images to use.")] = None,
+    mixture: Annotated[int, typer.Option(min=1, help="Sets of weights that share the architectures out.")] = 1,
+    splits: Annotated[int, typer.Option(min=0, max=4, help="How often to split the supernet by its gradients.")] = 0,
+    warm_up: Annotated[int | None, typer.Option(min=1, help="Epochs before each split; a quarter of --epochs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     seed: Seed = 0,
 ) -> None:
@@ -38,7 +41,19 @@ def train_command(
 
     options = member_options(TRAINING_STRATEGIES[strategy], option or [], what=f"strategy '{strategy}'", given=())
     request = SupernetRequest(
-        space, data, strategy, options, _numbers(network or []), epochs, lr, seed, resize=resize, limit=limit
+        space,
+        data,
+        strategy,
+        options,
+        _numbers(network or []),
+        epochs,
+        lr,
+        seed,
+        resize=resize,
+        limit=limit,
+        mixture=mixture,
+        splits=splits,
+        warm_up=warm_up,
     )
     trained = train_in_folder(request, out, resume=resume, progress=Terminal())
     count = sum(p.numel() for p in trained.supernet.parameters())

@@ -41,19 +41,9 @@ class MixtureSupernet(PartedSupernet):
 
     def __init__(self, space: SearchSpace, variables: Sequence[str], parts: Sequence[Supernet]) -> None:
         super().__init__(space, parts)
-        known = space.whole.variables
-        unknown = [name for name in variables if name not in known]
-        if unknown or not variables:
-            raise InvalidOption(f"expected variables of {space.name} ({', '.join(known)}), got {list(variables)}")
-        self.variables = tuple(variables)
-        self.sizes = tuple(len(known[name]) for name in variables)
+        self.variables, self.sizes = tuple(variables), _sizes(space, variables, len(parts))
         self.groups = math.prod(self.sizes)
         """How many groups there are."""
-        if not 2 <= len(parts) <= self.groups:
-            raise InvalidOption(
-                f"expected from 2 sets of weights to one a group ({self.groups} by {', '.join(variables)}), "
-                f"got {len(parts)}"
-            )
         self.register_buffer("assignment", torch.arange(self.groups) % len(parts))
 
     def group(self, arch: Architecture) -> int:
@@ -89,8 +79,23 @@ def mixture(supernet: Supernet, parts: int, variables: Sequence[str] | None = No
         sizes = list(itertools.accumulate((len(values) for values in known.values()), lambda a, b: a * b))
         enough = next((i for i, size in enumerate(sizes) if size >= GROUPS_A_PART * parts), len(sizes) - 1)
         variables = list(known)[: enough + 1]
+    _sizes(supernet.space, variables, parts)  # before the copies are made
     copies = [supernet, *(redrawn(supernet) for _ in range(parts - 1))]
     return MixtureSupernet(supernet.space, variables, copies)
+
+
+def _sizes(space: SearchSpace, variables: Sequence[str], parts: int) -> tuple[int, ...]:
+    """How many values each variable has, where they can make groups for so many sets of weights."""
+    known = space.whole.variables
+    if not variables or any(name not in known for name in variables):
+        raise InvalidOption(f"expected variables of {space.name} ({', '.join(known)}), got {list(variables)}")
+    sizes = tuple(len(known[name]) for name in variables)
+    groups = math.prod(sizes)
+    if not 2 <= parts <= groups:
+        raise InvalidOption(
+            f"expected from 2 sets of weights to one a group ({groups} by {', '.join(variables)}), got {parts}"
+        )
+    return sizes
 
 
 def redrawn(supernet: Supernet) -> Supernet:

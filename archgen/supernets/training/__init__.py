@@ -10,7 +10,7 @@ from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.progressive_shrinking import ProgressiveShrinking
 from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.shiftnas import ShiftNAS
-from archgen.supernets.training.splitting import train_and_split
+from archgen.supernets.training.splitting import Cut, train_and_split
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform
@@ -19,6 +19,7 @@ __all__ = [
     "TRAINING_STRATEGIES",
     "BalancedMixture",
     "Batches",
+    "Cut",
     "Fair",
     "MultiArchitecture",
     "PathAndData",

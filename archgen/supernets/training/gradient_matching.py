@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archgen.errors import InvalidSpace
+from archgen.spaces import SearchSpace
 from archgen.supernets.base import Supernet
 from archgen.supernets.training.base import Batch
 from archgen.supernets.training.paths import nearest_architecture
@@ -52,15 +53,24 @@ def best_cut(
     Raises:
         InvalidSpace: No variable has from 2 to `MOST` values.
     """
-    known = supernet.space.variables
-    wanted = [v for v in (known if variables is None else variables) if 2 <= len(known[v]) <= MOST]
-    if not wanted:
-        raise InvalidSpace(f"{supernet.space.name} has no variable of 2 to {MOST} values to be split")
     cuts = []
-    for variable in wanted:
+    for variable in splittable(supernet.space, variables):
         groups, distance = minimum_cut(gradient_distances(supernet, variable, batches, rng))
         cuts.append(Cut(variable, groups, distance))
     return max(cuts, key=lambda cut: cut.distance)
+
+
+def splittable(space: SearchSpace, variables: Iterable[str] | None = None) -> list[str]:
+    """The variables, among all or among some, whose values can be divided.
+
+    Raises:
+        InvalidSpace: No variable has from 2 to `MOST` values.
+    """
+    known = space.variables
+    wanted = [v for v in (known if variables is None else variables) if 2 <= len(known[v]) <= MOST]
+    if not wanted:
+        raise InvalidSpace(f"{space.name} has no variable of 2 to {MOST} values to be split")
+    return wanted
 
 
 def gradient_distances(

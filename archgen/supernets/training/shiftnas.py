@@ -70,7 +70,7 @@ class ShiftNAS(TrainingStrategy):
     def __init__(
         self,
         bands: int = 8,
-        pool: int = 256,
+        pool: int = 128,
         uniform: float = 0.3,
         draw: Draw | None = None,
         label_smoothing: float = 0.0,
@@ -96,19 +96,25 @@ class ShiftNAS(TrainingStrategy):
         edges = np.linspace(min(flops), max(flops), self.bands + 1)
         if edges[0] == edges[-1]:
             raise InvalidSpace(f"all architectures of {space.name} have {flops[0]:g} FLOPs; train it with 'uniform'")
-        pools = [self.draw(space, *pair, self.pool, self.seed) for pair in pairwise(edges)]
-        self.pools = [list(pool) for pool in pools if pool]
-        """The architectures of each band, by rising FLOPs."""
-        count = len(self.pools)
-        self.probabilities = torch.full((count,), 1 / count, dtype=torch.float64)
-        """Of each band."""
-        self._sum, self._count = torch.zeros(count).double(), torch.zeros(count).double()
-        self._before = torch.full((count,), torch.nan, dtype=torch.float64)
+        self._space, self._edges, self._drawn = space, edges, list[list[Architecture]]()
+        self.probabilities = torch.full((self.bands,), 1 / self.bands, dtype=torch.float64)
+        """Of each band; the share of empty ones goes to the others."""
+        self._sum, self._count = torch.zeros(self.bands).double(), torch.zeros(self.bands).double()
+        self._before = torch.full((self.bands,), torch.nan, dtype=torch.float64)
         self._steps = torch.zeros((), dtype=torch.long)
+
+    @property
+    def pools(self) -> list[list[Architecture]]:
+        """The architectures of each band, by rising FLOPs; drawn when they are first wanted."""
+        if not self._drawn:
+            bands = pairwise(self._edges.tolist())
+            self._drawn = [list(self.draw(self._space, *band, self.pool, self.seed)) for band in bands]
+        return self._drawn
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         x, y = batch
-        band = int(rng.choice(len(self.pools), p=self.probabilities.numpy()))
+        probabilities = self.probabilities.numpy() * np.array([len(pool) > 0 for pool in self.pools])
+        band = int(rng.choice(self.bands, p=probabilities / probabilities.sum()))
         arch = self.pools[band][int(rng.integers(len(self.pools[band])))]
         loss = F.cross_entropy(supernet(x, arch), y, label_smoothing=self.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -127,7 +133,7 @@ class ShiftNAS(TrainingStrategy):
         compared = seen & ~self._before.isnan()
         if bool(compared.any()) and float(gain[compared].sum()) > 0:
             gain = torch.where(compared, gain, gain[compared].mean())
-            self.probabilities = (1 - self.uniform) * gain / gain.sum() + self.uniform / len(gain)
+            self.probabilities = (1 - self.uniform) * gain / gain.sum() + self.uniform / self.bands
         self._before = torch.where(seen, now, self._before)
         self._sum.zero_()
         self._count.zero_()

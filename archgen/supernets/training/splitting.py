@@ -15,13 +15,13 @@ from archgen.errors import InvalidSpace
 from archgen.supernets.base import Supernet
 from archgen.supernets.split import SplitSupernet, split
 from archgen.supernets.training.base import Batch, TrainingStrategy
-from archgen.supernets.training.gradient_matching import best_cut
+from archgen.supernets.training.gradient_matching import best_cut, splittable
 from archgen.supernets.training.loop import Schedule
 from archgen.supernets.training.standalone import training_batches
 from archgen.supernets.training.supernet import train_supernet
 
 Cut = tuple[str, list[list[int]]] | None
-"""The variable by which a part is split and the groups of its values; None of a part that stays whole."""
+"""The variable by which a part is split and the positions of the values in each group; None where it stays whole."""
 
 REPEATS = 100
 """Batches whose gradients are compared, as in the published code."""
@@ -70,6 +70,8 @@ def train_and_split(
         InvalidSpace: No variable of the space can be split.
         ArgchenError: As in `train`.
     """
+    if splits:
+        splittable(supernet.space)  # before hours of warming up
     for number in range(splits + 1):
         last = number == splits
         length = Schedule(warm_up, schedule.lr, schedule.weight_decay, schedule.clip, schedule.tail)

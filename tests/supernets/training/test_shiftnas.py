@@ -45,8 +45,14 @@ def test_an_empty_band_is_left_out() -> None:
         return space.sample(2, np.random.default_rng(seed)) if low == min(flops) or high == max(flops) else []
 
     strategy = ShiftNAS(bands=3, draw=draw)
-    strategy.prepare(CellSupernet(SPACE, NETWORK), Plan(16, 2, 3))
-    assert strategy.probabilities.tolist() == [0.5, 0.5]
+    supernet = CellSupernet(SPACE, NETWORK).train()
+    strategy.prepare(supernet, Plan(images=1000, steps=100, epochs=3))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        strategy.step(supernet, BATCH, rng)
+    trained = strategy.state()["_count"].tolist()
+    assert trained[1] == 0
+    assert min(trained[0], trained[2]) > 10
 
 
 def test_probabilities_follow_the_relative_gain_since_the_band_was_trained_last() -> None:
