@@ -5,6 +5,7 @@ from archgen.supernets.cell import CellSupernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.genotype import GenotypeSupernet
 from archgen.supernets.mixture import MixtureSupernet, mixture
+from archgen.supernets.mixed import MixedSupernet, mixed_supernet
 from archgen.supernets.module import ModuleSupernet
 from archgen.supernets.split import SplitSupernet, split, split_as
 
@@ -14,11 +15,13 @@ __all__ = [
     "ElasticSupernet",
     "GenotypeSupernet",
     "MixtureSupernet",
+    "MixedSupernet",
     "ModuleSupernet",
     "SplitSupernet",
     "Supernet",
     "make_supernet",
     "mixture",
+    "mixed_supernet",
     "recalibrate",
     "split",
     "split_as",
