@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.supernets.base import Supernet
+from archgen.supernets.training.loop import Schedule
 
 TRAINING_STRATEGIES: Registry[type[TrainingStrategy]] = Registry("training strategy")
 
@@ -41,6 +43,10 @@ class TrainingStrategy(ABC):
     had not been stopped.
     """
 
+    def schedule(self, given: Schedule) -> Schedule:
+        """The schedule of the weights' training; a strategy may change how the learning rate of a given one falls."""
+        return given
+
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """Called once, before the first step or before `load_state`."""
         self.plan = plan
@@ -57,6 +63,14 @@ class TrainingStrategy(ABC):
     @abstractmethod
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         """Call `backward` on the losses of the paths that this step trains; returns the losses by name."""
+
+    def found(self, supernet: Supernet) -> Architecture | None:
+        """The architecture that the training has chosen; None for a strategy that chooses none.
+
+        Args:
+            supernet: The one that was trained.
+        """
+        return None
 
     def state(self) -> dict[str, Tensor]:
         """What was learnt, by name."""

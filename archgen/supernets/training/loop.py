@@ -42,6 +42,8 @@ class Schedule:
         clip: Largest gradient norm.
         tail: Least factor of the learning rate after the warm-up, in [0, 1): BigNAS (arXiv 2003.11142, section 3.1)
             ends at a constant 0.05.
+        power: Base `p` of cosine power annealing, at least 1 (sharpDARTS, arXiv 1903.09900): the cosine `c` becomes
+            `(p^c - 1) / (p - 1)`, which falls faster at first and more slowly at the end; 1 leaves it.
     """
 
     epochs: int
@@ -49,10 +51,13 @@ class Schedule:
     weight_decay: float = 5e-4
     clip: float = 5.0
     tail: float = 0.0
+    power: float = 1.0
 
     def factor(self, progress: float) -> float:
         """Learning-rate factor in [0, 1] at `progress` in [0, 1]."""
         cosine = 0.5 * (1 + math.cos(math.pi * progress)) if progress < 1 else 0.0
+        if self.power > 1:
+            cosine = (self.power**cosine - 1) / (self.power - 1)
         return min(progress / 0.05, max(cosine, self.tail))
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:

@@ -23,11 +23,14 @@ def train_supernet(
     every: int | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
-    """Train on the augmented training part, in the order that the strategy wants; other arguments as in `train`.
+    """Train on the augmented training part, in the order and by the schedule that the strategy makes of the given one.
+
+    Other arguments as in `train`.
 
     Raises:
         ArchgenError: As in `train`, and what the strategy raises for a space that it can not train.
     """
+    schedule = strategy.schedule(schedule)
     batches = training_batches(data, strategy.order)
     strategy.prepare(supernet, Plan(len(data.train), batches.steps, schedule.epochs))
     train(

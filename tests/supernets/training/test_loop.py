@@ -88,6 +88,21 @@ def test_the_tail_is_constant_and_leaves_the_warm_up() -> None:
     assert {tailed.factor(p) for p in (0.86, 0.95, 1.0)} == {0.05}
 
 
+@pytest.mark.parametrize("power", [2.0, 10.0])
+def test_a_power_bends_the_cosine_and_leaves_its_ends(power: float) -> None:
+    """The published formula, `(p^(c + 1) - p) / (p^2 - p)`, below the cosine in between."""
+    schedule = Schedule(1, power=power)
+    for progress in (0.1, 0.4, 0.7, 0.95):
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        expected = (power ** (cosine + 1) - power) / (power**2 - power)
+        assert schedule.factor(progress) == pytest.approx(expected, rel=1e-12)
+        assert schedule.factor(progress) < Schedule(1).factor(progress)
+    assert schedule.factor(0.01) == Schedule(1).factor(0.01) == pytest.approx(0.2), "the warm-up stays"
+    assert schedule.factor(1.0) == 0
+    assert Schedule(1, power=1 + 1e-9).factor(0.4) == pytest.approx(Schedule(1).factor(0.4), rel=1e-6)
+    assert Schedule(1, tail=0.05, power=power).factor(0.99) == 0.05
+
+
 def test_each_step_uses_the_rate_at_its_middle() -> None:
     """With gradient 1 and no momentum to speak of, the first step moves a bias by exactly (1 + 0.9) x rate."""
     net = nn.Linear(1, 1)
