@@ -2,6 +2,7 @@
 
 from archgen.supernets.training.balanced_mixture import BalancedMixture
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
+from archgen.supernets.training.darts import Darts
 from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.gradient_matching import best_cut
 from archgen.supernets.training.loop import Batches, Schedule, train
@@ -11,6 +12,7 @@ from archgen.supernets.training.progressive_shrinking import ProgressiveShrinkin
 from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.shiftnas import ShiftNAS
 from archgen.supernets.training.splitting import Cut, train_and_split
+from archgen.supernets.training.sharpdarts import SharpDarts
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform
@@ -20,6 +22,7 @@ __all__ = [
     "BalancedMixture",
     "Batches",
     "Cut",
+    "Darts",
     "Fair",
     "MultiArchitecture",
     "PathAndData",
@@ -28,6 +31,7 @@ __all__ = [
     "Sandwich",
     "Schedule",
     "ShiftNAS",
+    "SharpDarts",
     "TrainingStrategy",
     "Uniform",
     "accuracy",
