@@ -9,6 +9,7 @@ from archgen.supernets.training.loop import Batches, Schedule, train
 from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.progressive_shrinking import ProgressiveShrinking
+from archgen.supernets.training.proxyless import Proxyless
 from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.shiftnas import ShiftNAS
 from archgen.supernets.training.splitting import Cut, train_and_split
@@ -28,6 +29,7 @@ __all__ = [
     "PathAndData",
     "Plan",
     "ProgressiveShrinking",
+    "Proxyless",
     "Sandwich",
     "Schedule",
     "ShiftNAS",
