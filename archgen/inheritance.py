@@ -26,6 +26,8 @@ from archgen.supernets.training import TRAINING_STRATEGIES, Cut, Plan, Schedule,
 from archgen.supernets.training.splitting import REPEATS
 
 TRAINING, KEPT = "training.safetensors", "training.*"
+FOUND = "found"
+"""The fact of a run that says which architecture its training chose."""
 CALIBRATION = 1024
 """Most images whose statistics a network gets."""
 TOP = 0.1
@@ -82,6 +84,8 @@ class TrainedSupernet:
     space: SearchSpace
     supernet: Supernet
     data: ImageData
+    found: Architecture | None = None
+    """What the training has chosen, where its strategy chooses."""
 
     @property
     def evaluator(self) -> SupernetEvaluator:
@@ -109,7 +113,9 @@ def train_in_folder(
         run = RunFolder.open(out)
         request = _request(run)
         if run.file(artifacts.CONFIG).exists():
-            return load_supernet(out)
+            found = run.state["facts"].get(FOUND)
+            ready = load_supernet(out)
+            return ready if found is None else replace(ready, found=ready.space.parse(found))
         ready = _make(request)
     else:
         ready = _make(
@@ -120,7 +126,7 @@ def train_in_folder(
     progress.note(ready.data.describe())
     epochs = request.epochs + request.splits * request.before_a_split
     with run.stage("training"), progress.bar("training the supernet", epochs) as bar:
-        supernet = train_and_split(
+        supernet, strategy = train_and_split(
             ready.supernet,
             lambda: _strategy(request),
             ready.data,
@@ -133,15 +139,20 @@ def train_in_folder(
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
             on_cut=lambda cut: progress.note(_text(cut)),
         )
-    ready = replace(ready, supernet=supernet)
+    ready = replace(ready, supernet=supernet, found=strategy.found(supernet))
     tree = supernet.tree if isinstance(supernet, SplitSupernet) else None
+    chosen = ""
+    if ready.found is not None:
+        run.state["facts"][FOUND] = ready.space.format(ready.found)
+        run.save()
+        chosen = f" It chose `{run.state['facts'][FOUND]}`."
     artifacts.save_checkpoint(
         out,
         artifacts.Checkpoint(
             "supernet", ready.space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()
         ),
         card=f"# Supernet of {ready.space.name}\n\nTrained on {ready.data.describe()} by `{request.strategy}` for "
-        f"{epochs} epochs, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.\n",
+        f"{epochs} epochs, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.{chosen}\n",
     )
     for path in out.glob(KEPT):
         path.unlink()

@@ -127,6 +127,17 @@ def test_shiftnas_is_given_the_guided_generator(tmp_path: Path, monkeypatch: pyt
     assert len(asked) == 3
 
 
+def test_what_a_search_chose_is_on_the_card_and_is_told_again(tmp_path: Path) -> None:
+    request = replace(REQUEST, strategy="darts", options={"alpha_lr": 0.1}, epochs=1)
+    trained = train_in_folder(request, tmp_path / "searched")
+    assert trained.found is not None
+    trained.space.validate(trained.found)
+    card = (tmp_path / "searched" / "README.md").read_text()
+    assert card.endswith(f" It chose `{trained.space.format(trained.found)}`.\n")
+    assert train_in_folder(request, tmp_path / "searched", resume=True).found == trained.found
+    assert load_supernet(tmp_path / "searched").request == request
+
+
 def test_ranks_are_scipys_of_the_inherited_accuracies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load_supernet(folder)
     archs = trained.space.sample(30, np.random.default_rng(0))
@@ -146,6 +157,8 @@ def test_ranks_are_scipys_of_the_inherited_accuracies(folder: Path, monkeypatch:
     ("change", "error", "told"),
     [
         ({"strategy": "unform"}, UnknownName, "did you mean 'uniform'"),
+        ({"space": "nasbench101", "strategy": "darts", "network": {}}, InvalidSpace, "mixes operations on edges"),
+        ({"strategy": "proxyless", "options": {"latency": "no.json"}}, InvalidOption, "latency=no.json is not a file"),
         ({"strategy": "sandwich"}, InvalidSpace, "no order, so no largest path"),
         ({"space": "nasbench_graph", "network": {}}, InvalidData, "do not classify images"),
         ({"space": "flexibert", "network": {}}, InvalidData, "do not classify images"),

@@ -58,6 +58,8 @@ def train_command(
     trained = train_in_folder(request, out, resume=resume, progress=Terminal())
     count = sum(p.numel() for p in trained.supernet.parameters())
     show(f"{out}: supernet of {trained.space.name}, {count:,} weights")
+    if trained.found is not None:
+        show(f"{trained.request.strategy} chose {trained.space.format(trained.found)}")
 
 
 @supernet_app.command("evaluate")

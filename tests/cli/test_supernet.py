@@ -54,14 +54,34 @@ def test_a_supernet_scores_ranks_and_gives_networks_away(trained: Path, succeeds
     assert not network.training
 
 
+def test_a_search_tells_what_it_chose(workplace: Path, succeeds: Run) -> None:
+    arguments = ["supernet", "train", "--space", "nasbench201", *SMALL, "--strategy", "proxyless"]
+    Path("slow.csv").write_text(
+        "edge,operation,latency\n" + "".join(f"{e},{o},{len(o)}\n" for e, ops in SPACE.variables.items() for o in ops)
+    )
+    said = succeeds(*arguments, "--option", "latency=slow.csv", "--option", "combine=multiply", "--out", "searched")
+    last = said.stdout.splitlines()[-1]
+    assert last.startswith("proxyless chose |")
+    SPACE.parse(last.removeprefix("proxyless chose "))
+    again = succeeds("supernet", "train", "--space", "nasbench201", "--resume", "--out", "searched")
+    assert again.stdout == said.stdout
+
+
 def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> None:
     pd.DataFrame({"arch": ARCHS, "acc": [1.0] * 12}).to_csv("flat.csv", index=False)
+    Path("short.csv").write_text("edge,operation,ms\n")
     base = ["supernet", "train", "--space", "nasbench201", *SMALL]
-    assert "known are: fair, multi_architecture, pa_da, prog" in refused(*base, "--strategy", "x", "--out", "b")
+    assert "known are: darts, fair, multi_architecture, pa_da" in refused(*base, "--strategy", "x", "--out", "b")
     assert "holds another run" in refused(*base, "--out", "net")
     assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
     assert "unknown option of strategy 'fair' 'paths'" in refused(
         *base, "--strategy", "fair", "--option", "paths=2", "--out", "b"
+    )
+    assert "unknown value of option 'combine' 'sum': known are: add, multiply" in refused(
+        *base, "--strategy", "proxyless", "--option", "combine=sum", "--out", "b"
+    )
+    assert "unknown column of short.csv 'latency'" in refused(
+        *base, "--strategy", "proxyless", "--option", "latency=short.csv", "--out", "b"
     )
     assert "holds no run to resume" in refused(*base, "--resume", "--out", "b")
     assert not Path("b").exists()

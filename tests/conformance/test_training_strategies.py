@@ -52,19 +52,22 @@ def fresh(name: str, seed: int = 0) -> Supernet:
 @pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))
 def test_the_largest_architecture_learns(name: str, data: ImageData) -> None:
     """Ten classes: chance is 10 %, its standard error on 150 images 2.4 points; two sets of weights share the steps."""
-    supernet = fresh(name)
-    train_supernet(supernet, TRAINING_STRATEGIES[name](), data, Schedule(50 if name in MIXTURES else 25), seed=0)
+    supernet, strategy = fresh(name), TRAINING_STRATEGIES[name]()
+    train_supernet(supernet, strategy, data, Schedule(50 if name in MIXTURES else 25), seed=0)
     largest = supernet.space.extremes[1]  # type: ignore[index]
     images, labels = data.train.images, data.train.labels
     (measured,) = SupernetEvaluator(supernet, images, images, labels).evaluate([largest], seed=0)
     assert measured.values["val_acc"] > 30
+    found = strategy.found(supernet)
+    if found is not None:
+        supernet.space.validate(found)
 
 
 @pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))
 def test_a_training_that_was_cut_off_goes_on_as_it_was(name: str, data: ImageData, tmp_path: Path) -> None:
     """Cut off in the second of three epochs, resumed with other initial weights and a strategy that knows nothing."""
-    whole = fresh(name)
-    train_supernet(whole, TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1)
+    whole, strategy = fresh(name), TRAINING_STRATEGIES[name]()
+    train_supernet(whole, strategy, data, Schedule(3), seed=1)
     path = tmp_path / "supernet.safetensors"
 
     def stop(number: int, losses: dict[str, float]) -> None:
@@ -75,7 +78,10 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(name: str, data: ImageDat
         train_supernet(
             fresh(name), TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1, checkpoint=path, every=3, on_epoch=stop
         )
-    resumed = fresh(name, seed=5)
-    train_supernet(resumed, TRAINING_STRATEGIES[name](), data, Schedule(3), seed=1, checkpoint=path, every=3)
+    resumed, other = fresh(name, seed=5), TRAINING_STRATEGIES[name]()
+    train_supernet(resumed, other, data, Schedule(3), seed=1, checkpoint=path, every=3)
     for (key, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
+    for key, value in strategy.state().items():
+        assert torch.equal(value, other.state()[key]), key
+    assert strategy.found(whole) == other.found(resumed)

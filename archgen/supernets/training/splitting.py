@@ -41,7 +41,7 @@ def train_and_split(
     every: int | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     on_cut: Callable[[Cut], None] | None = None,
-) -> Supernet:
+) -> tuple[Supernet, TrainingStrategy]:
     """Warm a supernet up, split it where gradients disagree, train what it became; and again for each split.
 
     Each round is a training of its own, with a new rate and new momenta, that begins with the weights of the one
@@ -64,7 +64,7 @@ def train_and_split(
         on_cut: Called with each cut.
 
     Returns:
-        The trained supernet.
+        The trained supernet, and the strategy of its last round.
 
     Raises:
         InvalidSpace: No variable of the space can be split.
@@ -73,11 +73,11 @@ def train_and_split(
     if splits:
         splittable(supernet.space)  # before hours of warming up
     for number in range(splits + 1):
-        last = number == splits
+        last, strategy = number == splits, make_strategy()
         length = Schedule(warm_up, schedule.lr, schedule.weight_decay, schedule.clip, schedule.tail)
         train_supernet(
             supernet,
-            make_strategy(),
+            strategy,
             data,
             schedule if last else length,
             seed=seed + number,
@@ -91,7 +91,7 @@ def train_and_split(
             if on_cut is not None:
                 for cut in cuts:
                     on_cut(cut)
-    return supernet
+    return supernet, strategy
 
 
 def _cuts(supernet: Supernet, data: ImageData, repeats: int, seed: int, path: Path | None) -> list[Cut]:

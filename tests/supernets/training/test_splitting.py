@@ -37,7 +37,7 @@ def fresh(seed: int = 0) -> Supernet:
 
 def test_each_round_splits_each_part_in_two_and_trains_on(data: ImageData) -> None:
     cuts, epochs = [], []  # type: ignore[var-annotated]
-    supernet = train_and_split(
+    supernet, _ = train_and_split(
         fresh(),
         Uniform,
         data,
@@ -69,7 +69,7 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageD
             if number == stop:
                 raise Killed
 
-        return train_and_split(
+        supernet, _ = train_and_split(
             supernet,
             Uniform,
             data,
@@ -82,6 +82,7 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageD
             every=3,
             on_epoch=on_epoch,
         )
+        return supernet
 
     whole = run(fresh(), None)
     path = tmp_path / "training.safetensors"
@@ -97,7 +98,7 @@ def test_cuts_are_read_where_they_were_made(data: ImageData, tmp_path: Path) -> 
     (tmp_path / "training.round0.json").write_text(
         json.dumps([{"variable": "1->2", "groups": [[0, 3], [1, 2]]}]), encoding="utf-8"
     )
-    supernet = train_and_split(
+    supernet, _ = train_and_split(
         fresh(), Uniform, data, Schedule(1), warm_up=1, splits=1, seed=0, repeats=1, checkpoint=path
     )
     assert isinstance(supernet, SplitSupernet)
@@ -108,7 +109,7 @@ def test_a_part_in_which_nothing_is_left_to_split_stays_whole(data: ImageData) -
     """One edge of three values: the second split finds a part of one architecture and one of two."""
     roles = {name: ROLES[name] for name in ("skip_connect", "nor_conv_1x1", "nor_conv_3x3")}
     small = CellSpace("one_edge", 2, {"none": "zero", **roles}, NETWORK)
-    supernet = train_and_split(make_supernet(small), Uniform, data, Schedule(1), warm_up=1, splits=2, seed=0, repeats=1)
+    supernet, _ = train_and_split(make_supernet(small), Uniform, data, Schedule(1), warm_up=1, splits=2, seed=0, repeats=1)
     assert isinstance(supernet, SplitSupernet)
     assert [len(group) for group in supernet.groups] == [2, 2]
     assert len(whole_parts(supernet)) == 2
