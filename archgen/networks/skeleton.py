@@ -142,7 +142,7 @@ def count_segments(segments: Sequence[Segment], example: Tensor, costs: Costs) -
         `params`, `flops` and `macs` as `count_network` gives them.
     """
     total = {"params": 0.0, "flops": 0.0, "macs": 0.0}
-    for counts in _each(segments, example, costs, trace_network):
+    for counts in segment_counts(segments, example, costs):
         for metric, value in counts.items():
             total[metric] += value
     return total
@@ -154,6 +154,11 @@ def sum_workload(segments: Sequence[Segment], example: Tensor, workloads: Worklo
     for workload in segment_workloads(segments, example, workloads):
         total += workload
     return total
+
+
+def segment_counts(segments: Sequence[Segment], example: Tensor, costs: Costs) -> list[dict[str, float]]:
+    """`params`, `flops` and `macs` of each segment; arguments as in `count_segments`."""
+    return list(_each(segments, example, costs, trace_network))
 
 
 def segment_workloads(

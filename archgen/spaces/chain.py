@@ -28,6 +28,7 @@ from archgen.networks.skeleton import (
     SegmentNetwork,
     Workloads,
     count_segments,
+    segment_counts,
     segment_workloads,
     sources,
     sum_workload,
@@ -376,8 +377,18 @@ class ChainSpace(SearchSpace):
 
     def count(self, arch: Architecture, **network: int) -> dict[str, float]:
         """Exact `params`, `macs` (multiply-adds of convolutions and linear layers) and `flops` as published."""
-        segments = self.segments(arch, **network)
-        with torch.device("meta"):
-            example = self.skeleton.example(1, **self._network(network))
+        segments, example = self._counted(arch, network)
         counts = count_segments(segments, example, self._costs)
         return {**counts, "flops": counts[self.skeleton.flops]}
+
+    def segment_flops(self, arch: Architecture, **network: int) -> list[tuple[str, float]]:
+        """Name and `flops`, as published, of each segment of an architecture's network."""
+        segments, example = self._counted(arch, network)
+        counts = segment_counts(segments, example, self._costs)
+        return [(segment.name, own[self.skeleton.flops]) for segment, own in zip(segments, counts, strict=True)]
+
+    def _counted(self, arch: Architecture, network: Mapping[str, int]) -> tuple[list[Segment], Tensor]:
+        """Segments, and what the network reads."""
+        segments = self.segments(arch, **network)
+        with torch.device("meta"):
+            return segments, self.skeleton.example(1, **self._network(network))

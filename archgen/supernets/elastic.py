@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -90,14 +91,27 @@ class ElasticSupernet(Supernet):
                 own = tuple(v for slot, v in labels.items() if f"{slot}.".startswith(f"{segment.name}."))
             yield segment.name.replace(".", "-") or str(i), segment, own
 
-    def forward(self, x: Float[Tensor, "b ..."], arch: Architecture) -> Float[Tensor, "b classes"]:
+    def forward(
+        self, x: Float[Tensor, "b ..."], arch: Architecture, replaced: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> Float[Tensor, "b classes"]:
+        """As in the base.
+
+        Args:
+            x: Inputs.
+            arch: Whose logits.
+            replaced: Tensors in place of some that it inherits, by their names in `inherited`.
+        """
+        others: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in replaced.items():
+            _, segment, own = name.split(".", 2)
+            others.setdefault(segment, {})[own] = tensor
         segments = list(self._segments(arch))
         values: list[Tensor] = []
         for part, positions in zip(segments, sources([segment for _, segment, _ in segments]), strict=True):
             total = x if positions[0] < 0 else values[positions[0]]
             for i in positions[1:]:
                 total = total + (x if i < 0 else values[i])
-            values.append(total if part[1].identity else self._run(*part, total))
+            values.append(total if part[1].identity else self._run(*part, total, others.get(part[0], {})))
         return values[-1]
 
     def sort_channels(self) -> None:
@@ -133,13 +147,13 @@ class ElasticSupernet(Supernet):
                 state |= {f"segments.{name}.{key}": value for key, value in own.items()}
         return state
 
-    def _run(self, name: str, segment: Segment, label: Hashable, x: Tensor) -> Tensor:
+    def _run(self, name: str, segment: Segment, label: Hashable, x: Tensor, replaced: Mapping[str, Tensor]) -> Tensor:
         shared = self._shared(name, segment, label)
         out: Tensor
         if shared is None:
             out = self._hollow(segment).to(x.device).train(self.training)(x)
         else:
-            out = shared(x, segment.key, segment.make)
+            out = shared(x, segment.key, segment.make, replaced)
         return out
 
     def _shared(self, name: str, segment: Segment, label: Hashable) -> SharedModule | None:

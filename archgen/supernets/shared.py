@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -133,13 +134,19 @@ class SharedModule(nn.Module):
         names = {id(part): name for name, part in self.largest.named_modules()} if self.transforms else {}
         return {name: self._cut(cut, names.get(id(cut.owner), "")) for name, cut in plan.items()}
 
-    def forward(self, x: Tensor, key: Hashable, make: Callable[[], nn.Module]) -> Tensor:
-        """Output of a module with the weights that are cut for it; arguments as in `state`.
+    def forward(
+        self,
+        x: Tensor,
+        key: Hashable,
+        make: Callable[[], nn.Module],
+        replaced: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Tensor:
+        """Output of a module with the weights that are cut for it, or with those that are given in place of some.
 
-        Batch-norm statistics are views, so those that training mode moves stay.
+        Batch-norm statistics are views, so those that training mode moves stay. Other arguments are as in `state`.
         """
         module, _ = self._planned(key, make)
-        state = self.state(key, make)
+        state = {**self.state(key, make), **replaced}
         constants = {name: value.to(x.device) for name, value in module.named_buffers() if name not in state}
         module.train(self.training)
         for part in module.modules():

@@ -27,7 +27,7 @@ CHAIN = ChainSpace(
     network={"width_percent": 25, "classes": 10, "in_channels": 1, "image_size": 8},
     order=(("r8", "k3_e3"), ("r16", "k5_e6")),
 )
-CHAINS = ("progressive_shrinking",)
+CHAINS = ("progressive_shrinking", "single_path_thresholds")
 """Strategies that train chains alone."""
 MIXTURES = ("balanced_mixture",)
 """Strategies that train several sets of weights."""

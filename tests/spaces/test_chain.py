@@ -74,6 +74,14 @@ def test_extremes_have_the_least_and_the_most_blocks_and_counts(once_for_all: Ch
     assert my_chain.to_labels(my_chain.extremes[1])["middle1"] == "mbconv_k5_e3"  # the first that the slot may carry
 
 
+def test_flops_of_segments_are_known_by_name_and_add_up() -> None:
+    fbnet = load("fbnet")
+    for arch in fbnet.sample(2, np.random.default_rng(0)):
+        found = fbnet.segment_flops(arch, image_size=16)
+        assert sum(flops for _, flops in found) == fbnet.count(arch, image_size=16)["flops"]
+        assert [name for name, _ in found] == ["stem", *fbnet.slots, "head"]
+
+
 def test_spaces_of_ones_own_keep_every_promise(my_chain: ChainSpace, graph: ChainSpace) -> None:
     check_space(my_chain, n=16, rng=np.random.default_rng(0))
     check_space(graph, n=16, rng=np.random.default_rng(0))

@@ -97,6 +97,19 @@ def test_training_moves_the_shared_weights_and_their_statistics() -> None:
     assert int(shared.largest.get_buffer("layers.0.1.num_batches_tracked")) == 1  # type: ignore[union-attr]
 
 
+def test_a_path_can_run_with_other_tensors_than_those_it_inherits() -> None:
+    supernet = made("mobilenetv3")
+    smallest, x = supernet.space.extremes[0], inputs(supernet)  # type: ignore[index]
+    name = "segments.stage2-block1.layers.1.0.weight"
+    own = supernet.inherited(smallest)
+    with torch.no_grad():
+        assert torch.equal(supernet(x, smallest, {name: own[name]}), supernet(x, smallest))
+        network = supernet.subnet(smallest)
+        network.state_dict()[name].mul_(2)
+        torch.testing.assert_close(supernet(x, smallest, {name: 2 * own[name]}), network(x), rtol=0, atol=1e-6)
+        assert torch.equal(supernet.inherited(smallest)[name], own[name]), "the shared weights stay"
+
+
 def test_a_recalibrated_subnet_has_statistics_of_its_own() -> None:
     supernet = made("mobilenetv3")
     before = {name: value.clone() for name, value in supernet.state_dict().items()}

@@ -14,6 +14,7 @@ from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.shiftnas import ShiftNAS
 from archgen.supernets.training.splitting import Cut, train_and_split
 from archgen.supernets.training.sharpdarts import SharpDarts
+from archgen.supernets.training.single_path_thresholds import SinglePathThresholds
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform
@@ -34,6 +35,7 @@ __all__ = [
     "Schedule",
     "ShiftNAS",
     "SharpDarts",
+    "SinglePathThresholds",
     "TrainingStrategy",
     "Uniform",
     "accuracy",

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class ArchitectureParameters:
     """A number for each operation of each edge, whose softmax is how much of the edge it is.
 
-    They begin at 0, where all operations of an edge are equal (the published codes draw them with a deviation of
-    0.001).
+    They begin at 0, where all operations of an edge are equal (the published codes of DARTS and ProxylessNAS draw them
+    with a deviation of 0.001). Thresholds are such numbers too, of which no softmax is taken.
 
     Args:
         edges: Operations of each edge.
