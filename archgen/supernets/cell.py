@@ -13,7 +13,7 @@ from archgen.networks.cell import CellSkeleton, edge_name
 from archgen.networks.operations import OPERATIONS
 from archgen.spaces import CellSpace, SearchSpace
 from archgen.supernets.base import SUPERNETS
-from archgen.supernets.mixed import MixedSupernet, Weights, open_values, weighed
+from archgen.supernets.mixed import MixedSupernet, Weights, open_values, strongest_values, weighed
 
 
 class _SuperCell(nn.Module):
@@ -93,11 +93,7 @@ class CellSupernet(MixedSupernet):
 
     def strongest(self, scores: Mapping[str, Sequence[float]]) -> Architecture:
         """The strongest operation of each edge, the zero operation among them, as NAS-Bench-201 derives it."""
-        chosen = []
-        for edge, operations in self.edges.items():
-            values = list(scores[edge])
-            chosen.append(operations[values.index(max(values))])
-        return self.cell_space.from_operations(chosen)
+        return self.cell_space.from_operations(list(strongest_values(self.edges, scores).values()))
 
     def variant(self, operations: Mapping[str, str]) -> Architecture:
         return self.cell_space.from_operations([operations.get(name, self.cell_space.zero) for name in self._pairs])

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archgen.errors import InvalidArchitecture
+from archgen.errors import InvalidArchitecture, InvalidSpace
 from archgen.graph import Architecture
 from archgen.networks.mbconv import MBConv
 from archgen.networks.skeleton import Segment, sources
 from archgen.spaces import ChainSpace, SearchSpace
-from archgen.supernets.base import SUPERNETS, Supernet
+from archgen.spaces.stages import SKIP
+from archgen.supernets.base import SUPERNETS
+from archgen.supernets.mixed import MixedSupernet, Weights, open_values, strongest_values, weighed
 from archgen.supernets.shared import SharedModule, hollow, structure
+
+_Part = tuple[str, Segment, Hashable]
+"""Name of a segment, the segment, and the labels that its weights are kept apart by."""
 
 
 @SUPERNETS.register("chain")
-class ElasticSupernet(Supernet):
+class ElasticSupernet(MixedSupernet):
     """Each slot has the weights of its largest module; smaller ones are cut out of it (`SharedModule`).
 
     Width is the first channels, kernels are centres, depth is the first blocks of a stage; resolutions have no weights.
@@ -78,7 +84,7 @@ class ElasticSupernet(Supernet):
             self._hollows[segment.key] = hollow(segment.make)
         return self._hollows[segment.key]
 
-    def _segments(self, arch: Architecture) -> Iterator[tuple[str, Segment, Hashable]]:
+    def _segments(self, arch: Architecture) -> Iterator[_Part]:
         """Names and segments of an architecture's network, and the labels that their weights are kept apart by.
 
         The names are those of the network's modules.
@@ -105,14 +111,68 @@ class ElasticSupernet(Supernet):
         for name, tensor in replaced.items():
             _, segment, own = name.split(".", 2)
             others.setdefault(segment, {})[own] = tensor
+        return self._through(arch, x, lambda part, x: self._run(part, x, others.get(part[0], {})))
+
+    def _through(self, arch: Architecture, x: Tensor, run: Callable[[_Part, Tensor], Tensor]) -> Tensor:
+        """The last output, where `run` runs each segment of an architecture on the sum of its inputs."""
         segments = list(self._segments(arch))
         values: list[Tensor] = []
         for part, positions in zip(segments, sources([segment for _, segment, _ in segments]), strict=True):
             total = x if positions[0] < 0 else values[positions[0]]
             for i in positions[1:]:
                 total = total + (x if i < 0 else values[i])
-            values.append(total if part[1].identity else self._run(*part, total, others.get(part[0], {})))
+            values.append(run(part, total))
         return values[-1]
+
+    @property
+    def edges(self) -> dict[str, tuple[str, ...]]:
+        """Labels of the slots, where each slot makes a segment of its own and no block may be left out.
+
+        Raises:
+            InvalidSpace: Another chain: a label that other segments depend on, or blocks that may be left out.
+        """
+        found, shared = open_values(self), self.chain.skeleton.shared
+        optional = {slot for stage in self.chain.stages for slot in stage.optional}
+        for slot, labels in found.items():
+            if len(labels) > 1 and (shared is None or slot in shared or (slot in optional and SKIP in labels)):
+                raise InvalidSpace(
+                    f"labels of '{slot}' can not be mixed, since other parts of {self.space.name} depend on them; "
+                    "fix it in a part of the space, or train it with 'uniform'"
+                )
+        return found
+
+    def mixed(self, x: Float[Tensor, "b ..."], weights: Weights) -> Float[Tensor, "b classes"]:
+        def run(part: _Part, x: Tensor) -> Tensor:
+            slot = part[1].name
+            if slot not in parts:
+                return self._run(part, x)
+            out = weighed({label: partial(self._run, own) for label, own in parts[slot].items()}, x, weights[slot])
+            if out is None:
+                raise ValueError(f"expected a weight for some label of '{slot}', got none")
+            return out
+
+        parts = self._mixable(self.edges)
+        return self._through(self.variant({}), x, run)
+
+    def _mixable(self, edges: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, _Part]]:
+        """The segment of each label of each slot."""
+        found: dict[str, dict[str, _Part]] = {slot: {} for slot in edges}
+        for i in range(max(map(len, edges.values()))):  # between them they have every label
+            chosen = {slot: labels[i % len(labels)] for slot, labels in edges.items()}
+            for part in self._segments(self._labelled(chosen)):
+                if part[1].name in edges:
+                    found[part[1].name][chosen[part[1].name]] = part
+        return found
+
+    def _labelled(self, chosen: Mapping[str, str]) -> Architecture:
+        return self.chain.from_labels({slot: chosen.get(slot, labels[0]) for slot, labels in self.chain.slots.items()})
+
+    def strongest(self, scores: Mapping[str, Sequence[float]]) -> Architecture:
+        """The strongest label of each slot."""
+        return self._labelled(strongest_values(self.edges, scores))
+
+    def variant(self, operations: Mapping[str, str]) -> Architecture:
+        return self._labelled({slot: labels[0] for slot, labels in self.edges.items()} | dict(operations))
 
     def sort_channels(self) -> None:
         """`SharedModule.sort_channels` of all slots; the largest architecture computes what it did."""
@@ -147,7 +207,10 @@ class ElasticSupernet(Supernet):
                 state |= {f"segments.{name}.{key}": value for key, value in own.items()}
         return state
 
-    def _run(self, name: str, segment: Segment, label: Hashable, x: Tensor, replaced: Mapping[str, Tensor]) -> Tensor:
+    def _run(self, part: _Part, x: Tensor, replaced: Mapping[str, Tensor] = MappingProxyType({})) -> Tensor:
+        name, segment, label = part
+        if segment.identity:
+            return x
         shared = self._shared(name, segment, label)
         out: Tensor
         if shared is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -95,7 +95,11 @@ def mixed_supernet(supernet: Supernet, strategy: str) -> MixedSupernet:
     return supernet
 
 
-def weighed(operations: nn.ModuleDict, x: Tensor, weights: Mapping[str, Tensor | float]) -> Tensor | None:
+def weighed(
+    operations: nn.ModuleDict | Mapping[str, Callable[[Tensor], Tensor]],
+    x: Tensor,
+    weights: Mapping[str, Tensor | float],
+) -> Tensor | None:
     """Weighted sum of those operations that have a weight; None where there are none.
 
     Args:
@@ -111,6 +115,14 @@ def weighed(operations: nn.ModuleDict, x: Tensor, weights: Mapping[str, Tensor |
             out = weight * out
             total = out if total is None else total + out
     return total
+
+
+def strongest_values(edges: Mapping[str, tuple[str, ...]], scores: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """The operation of each edge that has the largest score, the first of equal ones."""
+    return {
+        edge: max(zip(operations, scores[edge], strict=True), key=lambda pair: pair[1])[0]
+        for edge, operations in edges.items()
+    }
 
 
 def open_values(supernet: Supernet) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from archgen import spaces
 from archgen.errors import InvalidSpace
 from archgen.spaces import CellSpace, GenotypeSpace, RestrictedSpace
-from archgen.supernets import CellSupernet, GenotypeSupernet, make_supernet, mixed_supernet
+from archgen.supernets import CellSupernet, ElasticSupernet, GenotypeSupernet, make_supernet, mixed_supernet
 from archgen.supernets.mixed import weighed
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
@@ -159,6 +159,44 @@ def test_flops_of_edges_add_up_to_those_of_an_architecture() -> None:
     for arch in SPACE.sample(5, np.random.default_rng(3)):
         edges = zip(SPACE.variables, SPACE.to_choices(arch).values(), strict=True)
         assert rest + sum(found[name][i] for name, i in edges) == SPACE.count(arch)["flops"]
+
+
+MACRO = {"channels": 4, "head": 8, "classes": 3, "image_size": 16}
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_one_hot_mixture_of_a_chain_is_the_path_to_the_bit(share: bool) -> None:
+    space = spaces.load("nasbench_macro")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = ElasticSupernet(space, MACRO, share=share).eval()
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found, rest = net.flops()
+    with torch.no_grad():
+        for arch in space.sample(4, np.random.default_rng(0)):
+            labels = net.chain.to_labels(arch)
+            assert torch.equal(net.mixed(x, {slot: {label: 1.0} for slot, label in labels.items()}), net(x, arch))
+            flops = rest + sum(found[slot][net.edges[slot].index(label)] for slot, label in labels.items())
+            assert flops == space.count(arch, **MACRO)["flops"]
+            scores = {slot: [float(label == own) for own in net.edges[slot]] for slot, label in labels.items()}
+            assert net.strongest(scores) == arch
+        half = {slot: {"identity": 0.5, "mb3_k3": 0.5} for slot in net.edges}
+        assert not torch.equal(net.mixed(x, half), net(x, arch))
+        with pytest.raises(ValueError, match="expected a weight for some label of 'layer1'"):
+            net.mixed(x, {slot: {} for slot in net.edges})
+
+
+def test_a_chain_whose_labels_depend_on_each_other_can_be_mixed_once_they_are_fixed() -> None:
+    whole = spaces.load("mobilenetv3")
+    with pytest.raises(InvalidSpace, match="labels of 'resolution' can not be mixed, since other parts of mobilenetv3"):
+        _ = make_supernet(whole, width_percent=25, classes=3, image_size=32).edges  # type: ignore[union-attr]
+    labels = {"resolution": ["r128"]}
+    labels |= {slot: ["k3_e3", "k5_e6"] for slot in whole.variables if slot != "resolution"}
+    net = make_supernet(RestrictedSpace(whole, labels), width_percent=25, classes=3, image_size=32)
+    assert isinstance(net, ElasticSupernet)
+    arch = net.strongest({slot: list(range(len(values))) for slot, values in net.edges.items()})
+    assert set(arch.ops[1:-1]) == {"r128", "k5_e6"}
+    net.space.validate(arch)
 
 
 def test_a_supernet_without_mixtures_is_refused() -> None:

@@ -88,7 +88,7 @@ def _value(path: Path, value: Any, what: str) -> float:
 def expected_latency(
     probabilities: Mapping[str, Float[Tensor, " k"]], latencies: Mapping[str, Float[Tensor, " k"]]
 ) -> Float[Tensor, ""]:
-    r"""The sum over all edges of :math:`E = \sum_j p_j F(o_j)` (ProxylessNAS, arXiv 1812.00332, section 3.3).
+    r"""The sum over all edges of :math:`E = \sum_j p_j F(o_j)` (ProxylessNAS, arXiv 1812.00332, section 3.3.1).
 
     Args:
         probabilities: Of `k` operations of each edge.

@@ -30,7 +30,7 @@ class Proxyless(DifferentiableSearch):
 
     An update of the architecture draws two operations of each edge without replacement, and by the softmax of these
     two the one that is active, with a gate of 1; the other's gate is 0, and it is computed for its gradient alone. The
-    two architecture parameters descend (equation 4)
+    two architecture parameters descend (section 3.2.1)
 
     .. math::
 
@@ -41,12 +41,14 @@ class Proxyless(DifferentiableSearch):
 
     .. math:: L_{CE} + \lambda (E - T) / T \qquad \text{or} \qquad L_{CE} \, (\ln E / \ln T)^\lambda ,
 
-    where `E` is the latency of the network, in expectation over the two drawn operations of each edge, as in that code;
-    the paper adds :math:`\lambda E`.
+    where `E` is the latency of the network, in expectation over the two drawn operations of each edge, as in that
+    code's mode `two`; the paper adds :math:`\lambda E`.
 
     Against that code: the architecture is updated in each step once the warm-up is over, there in every fifth; an
     active zero operation is no exception, there its edge is left as it is; and the constant that multiplies the second
-    loss is left out, since Adam does not see it. The reinforcement learning of the paper is left out.
+    loss is left out, since Adam does not see it. The reinforcement learning of the paper is left out. In a space of
+    genotypes a node reads one operation on each of its edges, since which two it keeps is settled at the end; in a
+    chain, labels share weights as its supernet has them.
 
     Args:
         alpha_lr: Learning rate of the architecture parameters' Adam, whose first decay is 0: what is not drawn stays.
@@ -172,7 +174,7 @@ class Proxyless(DifferentiableSearch):
 
 
 def gate_gradient(p: Float[Tensor, " k"], of_gates: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    r"""Gradient by the architecture parameters from that by the gates, equation 4 of ProxylessNAS.
+    r"""Gradient by the architecture parameters from that by the gates (section 3.2.1 of ProxylessNAS).
 
     :math:`\sum_j \frac{\partial L}{\partial g_j} p_j (\delta_{ij} - p_i) = p_i (\frac{\partial L}{\partial g_i} -
     \sum_j p_j \frac{\partial L}{\partial g_j})`

@@ -14,7 +14,7 @@ from archgen.errors import InvalidSpace
 from archgen.networks.operations import OPERATIONS
 from archgen.spaces import CellSpace, GenotypeSpace
 from archgen.supernets import CellSupernet, GenotypeSupernet, make_supernet
-from archgen.supernets.training import Darts, Plan, Schedule, train_supernet
+from archgen.supernets.training import Darts, Plan, Schedule, SharpDarts, train_supernet
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
 NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
@@ -93,14 +93,15 @@ class Noise(torch.nn.Module):
         return torch.randn_like(x)
 
 
+@pytest.mark.parametrize("kind", [Darts, SharpDarts])
 def test_an_operation_that_alone_lets_the_image_through_is_found(
-    data: ImageData, monkeypatch: pytest.MonkeyPatch
+    kind: type[Darts], data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One edge, whose mixture is the clearer the less of it is noise; `none` makes it neither better nor worse."""
     monkeypatch.setitem(OPERATIONS._members, "noise", lambda channels: Noise())
     space = CellSpace("planted", 2, {"none": "zero", "noise": "weighted", "nor_conv_3x3": "weighted"}, NETWORK)
     net = supernet(space)
-    strategy = Darts(alpha_lr=0.02)
+    strategy = kind(alpha_lr=0.02)
     train_supernet(net, strategy, data, Schedule(15), seed=0)
     assert strategy.found(net) == space.from_operations(["nor_conv_3x3"])
     assert strategy.alphas.scores()["0->1"][2] > 0.5

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from archgen import spaces
 from archgen.data import ImageData, load_data
 from archgen.errors import InvalidOption
 from archgen.networks.operations import ReLUConvBN
 from archgen.spaces import CellSpace
-from archgen.supernets import CellSupernet
+from archgen.supernets import CellSupernet, make_supernet
 from archgen.supernets.training import Plan, Proxyless, Schedule, train_supernet
 from archgen.supernets.training.proxyless import gate_gradient
 
@@ -48,7 +49,7 @@ def prepared(net: CellSupernet, **options: Any) -> Proxyless:
     return strategy
 
 
-def test_the_gates_gradient_is_equation_4() -> None:
+def test_the_gates_gradient_is_the_papers() -> None:
     p, of_gates = torch.tensor([0.2, 0.3, 0.5]), torch.tensor([1.0, -2.0, 4.0])
     found = gate_gradient(p, of_gates)
     for i in range(3):
@@ -171,6 +172,17 @@ def test_where_latency_dominates_the_fastest_is_found(data: ImageData, tmp_path:
     strategy = Proxyless(alpha_lr=0.05, warm_up=0.0, latency=file, strength=50.0, combine=combine, target=50.0)  # type: ignore[arg-type]
     train_supernet(net, strategy, data, Schedule(6), seed=0)
     assert strategy.found(net) == SPACE.from_operations(["skip_connect"] * 3)
+
+
+def test_it_searches_chains(data: ImageData) -> None:
+    """Of a free choice among bottlenecks and the identity the strength of FLOPs leaves the identity."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = make_supernet(spaces.load("nasbench_macro"), channels=2, head=4, classes=10, in_channels=1, image_size=8)
+    strategy = Proxyless(alpha_lr=0.1, warm_up=0.0, strength=1000.0)
+    train_supernet(net, strategy, data, Schedule(3), seed=0)
+    labels = strategy.found(net).ops[1:-1]
+    assert labels.count("identity") >= 7
 
 
 def test_bad_options_are_told_in_one_line(tmp_path: Path) -> None:
