@@ -176,6 +176,8 @@ def _superkernel(supernet: ElasticSupernet, space: ChainSpace, slot: str, option
         module = hollow(_named(segments, slot).make)
         if not isinstance(module, MBConv) or not module.exchangeable:
             raise InvalidSpace(f"'{slot}': '{label}' is no bottleneck with an expansion in one group; use 'uniform'")
+        if optional and not module.residual:
+            raise InvalidSpace(f"'{slot}' can not be left out by a threshold: it has no residual; use 'uniform'")
         depthwise = module.get_parameter("layers.1.0.weight")
         found[depthwise.shape[-1], depthwise.shape[0]], layers = label, len(module.layers)
     kernels, widths = (tuple(sorted({pair[i] for pair in found})) for i in (0, 1))

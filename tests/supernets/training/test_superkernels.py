@@ -120,6 +120,7 @@ def chain(slots: dict[str, tuple[str, ...]], stage: Stage | None = None, **optio
 
 
 GAP = Stage("stage1.block", (1, 3), tuple((f"stage1.block{i}",) for i in (1, 2, 3)))
+WHOLE = Stage("stage1.block", (0, 1, 2), tuple((f"stage1.block{i}",) for i in (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -132,9 +133,10 @@ GAP = Stage("stage1.block", (1, 3), tuple((f"stage1.block{i}",) for i in (1, 2, 
         (chain({"stage1.block1": BLOCKS[::-1]}), "the largest of .* must have the largest kernel and width"),
         (chain({"stage1.block1": ("k3_e3",)}), "has no block with weights of its own to choose"),
         (chain({f"stage1.block{i}": BLOCKS for i in (1, 2, 3)}, GAP), "thresholds leave out one block"),
+        (chain({f"stage1.block{i}": BLOCKS for i in (1, 2)}, WHOLE), "'stage1.block1' can not be left out"),
         (spaces.load("nasbench_macro"), "'layer1': 'identity' is no bottleneck"),
     ],
-    ids=["cells", "no order", "no grid", "no grid reversed", "order", "nothing", "gap", "labels"],
+    ids=["cells", "no order", "no grid", "no grid reversed", "order", "nothing", "gap", "whole", "labels"],
 )
 def test_spaces_without_superkernels_are_refused(space: ChainSpace, told: str) -> None:
     arguments = {"nasbench201": {"cells": 1, "channels": 2}, "nasbench_macro": {"channels": 2, "head": 4}}
