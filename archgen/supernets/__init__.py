@@ -4,8 +4,8 @@ from archgen.supernets.base import SUPERNETS, Supernet, make_supernet, recalibra
 from archgen.supernets.cell import CellSupernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.genotype import GenotypeSupernet
-from archgen.supernets.mixture import MixtureSupernet, mixture
 from archgen.supernets.mixed import MixedSupernet, mixed_supernet
+from archgen.supernets.mixture import MixtureSupernet, mixture
 from archgen.supernets.module import ModuleSupernet
 from archgen.supernets.split import SplitSupernet, split, split_as
 
@@ -14,14 +14,14 @@ __all__ = [
     "CellSupernet",
     "ElasticSupernet",
     "GenotypeSupernet",
-    "MixtureSupernet",
     "MixedSupernet",
+    "MixtureSupernet",
     "ModuleSupernet",
     "SplitSupernet",
     "Supernet",
     "make_supernet",
-    "mixture",
     "mixed_supernet",
+    "mixture",
     "recalibrate",
     "split",
     "split_as",

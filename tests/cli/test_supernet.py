@@ -71,7 +71,9 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     pd.DataFrame({"arch": ARCHS, "acc": [1.0] * 12}).to_csv("flat.csv", index=False)
     Path("short.csv").write_text("edge,operation,ms\n")
     base = ["supernet", "train", "--space", "nasbench201", *SMALL]
-    assert "known are: darts, fair, multi_architecture, pa_da" in refused(*base, "--strategy", "x", "--out", "b")
+    assert "known are: balanced_mixture, darts, fair, multi_arch" in refused(*base, "--strategy", "x", "--out", "b")
+    assert "give --mixture 2 or more" in refused(*base, "--strategy", "balanced_mixture", "--out", "b")
+    assert "or splits, got both" in refused(*base, "--mixture", 2, "--splits", 1, "--out", "b")
     assert "holds another run" in refused(*base, "--out", "net")
     assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
     assert "unknown option of strategy 'fair' 'paths'" in refused(

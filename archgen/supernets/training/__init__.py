@@ -11,10 +11,10 @@ from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.progressive_shrinking import ProgressiveShrinking
 from archgen.supernets.training.proxyless import Proxyless
 from archgen.supernets.training.sandwich import Sandwich
-from archgen.supernets.training.shiftnas import ShiftNAS
-from archgen.supernets.training.splitting import Cut, train_and_split
 from archgen.supernets.training.sharpdarts import SharpDarts
+from archgen.supernets.training.shiftnas import ShiftNAS
 from archgen.supernets.training.single_path_thresholds import SinglePathThresholds
+from archgen.supernets.training.splitting import Cut, train_and_split
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform
@@ -33,8 +33,8 @@ __all__ = [
     "Proxyless",
     "Sandwich",
     "Schedule",
-    "ShiftNAS",
     "SharpDarts",
+    "ShiftNAS",
     "SinglePathThresholds",
     "TrainingStrategy",
     "Uniform",

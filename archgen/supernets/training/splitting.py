@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -74,12 +75,11 @@ def train_and_split(
         splittable(supernet.space)  # before hours of warming up
     for number in range(splits + 1):
         last, strategy = number == splits, make_strategy()
-        length = Schedule(warm_up, schedule.lr, schedule.weight_decay, schedule.clip, schedule.tail)
         train_supernet(
             supernet,
             strategy,
             data,
-            schedule if last else length,
+            schedule if last else replace(schedule, epochs=warm_up),
             seed=seed + number,
             checkpoint=checkpoint if last else _beside(checkpoint, f"round{number}.safetensors"),
             every=every,

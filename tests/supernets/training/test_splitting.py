@@ -109,7 +109,9 @@ def test_a_part_in_which_nothing_is_left_to_split_stays_whole(data: ImageData) -
     """One edge of three values: the second split finds a part of one architecture and one of two."""
     roles = {name: ROLES[name] for name in ("skip_connect", "nor_conv_1x1", "nor_conv_3x3")}
     small = CellSpace("one_edge", 2, {"none": "zero", **roles}, NETWORK)
-    supernet, _ = train_and_split(make_supernet(small), Uniform, data, Schedule(1), warm_up=1, splits=2, seed=0, repeats=1)
+    supernet, _ = train_and_split(
+        make_supernet(small), Uniform, data, Schedule(1), warm_up=1, splits=2, seed=0, repeats=1
+    )
     assert isinstance(supernet, SplitSupernet)
     assert [len(group) for group in supernet.groups] == [2, 2]
     assert len(whole_parts(supernet)) == 2
