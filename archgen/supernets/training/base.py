@@ -14,6 +14,7 @@ from torch import Tensor
 from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.supernets.base import Supernet
+from archgen.supernets.training.gradients import Gradients
 from archgen.supernets.training.loop import Schedule
 
 TRAINING_STRATEGIES: Registry[type[TrainingStrategy]] = Registry("training strategy")
@@ -40,8 +41,12 @@ class TrainingStrategy(ABC):
     """Accumulates the gradients of one step; the optimiser is the loop's.
 
     A strategy that learns while it trains keeps what it knows in `state`, so that a resumed training goes on as if it
-    had not been stopped.
+    had not been stopped. What it learns must be the same in all processes that train together: what it sees of images
+    and gradients goes through `gradients`.
     """
+
+    gradients = Gradients()
+    """What its losses go to; the training puts its own in this place."""
 
     def schedule(self, given: Schedule) -> Schedule:
         """The schedule of the weights' training; a strategy may change how the learning rate of a given one falls."""
@@ -62,7 +67,13 @@ class TrainingStrategy(ABC):
 
     @abstractmethod
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
-        """Call `backward` on the losses of the paths that this step trains; returns the losses by name."""
+        """Give the losses of the paths that this step trains to `gradients.backward`; returns the losses by name.
+
+        Args:
+            supernet: In training mode.
+            batch: The part of the step's images that this process has.
+            rng: Draws the same paths in all processes.
+        """
 
     def found(self, supernet: Supernet) -> Architecture | None:
         """The architecture that the training has chosen; None for a strategy that chooses none.

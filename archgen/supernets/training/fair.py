@@ -34,7 +34,7 @@ class Fair(TrainingStrategy):
         total = 0.0
         for arch in archs:
             loss = F.cross_entropy(supernet(x, arch), y, label_smoothing=self.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.gradients.backward(loss)
             total += float(loss.detach()) / len(archs)
         return {"loss": total}
 

@@ -41,5 +41,5 @@ class MultiArchitecture(TrainingStrategy):
         parts = zip(supernet.space.sample(count, rng), x.tensor_split(count), strict=True)
         logits = torch.cat([supernet(share, arch) for arch, share in parts])
         loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.gradients.backward(loss)
         return {"loss": float(loss.detach())}

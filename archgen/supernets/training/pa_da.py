@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -66,11 +67,9 @@ class PathAndData(TrainingStrategy):
         arch = self._draw(supernet.space, rng)
         logits = supernet(x, arch)
         loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        start = int(self._shown)
-        self._see_images(logits.detach(), y, self._order[start : start + len(x)])
+        self.gradients.backward(loss)
+        self._see_images(logits.detach(), y)
         self._see_path(supernet, arch)
-        self._shown += len(x)
         self._steps += 1
         if int(self._steps) % self.plan.steps == 0:
             self._update()
@@ -83,18 +82,24 @@ class PathAndData(TrainingStrategy):
         return nearest_architecture(space, wanted, rng)
 
     @torch.no_grad()
-    def _see_images(self, logits: Float[Tensor, "b k"], y: Int[Tensor, " b"], positions: Int[Tensor, " b"]) -> None:
+    def _see_images(self, logits: Float[Tensor, "b k"], y: Int[Tensor, " b"]) -> None:
         gradient = logits.softmax(-1) - F.one_hot(y, logits.shape[-1])
-        self._image_sum.index_add_(0, positions, gradient.norm(dim=-1).double().cpu())
-        self._image_count.index_add_(0, positions, torch.ones(len(y)).double())
+        norms = self.gradients.gather(gradient.norm(dim=-1).double()).cpu()
+        positions = self._order[int(self._shown) :][: len(norms)]
+        self._image_sum.index_add_(0, positions, norms)
+        self._image_count.index_add_(0, positions, torch.ones(len(norms)).double())
+        self._shown += len(norms)
 
     def _see_path(self, supernet: Supernet, arch: Architecture) -> None:
         choices, names = supernet.space.to_choices(arch), list(supernet.space.variables)
         for name, parameters in supernet.owned(arch).items():
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients and name in names:
+            gradients = self.gradients.of(parameters)
+            if not gradients or name not in names:
+                continue
+            norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
+            if math.isfinite(norm):  # in fp16 it may overflow, and that step is left out
                 at = names.index(name), choices[name]
-                self._path_sum[at] += float(torch.stack(torch._foreach_norm(gradients)).norm())
+                self._path_sum[at] += norm
                 self._path_count[at] += 1
 
     def _update(self) -> None:

@@ -100,7 +100,7 @@ class ProgressiveShrinking(TrainingStrategy):
         x, y = batch
         if now == 0:
             loss = F.cross_entropy(supernet(x, self._largest), y, label_smoothing=self.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.gradients.backward(loss)
             return {"loss": float(loss.detach())}
         with torch.no_grad():
             target = self._teacher(x)
@@ -109,7 +109,7 @@ class ProgressiveShrinking(TrainingStrategy):
             logits = supernet(x, arch)
             loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
             loss = (loss + self.distillation * soft_cross_entropy(logits, target)) / self.random
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.gradients.backward(loss)
             total += float(loss.detach())
         return {"loss": total}
 

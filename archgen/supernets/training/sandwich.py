@@ -63,11 +63,11 @@ class Sandwich(TrainingStrategy):
         x, y = batch
         target = supernet(x, largest)
         loss = F.cross_entropy(target, y, label_smoothing=self.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.gradients.backward(loss)
         losses = {"largest": float(loss.detach())}
         with without_dropout(supernet):
             for i, arch in enumerate([smallest, *supernet.space.sample(self.random, rng)]):
                 distilled = self._distil(supernet(x, arch), target)
-                distilled.backward()  # type: ignore[no-untyped-call]
+                self.gradients.backward(distilled)
                 losses["smallest" if i == 0 else f"random{i}"] = float(distilled.detach())
         return losses

@@ -12,25 +12,40 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from archgen.data import ImageData, batches, steps
+from archgen.errors import InvalidOption
 from archgen.supernets.training.loop import Batches, Schedule, train
 
 
-def batch_size(data: ImageData) -> int:
-    """Images a training step: 128, fewer where an epoch would have under eight steps."""
-    return int(min(128, max(16, len(data.train) // 8)))
+def batch_size(data: ImageData, wanted: int | None = None) -> int:
+    """Images a training step: as many as are wanted, or else 128, fewer where an epoch would have under eight steps.
+
+    Raises:
+        InvalidOption: More are wanted than there are, or none.
+    """
+    if wanted is None:
+        return int(min(128, max(16, len(data.train) // 8)))
+    if not 1 <= wanted <= len(data.train):
+        raise InvalidOption(f"expected a batch of 1 to {len(data.train)} images, all that there are, got {wanted}")
+    return wanted
 
 
 def training_batches(
-    data: ImageData, order: Callable[[torch.Generator], Int[Tensor, " n"] | None] | None = None
+    data: ImageData,
+    order: Callable[[torch.Generator], Int[Tensor, " n"] | None] | None = None,
+    size: int | None = None,
 ) -> Batches:
-    """The augmented training part in batches of `batch_size`.
+    """The augmented training part in batches.
 
     Args:
         data: The images.
         order: Gives the positions of an epoch's images, as many as there are, from its generator; None, or one that
             gives None, for a random permutation.
+        size: Images a batch; see `batch_size`.
+
+    Raises:
+        InvalidOption: A larger size than there are images.
     """
-    size = batch_size(data)
+    size = batch_size(data, size)
 
     def draw(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         wanted = None if order is None else order(generator)

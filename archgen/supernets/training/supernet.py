@@ -7,9 +7,11 @@ from pathlib import Path
 
 from archgen.data import ImageData
 from archgen.supernets.base import Supernet
+from archgen.supernets.training.accelerated import make_updates
 from archgen.supernets.training.base import Plan, TrainingStrategy
 from archgen.supernets.training.loop import Schedule, train
-from archgen.supernets.training.standalone import training_batches
+from archgen.supernets.training.processes import Processes
+from archgen.supernets.training.standalone import batch_size, training_batches
 
 
 def train_supernet(
@@ -21,18 +23,43 @@ def train_supernet(
     seed: int,
     checkpoint: Path | None = None,
     every: int | None = None,
+    batch: int | None = None,
+    processes: Processes | None = None,
+    precision: str = "no",
+    channels_last: bool = False,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Train on the augmented training part, in the order and by the schedule that the strategy makes of the given one.
 
     Other arguments as in `train`.
 
+    Args:
+        supernet: Goes to the device of the processes.
+        strategy: Says what a step trains.
+        data: The images.
+        schedule: Length and learning rate.
+        seed: Of everything random.
+        checkpoint, every, on_epoch: As in `train`.
+        batch: Images a step, over all processes; see `batch_size`.
+        processes: Which train together; this one alone where None.
+        precision: `no`, `bf16` or `fp16`; see `Precision`.
+        channels_last: See `Updates`.
+
     Raises:
         ArchgenError: As in `train`, and what the strategy raises for a space that it can not train.
+        InvalidOption: A batch that is larger than the data, or too small for so many processes.
+        UnknownName: No such precision.
     """
     schedule = strategy.schedule(schedule)
-    batches = training_batches(data, strategy.order)
+    processes = processes or Processes()
+    supernet.to(processes.device)
+    batches = training_batches(data, strategy.order, batch)
+    processes.check(min(batch_size(data, batch), len(data.train)))
     strategy.prepare(supernet, Plan(len(data.train), batches.steps, schedule.epochs))
+    optimizer = schedule.optimizer(supernet)
+    options = {"precision": precision, "channels_last": channels_last}
+    updates = make_updates(supernet, optimizer, schedule.clip, processes, **options)
+    strategy.gradients = updates
     train(
         supernet,
         lambda batch, rng: strategy.step(supernet, batch, rng),
@@ -42,5 +69,6 @@ def train_supernet(
         checkpoint=checkpoint,
         every=every,
         memory=strategy,
+        updates=updates,
         on_epoch=on_epoch,
     )

@@ -26,6 +26,6 @@ class Uniform(TrainingStrategy):
         total = 0.0
         for arch in supernet.space.sample(self.paths, rng):
             loss = F.cross_entropy(supernet(x, arch), y, label_smoothing=self.label_smoothing) / self.paths
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.gradients.backward(loss)
             total += float(loss.detach())
         return {"loss": total}

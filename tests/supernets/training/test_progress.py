@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from archgen.errors import InvalidCheckpoint
-from archgen.supernets.training import Schedule
+from archgen.supernets.training import Schedule, Updates
 from archgen.supernets.training.progress import TrainingProgress
 
 
@@ -33,17 +33,18 @@ def made(path: Path | None, memory: Counter | None = None) -> TrainingProgress:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Linear(2, 1)
-    return TrainingProgress(net, Schedule(1).optimizer(net), path, memory)
+    return TrainingProgress(Updates(net, Schedule(1).optimizer(net)), path, memory)
 
 
 def step(progress: TrainingProgress) -> None:
-    progress.module(torch.ones(1, 2)).square().sum().backward()
-    progress.optimizer.step()
+    progress.updates.module(torch.ones(1, 2)).square().sum().backward()
+    progress.updates.optimizer.step()
     progress.steps += 1
 
 
 def momenta(progress: TrainingProgress) -> list[Tensor]:
-    return [progress.optimizer.state[p]["momentum_buffer"].clone() for p in progress.module.parameters()]
+    updates = progress.updates
+    return [updates.optimizer.state[p]["momentum_buffer"].clone() for p in updates.module.parameters()]
 
 
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     assert (again.steps, again.scale) == (1, 1.0)
     assert other.value.tolist() == [5]
     assert all(torch.equal(a, b) for a, b in zip(momenta(first), momenta(again), strict=True))
-    assert torch.equal(first.module.weight, again.module.weight)  # type: ignore[arg-type]
+    assert torch.equal(first.updates.module.weight, again.updates.module.weight)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -68,15 +69,15 @@ def test_a_roll_back_takes_everything_back_once(kept: bool) -> None:
         step(progress)
         memory.value += 1
         progress.keep()
-    weight = progress.module.weight.clone()  # type: ignore[operator, union-attr]
+    weight = progress.updates.module.weight.clone()  # type: ignore[operator, union-attr]
     buffers = momenta(progress) if kept else []
     step(progress)
     memory.value += 1
     assert progress.roll_back()
-    assert torch.equal(progress.module.weight, weight)  # type: ignore[arg-type]
+    assert torch.equal(progress.updates.module.weight, weight)  # type: ignore[arg-type]
     assert (progress.steps, progress.scale, memory.value.item()) == (int(kept), 0.5, float(kept))
-    assert [p for p in progress.module.parameters() if p in progress.optimizer.state] == (
-        list(progress.module.parameters()) if kept else []
+    assert [p for p in progress.updates.module.parameters() if p in progress.updates.optimizer.state] == (
+        list(progress.updates.module.parameters()) if kept else []
     )
     assert all(torch.equal(a, b) for a, b in zip(buffers, momenta(progress) if kept else [], strict=True))
     step(progress)
