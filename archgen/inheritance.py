@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,18 @@ from archgen.progress import Progress
 from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace
 from archgen.supernets import SplitSupernet, Supernet, make_supernet, mixture, split_as
-from archgen.supernets.training import TRAINING_STRATEGIES, Cut, Plan, Schedule, TrainingStrategy, train_and_split
+from archgen.supernets.training import (
+    TRAINING_STRATEGIES,
+    Cut,
+    Plan,
+    Precision,
+    Processes,
+    Schedule,
+    TrainingStrategy,
+    batch_size,
+    train_and_split,
+    train_supernet,
+)
 from archgen.supernets.training.splitting import REPEATS
 
 TRAINING, KEPT = "training.safetensors", "training.*"
@@ -49,6 +62,10 @@ class SupernetRequest:
         seed: Of everything random.
         resize: Side in pixels to resize the images to, or None.
         limit: Most images to use, or None.
+        batch: Images a step, or None for `batch_size`'s choice.
+        every: Steps between two checkpoints, or None for a tenth of the training.
+        precision: `no`, `bf16` or `fp16`.
+        channels_last: Whether images are stored channels last.
         mixture: Sets of weights (`supernets.mixture`); 1 is a plain supernet.
         splits: How often the supernet is split by its gradients (`train_and_split`).
         warm_up: Epochs before each split; a quarter of `epochs`, at least 1, where None.
@@ -65,6 +82,10 @@ class SupernetRequest:
     seed: int = 0
     resize: int | None = None
     limit: int | None = None
+    batch: int | None = None
+    every: int | None = None
+    precision: str = "no"
+    channels_last: bool = False
     mixture: int = 1
     splits: int = 0
     warm_up: int | None = None
@@ -95,20 +116,27 @@ class TrainedSupernet:
 
 
 def train_in_folder(
-    request: SupernetRequest, out: Path, *, resume: bool = False, progress: Progress | None = None
+    request: SupernetRequest,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    processes: Processes | None = None,
 ) -> TrainedSupernet:
     """Train, or go on with, a supernet; its folder then holds a checkpoint.
 
     Args:
         request: What to train; what the folder says counts when resuming.
-        out: New or empty, or the folder of the training to resume.
+        out: New or empty, or the folder of the training to resume; one that all processes see.
         resume: Whether to go on with the training in `out`.
         progress: Shows how far it is.
+        processes: Which train together, of which the first writes; this one alone where None.
 
     Raises:
         ArchgenError: Bad data, an unknown name, a folder with something else, or a loss that is not finite.
     """
-    progress = progress or Progress()
+    progress, processes = progress or Progress(), processes or Processes()
+    first = processes.rank == 0
     if resume:
         run = RunFolder.open(out)
         request = _request(run)
@@ -118,14 +146,16 @@ def train_in_folder(
             return ready if found is None else replace(ready, found=ready.space.parse(found))
         ready = _make(request)
     else:
-        ready = _make(
-            request
-        )  # a wrong name, or a space that the strategy can not train, must not leave a folder behind
-        _strategy(request).prepare(ready.supernet, Plan(1, 1, 1))
-        run = RunFolder.create(out, asdict(request))
+        ready = _make(request)
+        _check(ready, processes)  # what can not be trained must not leave a folder behind
+        if first:
+            RunFolder.create(out, asdict(request))
+    processes.wait()  # before the first one writes more, all have read the folder, or there is one
+    run = RunFolder.open(out)
     progress.note(ready.data.describe())
     epochs = request.epochs + request.splits * request.before_a_split
-    with run.stage("training"), progress.bar("training the supernet", epochs) as bar:
+    timed = run.stage("training") if first else nullcontext()
+    with timed, progress.bar("training the supernet", epochs) as bar:
         supernet, strategy = train_and_split(
             ready.supernet,
             lambda: _strategy(request),
@@ -136,27 +166,52 @@ def train_in_folder(
             seed=request.seed,
             repeats=request.repeats,
             checkpoint=run.file(TRAINING),
+            train=partial(
+                train_supernet,
+                every=request.every,
+                batch=request.batch,
+                processes=processes,
+                precision=request.precision,
+                channels_last=request.channels_last,
+            ),
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
             on_cut=lambda cut: progress.note(_text(cut)),
         )
+    supernet.to("cpu")
     ready = replace(ready, supernet=supernet, found=strategy.found(supernet))
-    tree = supernet.tree if isinstance(supernet, SplitSupernet) else None
+    processes.wait()
+    if first:
+        _save(ready, run, epochs)
+    return ready
+
+
+def _check(ready: TrainedSupernet, processes: Processes) -> None:
+    """Raise what a training would raise before its first step."""
+    request, data = ready.request, ready.data
+    Precision(request.precision)
+    processes.check(min(batch_size(data, request.batch), len(data.train)))
+    _strategy(request).prepare(ready.supernet, Plan(1, 1, 1))
+
+
+def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
+    """The checkpoint in the place of what the training kept."""
+    request, space, supernet = trained.request, trained.space, trained.supernet
     chosen = ""
-    if ready.found is not None:
-        run.state["facts"][FOUND] = ready.space.format(ready.found)
+    if trained.found is not None:
+        run.state["facts"][FOUND] = space.format(trained.found)
         run.save()
         chosen = f" It chose `{run.state['facts'][FOUND]}`."
+    tree = supernet.tree if isinstance(supernet, SplitSupernet) else None
     artifacts.save_checkpoint(
-        out,
+        run.path,
         artifacts.Checkpoint(
-            "supernet", ready.space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()
+            "supernet", space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()
         ),
-        card=f"# Supernet of {ready.space.name}\n\nTrained on {ready.data.describe()} by `{request.strategy}` for "
+        card=f"# Supernet of {space.name}\n\nTrained on {trained.data.describe()} by `{request.strategy}` for "
         f"{epochs} epochs, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.{chosen}\n",
     )
-    for path in out.glob(KEPT):
+    for path in run.path.glob(KEPT):
         path.unlink()
-    return ready
 
 
 def _text(cut: Cut) -> str:

@@ -12,6 +12,7 @@ from archgen.cli.application import supernet_app
 from archgen.cli.options import Json, Seed, SpaceName, writable, write_frame
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption
+from archgen.launch import configured_precision
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a trained supernet.")]
 
@@ -31,13 +32,25 @@ def train_command(
     mixture: Annotated[int, typer.Option(min=1, help="Sets of weights that share the architectures out.")] = 1,
     splits: Annotated[int, typer.Option(min=0, max=4, help="How often to split the supernet by its gradients.")] = 0,
     warm_up: Annotated[int | None, typer.Option(min=1, help="Epochs before each split; a quarter of --epochs.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Images a step, over all processes.")] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints; a tenth of all by default.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="no, bf16 or fp16; else what accelerate's configuration says.")
+    ] = None,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Store images channels last.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Train a supernet; a training that was stopped goes on by --resume and ends as if it had not been."""
+    """Train a supernet; a training that was stopped goes on by --resume and ends as if it had not been.
+
+    Started by `accelerate launch -m archgen supernet train ...`, it runs in the processes and on the GPUs that
+    accelerate is configured for, by DeepSpeed ZeRO (stage 1 or 2) too; started alone, on the CPU.
+    """
     from archgen.cli.member_options import member_options
     from archgen.inheritance import SupernetRequest, train_in_folder
-    from archgen.supernets.training import TRAINING_STRATEGIES
+    from archgen.supernets.training import TRAINING_STRATEGIES, launched_processes
 
     options = member_options(TRAINING_STRATEGIES[strategy], option or [], what=f"strategy '{strategy}'", given=())
     request = SupernetRequest(
@@ -54,8 +67,15 @@ def train_command(
         mixture=mixture,
         splits=splits,
         warm_up=warm_up,
+        batch=batch,
+        every=every,
+        precision=configured_precision() if precision is None else precision,
+        channels_last=channels_last,
     )
-    trained = train_in_folder(request, out, resume=resume, progress=Terminal())
+    processes = launched_processes()
+    progress = Terminal() if processes.rank == 0 else None
+    trained = train_in_folder(request, out, resume=resume, progress=progress, processes=processes)
+    processes.close()
     count = sum(p.numel() for p in trained.supernet.parameters())
     show(f"{out}: supernet of {trained.space.name}, {count:,} weights")
     if trained.found is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from archgen.launch import first_to_fail, rank
 from archgen.progress import Bar, Progress
 
 
@@ -38,19 +39,26 @@ class _TqdmBar(Bar):
 
 
 def show(text: str) -> None:
-    """A result."""
-    print(text)
+    """A result; of several processes that do the same, the first one shows it."""
+    if rank() == 0:
+        print(text)
 
 
 def say(text: str) -> None:
-    """A remark, a warning or an error, on one line with the command's name."""
-    print(f"archgen: {text}", file=sys.stderr)
+    """A remark or a warning, on one line with the command's name; of several processes the first one says it."""
+    if rank() == 0:
+        _say(text)
 
 
 def fail(message: str) -> int:
-    """Say what went wrong, on one line; the exit status."""
-    say(" ".join(message.split()))
+    """Say what went wrong, on one line; the exit status. Of several processes the first to fail says it."""
+    if first_to_fail():
+        _say(" ".join(message.split()))
     return 2
+
+
+def _say(text: str) -> None:
+    print(f"archgen: {text}", file=sys.stderr)
 
 
 def drop_output() -> None:

@@ -39,7 +39,7 @@ def train_and_split(
     seed: int,
     repeats: int = REPEATS,
     checkpoint: Path | None = None,
-    every: int | None = None,
+    train: Callable[..., None] = train_supernet,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     on_cut: Callable[[Cut], None] | None = None,
 ) -> tuple[Supernet, TrainingStrategy]:
@@ -59,9 +59,9 @@ def train_and_split(
         splits: How often all parts are split in two; a part in which no variable can be split stays whole.
         seed: Of each round, and of the gradients' paths.
         repeats: Batches whose gradients are compared.
-        checkpoint: As in `train`; beside it each earlier round leaves its own, and its cuts.
-        every: As in `train`.
-        on_epoch: As in `train`; its number goes on from round to round.
+        checkpoint: As in `train_supernet`; beside it each earlier round leaves its own, and its cuts.
+        train: `train_supernet`, perhaps with other arguments; trains each round.
+        on_epoch: As in `train_supernet`; its number goes on from round to round.
         on_cut: Called with each cut.
 
     Returns:
@@ -75,14 +75,13 @@ def train_and_split(
         splittable(supernet.space)  # before hours of warming up
     for number in range(splits + 1):
         last, strategy = number == splits, make_strategy()
-        train_supernet(
+        train(
             supernet,
             strategy,
             data,
             schedule if last else replace(schedule, epochs=warm_up),
             seed=seed + number,
             checkpoint=checkpoint if last else _beside(checkpoint, f"round{number}.safetensors"),
-            every=every,
             on_epoch=None if on_epoch is None else _continued(on_epoch, number * warm_up),
         )
         if not last:
