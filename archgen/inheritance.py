@@ -189,7 +189,7 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
     """Raise what a training would raise before its first step."""
     request, data = ready.request, ready.data
     Precision(request.precision)
-    processes.check(min(batch_size(data, request.batch), len(data.train)))
+    processes.check(min(batch_size(data, request.batch), len(data.train)), request.precision)
     _strategy(request).prepare(ready.supernet, Plan(1, 1, 1))
 
 

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archgen.errors import ArchgenError, MissingExtra
+from archgen.errors import ArchgenError, InvalidOption, MissingExtra
 from archgen.launch import launched
 from archgen.supernets.training.processes import Processes
 from archgen.supernets.training.updates import Updates
+
+STAGES = (1, 2)
+"""Of ZeRO that train supernets; see `ZeroUpdates`."""
 
 
 class Accelerated(Processes):
@@ -22,6 +25,7 @@ class Accelerated(Processes):
 
     Raises:
         MissingExtra: accelerate, or the DeepSpeed that the configuration names, is not installed.
+        InvalidOption: The configuration is of a ZeRO stage that trains no supernets.
     """
 
     def __init__(self) -> None:
@@ -44,6 +48,15 @@ class Accelerated(Processes):
         self.device = self.accelerator.device
         self.zero = zero
         """Whether weights are moved by DeepSpeed ZeRO."""
+        if zero:
+            stage = self.accelerator.state.deepspeed_plugin.zero_stage
+            if stage not in STAGES:
+                raise InvalidOption(f"ZeRO stage {stage} can not train a supernet; set zero_stage to 1 or 2")
+
+    def check(self, size: int, precision: str = "no") -> None:
+        super().check(size, precision)
+        if self.zero and precision == "fp16":
+            raise InvalidOption("fp16 is not supported with DeepSpeed; give --precision bf16")
 
     def sum(self, values: Tensor) -> Tensor:
         return self._together(lambda: self.accelerator.reduce(values, "sum"))  # type: ignore[no-any-return]

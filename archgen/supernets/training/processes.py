@@ -32,11 +32,15 @@ class Processes:
     whole, part = 0, slice(0, 0)
     """Images of the last batch, and those of them that are this process's."""
 
-    def check(self, size: int) -> None:
-        """Refuse batches of `size` images, the last of an epoch perhaps half as large, that are too small to share.
+    def check(self, size: int, precision: str = "no") -> None:
+        """Refuse what these processes can not train.
+
+        Args:
+            size: Images a batch; the last one of an epoch may be half as large.
+            precision: Of the forward passes.
 
         Raises:
-            InvalidOption: A process would get fewer than `LEAST` images.
+            InvalidOption: A process would get fewer than `LEAST` images, or ZeRO does not have the precision.
         """
         needed = 2 * LEAST * self.count
         if self.count > 1 and size < needed:

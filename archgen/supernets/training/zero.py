@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from archgen.errors import InvalidOption
 from archgen.supernets.training.updates import MOMENTUM, Updates, statistics
 
-STAGES = (1, 2)
-
 
 class ZeroUpdates(Updates):
     """ZeRO of stage 1 or 2, with or without offload of the momenta to the CPU, as accelerate's configuration says.
@@ -22,7 +20,7 @@ class ZeroUpdates(Updates):
     have none: they go on by their momentum, and decay. A training by single paths is thus another one than without
     DeepSpeed; where each step uses all weights it is the same.
 
-    Stage 3 is refused: it gathers the weights of a layer when that layer is called, and supernets cut weights out of
+    Stage 3 does not do: it gathers the weights of a layer when that layer is called, and supernets cut weights out of
     layers that they do not call. It was run with two processes on CPUs, by DeepSpeed 0.19; on GPUs never.
 
     Args:
@@ -30,10 +28,7 @@ class ZeroUpdates(Updates):
         optimizer: Its SGD with momentum.
         accelerator: The `accelerate.Accelerator` of the processes.
         clip: Largest norm of the gradient; replaces that of the configuration.
-        options: As in `Updates`.
-
-    Raises:
-        InvalidOption: Another stage, or fp16.
+        options: As in `Updates`; no fp16.
     """
 
     def __init__(
@@ -41,17 +36,11 @@ class ZeroUpdates(Updates):
     ) -> None:
         super().__init__(module, optimizer, **options)
         config = accelerator.state.deepspeed_plugin.deepspeed_config
-        stage = config.get("zero_optimization", {}).get("stage", 0)
-        if stage not in STAGES:
-            raise InvalidOption(f"ZeRO stage {stage} can not train a supernet; set zero_stage to 1 or 2")
-        if self.precision.name == "fp16":
-            raise InvalidOption("fp16 under DeepSpeed is not supported; take --precision bf16")
         config["train_micro_batch_size_per_gpu"] = 1  # it only counts images by this
         config["managed_gradient_accumulation"] = False  # a step has as many backward passes as the strategy wants
         config["gradient_clipping"] = clip
         config["zero_force_ds_cpu_optimizer"] = False  # offloads SGD, not its own Adam
-        _, self.optimizer = accelerator.prepare(module, optimizer)
-        self._engine = accelerator.deepspeed_engine_wrapped.engine
+        self._engine, self.optimizer = accelerator.prepare(module, optimizer)
         self.forget()
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
