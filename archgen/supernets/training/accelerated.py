@@ -34,10 +34,11 @@ class Accelerated(Processes):
             from accelerate.utils import InitProcessGroupKwargs
         except ImportError:
             raise MissingExtra("several processes need accelerate: pip install 'archgen[distributed]'") from None
-        # accelerate looks for GPUs alone unless it is told that there are none, and each process would train by itself
+        # unless it is told that there are no GPUs, accelerate leaves each process to itself where there are none; and
+        # with DeepSpeed it must be told what they talk by instead
         cpu = not torch.accelerator.is_available()
-        handlers = [InitProcessGroupKwargs(backend="gloo")] if cpu else []
         zero = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+        handlers = [InitProcessGroupKwargs(backend="gloo")] if cpu and zero else []
         try:
             self.accelerator: Any = Accelerator(mixed_precision="no", cpu=cpu and not zero, kwargs_handlers=handlers)
         except (ImportError, RuntimeError, ValueError) as error:
