@@ -10,9 +10,11 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from archgen import spaces
+from archgen import artifacts, spaces
 from archgen.export import load_network
+from archgen.supernets import make_supernet
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -94,3 +96,60 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     assert "has 12 architectures, 100 were asked for" in refused(*rank, "acc")
     assert "unknown metric 'loss'" in refused(*rank, "loss", "-n", 5)
     assert "expected 3 groups" in refused("supernet", "subnet", "net", "--arch", "x", "--out", "mine")
+
+
+def test_a_request_that_the_data_can_not_serve_is_one_line(refused: Refused) -> None:
+    """200 images of digits are 120 to train on."""
+    base = ["supernet", "train", "--space", "nasbench201", *SMALL, "--out", "b"]
+    assert "expected a batch of 1 to 120 images, all that there are, got 121" in refused(*base, "--batch", 121)
+    assert "unknown precision 'bf61': did you mean 'bf16'" in refused(*base, "--precision", "bf61")
+    x, y = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4
+    np.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y + 1)
+    told = refused("supernet", "train", "--space", "nasbench201", "--data", "images.npz", "--out", "b")
+    assert "test part has class '4'" in told
+    assert not Path("b").exists()
+
+
+def test_all_images_may_be_one_batch_in_half_precision(succeeds: Run) -> None:
+    options = ["--batch", 120, "--every", 1, "--precision", "bf16", "--channels-last"]
+    succeeds("supernet", "train", "--space", "nasbench201", *SMALL, *options, "--out", "net")
+    request = json.loads(Path("net/config.json").read_text())["config"]
+    assert (request["batch"], request["every"], request["precision"]) == (120, 1, "bf16")
+    assert request["channels_last"]
+    assert "val_acc" in succeeds("supernet", "evaluate", "net", "--arch", ARCHS[0]).stdout
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_the_last_good_state_is_there(run: Run) -> None:
+    """The weights overflow by the learning rate, at half of it too."""
+    ended = run("supernet", "train", "--space", "nasbench201", *SMALL, "--lr", 1e30, "--every", 1, "--out", "net")
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("archgen: the loss became {'loss': ")
+    assert last.endswith("lower the learning rate, the last good state is in net/training.safetensors")
+    kept = artifacts.read_tensors(Path("net/training.safetensors"))
+    assert all(bool(value.isfinite().all()) for value in kept.values())
+
+
+def test_what_is_of_another_space_is_one_line(trained: Path, succeeds: Run, refused: Refused) -> None:
+    darts = spaces.load("darts")
+    foreign = darts.format(darts.sample(1, np.random.default_rng(0))[0])
+    for command in (["evaluate", "net"], ["subnet", "net", "--out", "mine"]):
+        assert "expected 3 groups" in refused("supernet", *command, "--arch", foreign)
+    other = make_supernet(darts, cells=3, channels=2, auxiliary=0, in_channels=1, image_size=8, classes=10)
+    artifacts.write_tensors(Path("net/model.safetensors"), other.state_dict())
+    assert "does not fit the network it should fill" in refused("supernet", "evaluate", "net", "--arch", ARCHS[0])
+
+
+def test_a_training_of_another_space_is_not_gone_on_with(trained: Path, run: Run) -> None:
+    tensors = {f"module.{name}": value for name, value in artifacts.read_tensors(Path("net/model.safetensors")).items()}
+    tensors |= {"steps": torch.tensor(3), "scale": torch.tensor(1.0)}
+    Path("net/config.json").unlink()
+    artifacts.write_tensors(Path("net/training.safetensors"), tensors)
+    kept = Path("net/training.safetensors").read_bytes()
+    state = Path("net/run.json")
+    state.write_text(state.read_text().replace('"channels": 4', '"channels": 8'))
+    ended = run("supernet", "train", "--space", "nasbench201", "--resume", "--out", "net")
+    assert ended.returncode == 2
+    *_, last = ended.stderr.splitlines()
+    assert last.startswith("archgen: net/training.safetensors does not fit the network it should fill")
+    assert Path("net/training.safetensors").read_bytes() == kept

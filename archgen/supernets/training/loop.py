@@ -141,7 +141,7 @@ def train(
                     raise ArchgenError(
                         f"the loss became {losses}, its gradient {norm:g}, in epoch {epoch + 1}, "
                         "at half the rate too; lower the learning rate"
-                        + ("" if checkpoint is None else f", the last good state is in {checkpoint}")
+                        + (f", the last good state is in {checkpoint}" if checkpoint and checkpoint.exists() else "")
                     )
                 break
             progress.steps += 1
