@@ -88,7 +88,7 @@ def launch(*options: str, out: str = "two") -> CompletedProcess[str]:
     fixed += ["--main_process_port=0", "-m", "archgen", "supernet", "train", "--space", str(TRANSFORMER)]
     command = [sys.executable, "-m", "accelerate.commands.launch", *options, *fixed, "--resume", "--out", out]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
 def test_two_processes_go_on_with_what_one_began(halved: None) -> None:

@@ -21,7 +21,8 @@ STAGES = (1, 2)
 class Accelerated(Processes):
     """What accelerate's configuration asks for: several processes, GPUs, DeepSpeed.
 
-    On GPUs messages go by NCCL, on CPUs by gloo. It was run with two processes on CPUs; on GPUs never.
+    On GPUs messages go by NCCL, on CPUs by gloo. It was run with two processes on CPUs; on GPUs never. DeepSpeed has
+    to be installed by hand, and transformers, which accelerate looks for beside it.
 
     Raises:
         MissingExtra: accelerate, or the DeepSpeed that the configuration names, is not installed.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from archgen.errors import InvalidOption
+from archgen.errors import InvalidOption, MissingExtra
 from archgen.supernets.training.updates import MOMENTUM, Updates, statistics
 
 
@@ -29,6 +29,9 @@ class ZeroUpdates(Updates):
         accelerator: The `accelerate.Accelerator` of the processes.
         clip: Largest norm of the gradient; replaces that of the configuration.
         options: As in `Updates`; no fp16.
+
+    Raises:
+        MissingExtra: An older DeepSpeed, that applies the gradients of each backward pass by themselves.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class ZeroUpdates(Updates):
         config["gradient_clipping"] = clip
         config["zero_force_ds_cpu_optimizer"] = False  # offloads SGD, not its own Adam
         self._engine, self.optimizer = accelerator.prepare(module, optimizer)
+        if not hasattr(self._engine, "managed_gradient_accumulation"):  # it would keep the last backward pass alone
+            raise MissingExtra("ZeRO needs DeepSpeed 0.19 or later: pip install -U deepspeed")
         self.forget()
 
     def backward(self, loss: Float[Tensor, ""]) -> None:

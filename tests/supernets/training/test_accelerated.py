@@ -50,7 +50,11 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ends]:
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=300)[1] for process in running]
+    try:
+        said = [process.communicate(timeout=300)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()  # nothing, where it has ended
     return folder, [(process.returncode, text) for process, text in zip(running, said, strict=True)]
 
 
