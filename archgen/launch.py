@@ -1,14 +1,20 @@
-"""Which of the processes that `accelerate launch` started this one is, and which of them says why all end."""
+"""Which of the processes that `accelerate launch` started this one is, and which of them says why all end.
+
+Each of them ends with status 2; the launcher adds a report of its own and ends with 1.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 LAUNCHED = "ACCELERATE_MIXED_PRECISION"
 """Variable that `accelerate launch` sets, whatever it launches."""
 FAILED = "archgen/failed"
 """Key of the launcher's store that counts the processes that failed."""
+GRACE = 20.0
+"""Seconds that the first process gets to fail, where the others failed before it."""
 
 
 def launched() -> bool:
@@ -29,13 +35,14 @@ def rank() -> int:
 def first_to_fail() -> bool:
     """Whether no other of the processes has failed before, so that this one has to say why.
 
-    Before they know of each other all fail by the same arguments, and the first of them says it.
+    Before they know of each other all fail by the same arguments, and the first of them says it; the others leave it
+    the time for that, since their launcher ends all as soon as one has ended.
     """
     torch = sys.modules.get("torch")
-    if not launched() or torch is None or not torch.distributed.is_available():
-        return rank() == 0
-    if not torch.distributed.is_initialized():
-        return rank() == 0
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        if rank() > 0:
+            time.sleep(GRACE)
+        return True
     try:
         return int(torch.distributed.distributed_c10d._get_default_store().add(FAILED, 1)) == 1
     except RuntimeError:  # the store went with the process that held it; better said twice than never

@@ -20,9 +20,21 @@ def test_a_process_that_was_started_alone_is_the_first(alone: pytest.MonkeyPatch
     assert (launch.rank(), launch.configured_precision(), launch.first_to_fail()) == (0, "no", True)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_before_processes_know_of_each_other_the_first_one_speaks(alone: pytest.MonkeyPatch, rank: int) -> None:
+def test_what_was_launched_with_others_knows_its_number(alone: pytest.MonkeyPatch) -> None:
     alone.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert (launch.launched(), launch.rank(), launch.configured_precision()) == (True, 0, "bf16")
+    alone.setenv("RANK", "2")
+    assert launch.rank() == 2
+
+
+@pytest.mark.parametrize(("rank", "waits"), [(0, []), (1, [launch.GRACE])])
+def test_before_processes_know_of_each_other_the_first_one_gets_time_to_speak(
+    alone: pytest.MonkeyPatch, rank: int, waits: list[float]
+) -> None:
+    """Its launcher ends the second one meanwhile; if not, the first one has not failed, and the second one speaks."""
+    slept: list[float] = []
+    alone.setattr(launch.time, "sleep", slept.append)
+    alone.setenv("ACCELERATE_MIXED_PRECISION", "no")
     alone.setenv("RANK", str(rank))
-    assert launch.launched()
-    assert (launch.rank(), launch.configured_precision(), launch.first_to_fail()) == (rank, "bf16", rank == 0)
+    assert launch.first_to_fail()
+    assert slept == waits
