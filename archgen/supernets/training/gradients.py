@@ -23,6 +23,10 @@ class Gradients:
         """The gradients over the whole batch of those parameters that have one, to be read only."""
         return [p.grad for p in parameters if p.grad is not None]
 
+    def fewest(self, images: int) -> int:
+        """Images of the process that has the fewest of this batch, of which this one has `images`."""
+        return images
+
     def gather(self, values: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
         """Values of the `n` images of the whole batch, in its order, from those of the `b` images of each process."""
         return values

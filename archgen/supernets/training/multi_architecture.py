@@ -37,7 +37,7 @@ class MultiArchitecture(TrainingStrategy):
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         x, y = batch
-        count = max(min(self.architectures, len(x) // self.least), 1)
+        count = max(min(self.architectures, self.gradients.fewest(len(x)) // self.least), 1)
         parts = zip(supernet.space.sample(count, rng), x.tensor_split(count), strict=True)
         logits = torch.cat([supernet(share, arch) for arch, share in parts])
         loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)

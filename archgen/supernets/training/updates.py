@@ -71,6 +71,9 @@ class Updates(Gradients):
             self._average(found)
         return found if self.precision.scale == 1 else [gradient / self.precision.scale for gradient in found]
 
+    def fewest(self, images: int) -> int:
+        return self.processes.whole // self.processes.count if self.processes.count > 1 else images
+
     def gather(self, values: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
         if self.processes.count == 1:
             return values

@@ -74,11 +74,14 @@ def test_without_normalisation_two_processes_are_one(together: ModuleType, both:
     assert torch.equal(shared["2.weight"], alone["2.weight"])
 
 
-@pytest.mark.parametrize("strategy", ["sandwich", "pa_da"])
+@pytest.mark.parametrize("strategy", ["sandwich", "pa_da", "multi_architecture"])
 def test_with_it_they_have_nearly_the_loss_curve_of_one(
     together: ModuleType, both: tuple[Path, Ends], strategy: str
 ) -> None:
-    """Each normalises 16 images where one process normalises 32, so the curves are alike and not equal."""
+    """Each normalises 15 or 16 images where one process normalises 31, so the curves are alike and not equal.
+
+    A share of 16 images is enough for two architectures, one of 15 is not: both train one.
+    """
     alone, shared = together.WORK[strategy](Processes()), read(both, strategy)
     assert alone["losses"].shape == shared["losses"].shape
     torch.testing.assert_close(shared["losses"], alone["losses"], rtol=0.15, atol=0)

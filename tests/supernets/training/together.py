@@ -68,7 +68,7 @@ def trained(strategy: str) -> Callable[[Processes], dict[str, Tensor]]:
             load_data("digits", limit=250),
             Schedule(EPOCHS),
             seed=0,
-            batch=32,
+            batch=31,
             processes=processes,
             on_epoch=lambda number, mean: losses.append(list(mean.values())),
         )
@@ -96,7 +96,8 @@ def gathered(processes: Processes) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value).detach() for name, value in found.items()}
 
 
-WORK = {"paths": paths, "gathered": gathered, **{name: trained(name) for name in ("sandwich", "pa_da")}}
+STRATEGIES = ("sandwich", "pa_da", "multi_architecture")
+WORK = {"paths": paths, "gathered": gathered, **{name: trained(name) for name in STRATEGIES}}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
