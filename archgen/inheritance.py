@@ -190,7 +190,9 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
     request, data = ready.request, ready.data
     Precision(request.precision)
     processes.check(min(batch_size(data, request.batch), len(data.train)), request.precision)
-    _strategy(request).prepare(ready.supernet, Plan(1, 1, 1))
+    strategy = _strategy(request)
+    strategy.check(processes)
+    strategy.prepare(ready.supernet, Plan(1, 1, 1))
 
 
 def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
@@ -204,9 +206,7 @@ def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
     tree = supernet.tree if isinstance(supernet, SplitSupernet) else None
     artifacts.save_checkpoint(
         run.path,
-        artifacts.Checkpoint(
-            "supernet", space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()
-        ),
+        artifacts.Checkpoint("supernet", space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()),
         card=f"# Supernet of {space.name}\n\nTrained on {trained.data.describe()} by `{request.strategy}` for "
         f"{epochs} epochs, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.{chosen}\n",
     )

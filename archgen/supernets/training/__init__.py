@@ -1,7 +1,7 @@
 """Training strategies of supernets, one paper a file, the loop that runs them, and stand-alone training."""
 
-from archgen.supernets.training.balanced_mixture import BalancedMixture
 from archgen.supernets.training.accelerated import launched_processes
+from archgen.supernets.training.balanced_mixture import BalancedMixture
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
 from archgen.supernets.training.darts import Darts
 from archgen.supernets.training.fair import Fair

@@ -66,17 +66,19 @@ class BalancedMixture(TrainingStrategy):
         (arch,) = supernet.space.sample(1, rng)
         curious = rng.random() < self.explore
         place = int(rng.integers(len(supernet.parts))) if curious else supernet.place(arch)
-        loss = F.cross_entropy(supernet(x, arch, place), y, label_smoothing=self.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        path = supernet(x, arch, place)
+        losses = F.cross_entropy(path, y, label_smoothing=self.label_smoothing, reduction="none")
+        self.gradients.backward(losses.mean())
+        loss = float(self.gradients.gather(losses.detach()).mean())
         at = supernet.group(arch), place
-        self._sum[at] += float(loss.detach())
+        self._sum[at] += loss
         self._count[at] += 1
         self._steps += 1
         if int(self._steps) % self.plan.steps == 0:
             supernet.assignment.copy_(balanced_assignment(self._sum.numpy(), self._count.numpy()))
             self._sum *= MEMORY
             self._count *= MEMORY
-        return {"loss": float(loss.detach())}
+        return {"loss": loss}
 
     def state(self) -> dict[str, Tensor]:
         return {"sum": self._sum, "count": self._count, "steps": self._steps}

@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from archgen.errors import InvalidOption
 from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.supernets.base import Supernet
 from archgen.supernets.training.gradients import Gradients
 from archgen.supernets.training.loop import Schedule
+from archgen.supernets.training.processes import Processes
 
 TRAINING_STRATEGIES: Registry[type[TrainingStrategy]] = Registry("training strategy")
 
@@ -45,12 +47,23 @@ class TrainingStrategy(ABC):
     and gradients goes through `gradients`.
     """
 
+    alone = False
+    """Whether it trains in one process only."""
     gradients = Gradients()
     """What its losses go to; the training puts its own in this place."""
 
     def schedule(self, given: Schedule) -> Schedule:
         """The schedule of the weights' training; a strategy may change how the learning rate of a given one falls."""
         return given
+
+    def check(self, processes: Processes) -> None:
+        """Refuse processes that it can not train in.
+
+        Raises:
+            InvalidOption: There are several, and it learns from what one of them sees.
+        """
+        if self.alone and processes.count > 1:
+            raise InvalidOption(f"{type(self).__name__} trains in one process only, got {processes.count}")
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """Called once, before the first step or before `load_state`."""

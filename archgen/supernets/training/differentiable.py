@@ -32,6 +32,7 @@ class DifferentiableSearch(TrainingStrategy):
         label_smoothing: Of the weights' cross-entropy, in [0, 1).
     """
 
+    alone = True
     name: ClassVar[str]
     betas: ClassVar[tuple[float, float]]
     """Decays of the two moments of the architecture's Adam."""
@@ -66,7 +67,7 @@ class DifferentiableSearch(TrainingStrategy):
         if searching and len(held_out[1]):
             losses["architecture"] = self.update(mixed, held_out, rng)
         loss = F.cross_entropy(mixed.mixed(x, self.path(rng)), y, label_smoothing=self.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.gradients.backward(loss)
         return {"loss": float(loss.detach()), **losses}
 
     @property

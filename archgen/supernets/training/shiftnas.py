@@ -116,14 +116,15 @@ class ShiftNAS(TrainingStrategy):
         probabilities = self.probabilities.numpy() * np.array([len(pool) > 0 for pool in self.pools])
         band = int(rng.choice(self.bands, p=probabilities / probabilities.sum()))
         arch = self.pools[band][int(rng.integers(len(self.pools[band])))]
-        loss = F.cross_entropy(supernet(x, arch), y, label_smoothing=self.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._sum[band] += float(loss.detach())
+        losses = F.cross_entropy(supernet(x, arch), y, label_smoothing=self.label_smoothing, reduction="none")
+        self.gradients.backward(losses.mean())
+        loss = float(self.gradients.gather(losses.detach()).mean())
+        self._sum[band] += loss
         self._count[band] += 1
         self._steps += 1
         if int(self._steps) % self.plan.steps == 0:
             self._update()
-        return {"loss": float(loss.detach())}
+        return {"loss": loss}
 
     def _update(self) -> None:
         """The probabilities, from the epoch that ends and the one before."""

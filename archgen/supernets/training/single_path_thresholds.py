@@ -56,6 +56,8 @@ class SinglePathThresholds(TrainingStrategy):
         InvalidOption: A number out of its range.
     """
 
+    alone = True
+
     def __init__(
         self,
         threshold_lr: float = 0.01,
@@ -134,7 +136,7 @@ class SinglePathThresholds(TrainingStrategy):
         loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
         latency = self.latency_of(decisions, there)
         total = loss + self.strength * latency.log() if searching and self.strength > 0 else loss
-        total.backward()  # type: ignore[no-untyped-call]
+        self.gradients.backward(total)
         if self._values.grad is not None:
             self.thresholds.descend(self._values.grad)
         self._steps += 1

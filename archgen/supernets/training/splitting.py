@@ -97,7 +97,8 @@ def _cuts(supernet: Supernet, data: ImageData, repeats: int, seed: int, path: Pa
     """Variable and groups of each part that is whole, in order; as the file says where there is one."""
     if path is not None and path.exists():
         return [None if cut is None else (cut["variable"], cut["groups"]) for cut in read_json(path)]
-    drawn, rng = _endless(data, seed), np.random.default_rng(seed)
+    device = next(supernet.parameters()).device
+    drawn, rng = _endless(data, seed, device), np.random.default_rng(seed)
     found: list[Cut] = []
     for part in whole_parts(supernet):
         try:
@@ -130,10 +131,11 @@ def _divided(supernet: Supernet, cuts: Iterator[Cut]) -> Supernet:
     return supernet if cut is None else split(supernet, *cut)
 
 
-def _endless(data: ImageData, seed: int) -> Iterator[Batch]:
+def _endless(data: ImageData, seed: int, device: torch.device) -> Iterator[Batch]:
     batches = training_batches(data)
     for epoch in count():
-        yield from batches.draw(torch.Generator().manual_seed(seed * 100_003 + epoch))
+        for x, y in batches.draw(torch.Generator().manual_seed(seed * 100_003 + epoch)):
+            yield x.to(device), y.to(device)
 
 
 def _beside(checkpoint: Path | None, name: str) -> Path | None:

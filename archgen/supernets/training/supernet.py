@@ -55,6 +55,7 @@ def train_supernet(
     supernet.to(processes.device)
     batches = training_batches(data, strategy.order, batch)
     processes.check(min(batch_size(data, batch), len(data.train)), precision)
+    strategy.check(processes)
     strategy.prepare(supernet, Plan(len(data.train), batches.steps, schedule.epochs))
     optimizer = schedule.optimizer(supernet)
     options = {"precision": precision, "channels_last": channels_last}
