@@ -100,7 +100,7 @@ class ShiftNAS(TrainingStrategy):
         self.probabilities = torch.full((self.bands,), 1 / self.bands, dtype=torch.float64)
         """Of each band; the share of empty ones goes to the others."""
         self._sum, self._count = torch.zeros(self.bands).double(), torch.zeros(self.bands).double()
-        self._before = torch.full((self.bands,), torch.nan, dtype=torch.float64)
+        self._before = torch.zeros(self.bands).double()  # where a band was never trained
         self._steps = torch.zeros((), dtype=torch.long)
 
     @property
@@ -130,8 +130,8 @@ class ShiftNAS(TrainingStrategy):
         """The probabilities, from the epoch that ends and the one before."""
         seen = self._count > 0
         now = self._sum / self._count.clamp(min=1)
-        gain = ((self._before - now) / self._before).clamp(min=0)
-        compared = seen & ~self._before.isnan()
+        compared = seen & (self._before > 0)
+        gain = torch.where(compared, ((self._before - now) / self._before).clamp(min=0), 0.0)
         if bool(compared.any()) and float(gain[compared].sum()) > 0:
             gain = torch.where(compared, gain, gain[compared].mean())
             self.probabilities = (1 - self.uniform) * gain / gain.sum() + self.uniform / self.bands

@@ -95,6 +95,13 @@ def test_what_a_strategy_learns_is_of_the_whole_batch(together: ModuleType, both
         assert float(shared[name].sum(-1).mean()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("strategy", ["shiftnas", "balanced_mixture"])
+def test_what_depends_on_losses_is_learnt_alike(both: tuple[Path, Ends], strategy: str) -> None:
+    shared = read(both, strategy)
+    assert all(bool(value.isfinite().all()) for value in shared.values() if value.is_floating_point())
+    assert int(shared["learnt.steps" if strategy == "balanced_mixture" else "learnt._steps"]) > 0
+
+
 def test_gradients_are_means_over_all_images_and_values_come_in_order(
     together: ModuleType, both: tuple[Path, Ends]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from archgen.data import ImageData, load_data
 from archgen.errors import InvalidSpace
 from archgen.spaces import CellSpace
 from archgen.supernets import SplitSupernet, Supernet, make_supernet
-from archgen.supernets.training import Schedule, Uniform, train_and_split
+from archgen.supernets.training import Schedule, Uniform, train_and_split, train_supernet
 from archgen.supernets.training.splitting import whole_parts
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
@@ -79,7 +80,7 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageD
             seed=1,
             repeats=1,
             checkpoint=path,
-            every=3,
+            train=partial(train_supernet, every=3),
             on_epoch=on_epoch,
         )
         return supernet

@@ -19,7 +19,7 @@ from archgen.cli.terminal import fail, say
 from archgen.data import load_data
 from archgen.errors import ArchgenError
 from archgen.spaces import CellSpace
-from archgen.supernets import make_supernet
+from archgen.supernets import make_supernet, mixture
 from archgen.supernets.training import TRAINING_STRATEGIES, Batches, Processes, Schedule, Updates, train, train_supernet
 from archgen.supernets.training import launched_processes as launched
 
@@ -61,6 +61,7 @@ def trained(strategy: str) -> Callable[[Processes], dict[str, Tensor]]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             net = make_supernet(SPACE)
+            net = mixture(net, 2) if strategy == "balanced_mixture" else net
         member, losses = TRAINING_STRATEGIES[strategy](), []
         train_supernet(
             net,
@@ -96,7 +97,7 @@ def gathered(processes: Processes) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value).detach() for name, value in found.items()}
 
 
-STRATEGIES = ("sandwich", "pa_da", "multi_architecture")
+STRATEGIES = ("sandwich", "pa_da", "multi_architecture", "shiftnas", "balanced_mixture")
 WORK = {"paths": paths, "gathered": gathered, **{name: trained(name) for name in STRATEGIES}}
 
 if __name__ == "__main__":
