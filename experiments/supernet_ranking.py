@@ -14,7 +14,7 @@ images, and minus their loss.
   the same sum of three published zero-cost proxies (synflow, nwot, jacov), which the row `proxies` has alone.
 - `best` joins the ways in `JOINED` by the sum of the same logarithms.
 
-The ways, and what is joined, were chosen on other cells (`--dev`). Finished trainings are kept in runs/supernet_ranking.
+The ways, and what is joined, are chosen on other cells (`--dev`). Finished trainings are kept in runs/supernet_ranking.
 Writes experiments/results/supernet_ranking.csv (a row a way and a seed) and supernet_ranking_cells.parquet.
 """
 
