@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from archgen import artifacts
-from archgen.errors import InvalidOption
 from archgen.supernets.training import Processes
 
 SCRIPT = Path(__file__).with_name("together.py")
@@ -120,30 +119,3 @@ def test_one_process_that_fails_ends_both_with_one_line(both: tuple[Path, Ends])
     assert (first, second) == (2, 2)
     assert said == "archgen: the first one speaks\n"
     assert told == "archgen: no more images\n"
-
-
-# -- shares
-
-
-@pytest.mark.parametrize(("images", "count"), [(8, 2), (13, 2), (13, 3), (7, 7)])
-def test_shares_are_all_of_a_batch_in_order(images: int, count: int) -> None:
-    parts, weights = [], []
-    for rank in range(count):
-        processes = Processes()
-        processes.rank, processes.count = rank, count
-        x, y = processes.share((torch.arange(images)[:, None], torch.arange(images)))
-        assert torch.equal(x[:, 0], y)
-        assert len(y) in (images // count, -(-images // count))
-        parts.append(y)
-        weights.append(processes.weight)
-    assert torch.cat(parts).tolist() == list(range(images))
-    assert sum(weights) == pytest.approx(1)
-
-
-def test_a_batch_that_is_too_small_to_share_is_refused() -> None:
-    processes = Processes()
-    processes.check(1)
-    processes.count = 3
-    processes.check(12)
-    with pytest.raises(InvalidOption, match="batch of 11 images is too small for 3 processes, expected at least 12"):
-        processes.check(11)
