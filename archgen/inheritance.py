@@ -198,6 +198,11 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
 def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
     """The checkpoint in the place of what the training kept."""
     request, space, supernet = trained.request, trained.space, trained.supernet
+    more = ""
+    if request.mixture > 1:
+        more = f", {request.mixture} sets of weights"
+    if request.splits:
+        more = f", splits: {request.splits}"
     chosen = ""
     if trained.found is not None:
         run.state["facts"][FOUND] = space.format(trained.found)
@@ -208,7 +213,7 @@ def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
         run.path,
         artifacts.Checkpoint("supernet", space.whole.family, {**asdict(request), "tree": tree}, supernet.state_dict()),
         card=f"# Supernet of {space.name}\n\nTrained on {trained.data.describe()} by `{request.strategy}` for "
-        f"{epochs} epochs, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.{chosen}\n",
+        f"{epochs} epochs{more}, seed {request.seed}, {run.seconds['training']:.0f} s, torch {torch.__version__}.{chosen}\n",
     )
     for path in run.path.glob(KEPT):
         path.unlink()

@@ -105,6 +105,7 @@ def test_a_split_training_that_was_stopped_goes_on_as_it_was(after: int, tmp_pat
         path.name for path in (tmp_path / "whole").iterdir()
     }
     assert not list((tmp_path / "whole").glob(KEPT))
+    assert "by `uniform` for 3 epochs, splits: 1, seed 3" in (tmp_path / "whole" / "README.md").read_text()
 
 
 def test_a_mixture_is_read_with_the_sets_that_it_learnt(tmp_path: Path) -> None:
