@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from archgen import artifacts
-from archgen.inheritance import TRAINING, SupernetRequest, train_in_folder
+from archgen.inheritance import SupernetRequest, train_in_folder
+from archgen.inheritance.folder import TRAINING
 from archgen.progress import Bar, Progress
 
 Run = Callable[..., CompletedProcess[str]]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from archgen import artifacts, inheritance
+from archgen import artifacts
 from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, InvalidSpace, RunConflict, UnknownName
-from archgen.inheritance import KEPT, TRAINING, SupernetRequest, load_supernet, rank, train_in_folder
+from archgen.inheritance import SupernetRequest, load_supernet, train_in_folder
+from archgen.inheritance.folder import KEPT, TRAINING
+from archgen.inheritance.request import make_trained
 from archgen.progress import Bar, Progress
 from archgen.supernets import MixtureSupernet, SplitSupernet
 from archgen.supernets.training import train_supernet
@@ -60,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_read_is_what_was_trained(folder: Path) -> None:
     trained = load_supernet(folder)
     assert trained.request == REQUEST
-    again = inheritance._make(REQUEST)
+    again = make_trained(REQUEST)
     from archgen.supernets.training import TRAINING_STRATEGIES, Schedule
 
     train_supernet(again.supernet, TRAINING_STRATEGIES["pa_da"](), again.data, Schedule(2), seed=3)
@@ -116,18 +117,6 @@ def test_a_mixture_is_read_with_the_sets_that_it_learnt(tmp_path: Path) -> None:
     assert not torch.equal(read.assignment, torch.arange(read.groups) % 2)
 
 
-def test_shiftnas_is_given_the_guided_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def draw(space, low, high, n, seed):  # type: ignore[no-untyped-def]
-        asked.append((low, high))
-        return space.sample(2, np.random.default_rng(seed))
-
-    monkeypatch.setattr(inheritance, "draw_between", draw)
-    train_in_folder(replace(REQUEST, strategy="shiftnas", options={"bands": 3}), tmp_path / "shifted")
-    assert len(asked) == 3
-
-
 def test_what_a_search_chose_is_on_the_card_and_is_told_again(tmp_path: Path) -> None:
     request = replace(REQUEST, strategy="darts", options={"alpha_lr": 0.1}, epochs=1)
     trained = train_in_folder(request, tmp_path / "searched")
@@ -137,21 +126,6 @@ def test_what_a_search_chose_is_on_the_card_and_is_told_again(tmp_path: Path) ->
     assert card.endswith(f" It chose `{trained.space.format(trained.found)}`.\n")
     assert train_in_folder(request, tmp_path / "searched", resume=True).found == trained.found
     assert load_supernet(tmp_path / "searched").request == request
-
-
-def test_ranks_are_scipys_of_the_inherited_accuracies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = load_supernet(folder)
-    archs = trained.space.sample(30, np.random.default_rng(0))
-    inherited = [m.values["val_acc"] for m in trained.evaluator.evaluate(archs, seed=0)]
-    found = rank(trained, archs, np.array(inherited), Progress())
-    assert found["val_acc"] == inherited
-    assert found["kendall_tau"] == pytest.approx(1.0)
-    assert found["kendall_tau_top"] is None or found["kendall_tau_top"] == pytest.approx(1.0)
-    assert rank(trained, archs, -np.array(inherited), Progress())["spearman_rho"] == pytest.approx(-1.0)
-    assert found["n"] == 30
-    assert 0 < found["seconds"] < 5
-    equal = rank(trained, archs[:1] * 3, np.arange(3.0), Progress())
-    assert (equal["kendall_tau"], equal["kendall_tau_top"]) == (None, None)
 
 
 @pytest.mark.parametrize(
