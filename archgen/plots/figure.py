@@ -115,19 +115,22 @@ def plain(text: str) -> str:
 
 
 def legend(fig: Figure, *axes: Axes) -> None:
-    """One legend below the axes, where it hides nothing; an entry for each distinct label."""
+    """One legend below the axes, where it hides nothing, no wider than the figure; an entry a distinct label."""
     entries: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(plain(label), handle)
-    if entries:
-        fig.legend(
+    for columns in range(min(len(entries), 4), 0, -1):
+        made = fig.legend(
             list(entries.values()),
             list(entries),
             loc="outside lower center",
-            ncols=min(len(entries), 4),
+            ncols=columns,
             frameon=False,
             fontsize=9.5,
             handletextpad=0.3,
             columnspacing=1.1,
         )
+        if columns == 1 or made.get_window_extent().width <= fig.bbox.width:
+            return
+        made.remove()

@@ -53,6 +53,16 @@ def test_many_series_differ_in_colour_or_marker_which_a_legend_shows() -> None:
     assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 18
 
 
+@pytest.mark.parametrize("length", [4, 22, 60])
+def test_a_legend_is_not_wider_than_the_figure(length: int) -> None:
+    fig = plots.line_plot({f"{k:x}" * length: ([1, 2], [k + 1, k + 2]) for k in range(12)}, x="n", y="s")
+    fig.canvas.draw()
+    box = fig.legends[0].get_window_extent()
+    assert len(fig.legends) == 1
+    assert box.x0 >= 0
+    assert box.x1 <= fig.bbox.width
+
+
 def test_a_metric_is_named_in_words_with_its_unit() -> None:
     ax = plots.line_plot(TIMES, x="latency_ms@pixel3", y="val_acc", log=False).axes[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("latency on pixel3 (ms)", "validation accuracy (%)")
