@@ -1,6 +1,6 @@
 """How well inherited accuracies rank cells as published stand-alone trainings do (figure B9, scaled to two cores).
 
-    python experiments/supernet_ranking.py [--seeds 1] [--epochs 40] [--images 10000] [--size 16] [--threads 2]
+    python experiments/supernet_ranking.py [--seeds 1] [--epochs 80] [--batch 32] [--images 10000] [--size 16]
 
 NAS-Bench-201 on CIFAR-10 (`ARCHGEN_DATA` or ../shared/data), one cell a stage, 8 channels, images scaled down: a tenth
 of the published training's images and a thousandth of its work. Every way of training (`WAYS`) gets the same number of
@@ -73,6 +73,7 @@ def request(way: str, args: argparse.Namespace, data: Path, seed: int) -> Supern
         seed=seed,
         resize=args.size,
         limit=args.images,
+        batch=args.batch,
         **WAYS[way],  # type: ignore[arg-type]
     )
     return replace(asked, epochs=epochs - epochs // 4, warm_up=epochs // 4) if asked.splits else asked
@@ -115,7 +116,7 @@ def known_cells(tables: Path, n: int, *, dev: bool) -> pd.DataFrame:
     return both.iloc[chosen].reset_index(drop=True)
 
 
-def row(values: NDArray[np.float64], cells: pd.DataFrame, weight: int = 1) -> dict[str, float]:
+def row(values: NDArray[np.float64], cells: pd.DataFrame) -> dict[str, float]:
     truth = cells[TRUTH].to_numpy()
     proxies = sum(log_rank(cells[name].to_numpy()) for name in PROXIES) / len(PROXIES)
     joined = log_rank(values) + proxies
@@ -130,7 +131,8 @@ def row(values: NDArray[np.float64], cells: pd.DataFrame, weight: int = 1) -> di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--archs", type=int, default=1000)
@@ -151,7 +153,7 @@ def main() -> None:
     for seed in range(DEV, DEV + args.seeds) if args.dev else range(args.seeds):
         for way in args.ways:
             asked = request(way, args, tables / "cifar10" / "images_jpeg.parquet", seed)
-            name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{args.epochs}ep_{seed}"
+            name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{args.epochs}ep_{args.batch}_{seed}"
             folder = args.runs / "supernet_ranking" / name
             start = time.process_time()
             trained = train_in_folder(asked, folder, resume=(folder / "run.json").exists(), progress=Terminal())
