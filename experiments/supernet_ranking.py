@@ -76,7 +76,7 @@ def request(way: str, args: argparse.Namespace, data: Path, seed: int) -> Supern
         batch=args.batch,
         **WAYS[way],  # type: ignore[arg-type]
     )
-    return replace(asked, epochs=epochs - epochs // 4, warm_up=epochs // 4) if asked.splits else asked
+    return replace(asked, epochs=max(1, epochs - epochs // 4), warm_up=max(1, epochs // 4)) if asked.splits else asked
 
 
 def score(trained: TrainedSupernet, texts: list[str], name: str) -> pd.DataFrame:
