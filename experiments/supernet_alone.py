@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import kendalltau
+from supernet_ranking import LR, NETWORK, WAYS, asked
 from torch import nn
 
 from archgen import config, spaces
@@ -32,23 +33,11 @@ from archgen.artifacts import read_json, write_atomic, write_json
 from archgen.cli.terminal import Terminal
 from archgen.data import ImageData, load_data
 from archgen.graph import Architecture
-from archgen.inheritance import SupernetRequest, train_in_folder
+from archgen.inheritance import train_in_folder
 from archgen.spaces import SearchSpace
 from archgen.supernets.training import Schedule, accuracy, train_network
 
 RESULTS = Path(__file__).parent / "results"
-NETWORK = {"cells": 1, "channels": 8}
-LR = 0.05
-WAYS = {
-    "uniform": {"strategy": "uniform"},
-    "fair": {"strategy": "fair"},
-    "pa_da": {"strategy": "pa_da"},
-    "shiftnas": {"strategy": "shiftnas"},
-    "split": {"strategy": "uniform", "splits": 1},
-    "mixture": {"strategy": "balanced_mixture", "mixture": 2},
-}
-PATHS = {"fair": 5}
-"""Paths a step, where it is not one."""
 TWICE = (0, 1)
 """Seeds of the networks that are trained alone."""
 
@@ -106,14 +95,9 @@ def main() -> None:
     best = truth >= np.quantile(truth, 0.8)
     rows = []
     for way in args.ways:
-        epochs = max(2, args.longer * args.epochs // PATHS.get(way, 1))
-        made = WAYS[way]
-        if "splits" in made:
-            made = made | {"warm_up": epochs // 4}
-            epochs -= epochs // 4
-        asked = SupernetRequest("nasbench201", source, network=NETWORK, epochs=epochs, lr=LR, **options, **made)  # type: ignore[arg-type]
-        folder = runs / f"{way}_{epochs}"
-        trained = train_in_folder(asked, folder, resume=(folder / "run.json").exists(), progress=Terminal())
+        request = asked(way, args.longer * args.epochs, data=source, **options)
+        folder = runs / f"{way.replace(' ', '_')}_{args.longer * args.epochs}"
+        trained = train_in_folder(request, folder, resume=(folder / "run.json").exists(), progress=Terminal())
         inherited = np.array([m.values.get("val_acc", np.nan) for m in trained.evaluator.evaluate(archs, seed=0)])
         rows.append(
             {

@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from supernet_speed import made
 
 from archgen import spaces
 from archgen.artifacts import write_atomic
 from archgen.errors import InvalidSpace
-from archgen.supernets import make_supernet, mixture
+from archgen.supernets import make_supernet
 from archgen.supernets.training import TRAINING_STRATEGIES, Plan, Schedule
 
 RESULTS = Path(__file__).parent / "results" / "supernet_memory.csv"
@@ -37,8 +38,6 @@ NETWORKS = {
 }
 STEPS = 4
 ALONE = "largest alone"
-BUSY = {"nasbench201": "nor_conv_3x3", "darts": "sep_conv_5x5"}
-"""The operation that makes the largest network, where the space has no order."""
 
 
 def peak_mb() -> float:
@@ -62,8 +61,7 @@ def measure(name: str, strategy: str, batch: int) -> dict[str, object] | None:
             largest = max(drawn, key=lambda arch: space.count(arch)["flops"])
         module: torch.nn.Module = space.build(largest, **network)
     else:
-        supernet = make_supernet(space, **network)
-        module = mixture(supernet, 2) if strategy == "balanced_mixture" else supernet
+        module = made(strategy, make_supernet(space, **network))
         trained = TRAINING_STRATEGIES[strategy]()
         try:
             trained.prepare(module, Plan(batch * STEPS, STEPS, 1))  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,8 @@ RESULTS = Path(__file__).parent / "results"
 PROXIES = ("synflow", "nwot", "jacov")
 TRUTH = "cifar10_test_acc"
 NETWORK = {"cells": 1, "channels": 8}
-WAYS = {
+LR = 0.05
+WAYS: dict[str, dict[str, Any]] = {
     "uniform": {"strategy": "uniform"},
     "fair": {"strategy": "fair"},
     "pa_da": {"strategy": "pa_da"},
@@ -61,22 +63,13 @@ DEV = 1000
 """Seed of the cells that choices are made on; none of them is tested."""
 
 
-def request(way: str, args: argparse.Namespace, data: Path, seed: int) -> SupernetRequest:
-    """A training of `--epochs` passes of single paths over the images, warming up before a split included."""
-    epochs = max(2, args.epochs // PATHS.get(way, 1))
-    asked = SupernetRequest(
-        "nasbench201",
-        str(data),
-        network=NETWORK,
-        epochs=epochs,
-        lr=0.05,
-        seed=seed,
-        resize=args.size,
-        limit=args.images,
-        batch=args.batch,
-        **WAYS[way],  # type: ignore[arg-type]
-    )
-    return replace(asked, epochs=max(1, epochs - epochs // 4), warm_up=max(1, epochs // 4)) if asked.splits else asked
+def asked(way: str, passes: int, **given: Any) -> SupernetRequest:
+    """A training of so many passes of single paths over the images, warming up before a split included."""
+    epochs = max(2, passes // PATHS.get(way, 1))
+    request = SupernetRequest("nasbench201", network=NETWORK, epochs=epochs, lr=LR, **WAYS[way], **given)
+    if not request.splits:
+        return request
+    return replace(request, epochs=max(1, epochs - epochs // 4), warm_up=max(1, epochs // 4))
 
 
 def score(trained: TrainedSupernet, texts: list[str], name: str) -> pd.DataFrame:
@@ -152,11 +145,19 @@ def main() -> None:
     scores = cells[["arch", TRUTH, *PROXIES]].copy()
     for seed in range(DEV, DEV + args.seeds) if args.dev else range(args.seeds):
         for way in args.ways:
-            asked = request(way, args, tables / "cifar10" / "images_jpeg.parquet", seed)
+            request = asked(
+                way,
+                args.epochs,
+                data=str(tables / "cifar10" / "images_jpeg.parquet"),
+                seed=seed,
+                resize=args.size,
+                limit=args.images,
+                batch=args.batch,
+            )
             name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{args.epochs}ep_{args.batch}_{seed}"
             folder = args.runs / "supernet_ranking" / name
             start = time.process_time()
-            trained = train_in_folder(asked, folder, resume=(folder / "run.json").exists(), progress=Terminal())
+            trained = train_in_folder(request, folder, resume=(folder / "run.json").exists(), progress=Terminal())
             seconds = time.process_time() - start
             start = time.process_time()
             found = score(trained, cells["arch"].tolist(), way)

@@ -135,8 +135,10 @@ def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
         path.unlink()
 
 
-def _text(cut: Cut) -> str:
-    return "a part stays whole" if cut is None else f"split by {cut[0]}: {' and '.join(map(str, cut[1]))}"
+def _text(cut: Cut | None) -> str:
+    if cut is None:
+        return "a part stays whole"
+    return f"split by {cut.variable}: {' and '.join(str(list(group)) for group in cut.groups)}"
 
 
 def load_supernet(folder: Path) -> TrainedSupernet:

@@ -4,9 +4,9 @@ from archgen.supernets.base import SUPERNETS, Supernet, make_supernet, recalibra
 from archgen.supernets.cell import CellSupernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.genotype import GenotypeSupernet
-from archgen.supernets.mixed import MixedSupernet, mixed_supernet
 from archgen.supernets.mixture import MixtureSupernet, mixture
 from archgen.supernets.module import ModuleSupernet
+from archgen.supernets.relaxed import RelaxedSupernet, relaxed_supernet
 from archgen.supernets.split import SplitSupernet, split, split_as
 
 __all__ = [
@@ -14,15 +14,15 @@ __all__ = [
     "CellSupernet",
     "ElasticSupernet",
     "GenotypeSupernet",
-    "MixedSupernet",
     "MixtureSupernet",
     "ModuleSupernet",
+    "RelaxedSupernet",
     "SplitSupernet",
     "Supernet",
     "make_supernet",
-    "mixed_supernet",
     "mixture",
     "recalibrate",
+    "relaxed_supernet",
     "split",
     "split_as",
 ]

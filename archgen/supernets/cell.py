@@ -13,7 +13,7 @@ from archgen.networks.cell import CellSkeleton, edge_name
 from archgen.networks.operations import OPERATIONS
 from archgen.spaces import CellSpace, SearchSpace
 from archgen.supernets.base import SUPERNETS
-from archgen.supernets.mixed import MixedSupernet, Weights, open_values, strongest_values, weighed
+from archgen.supernets.relaxed import RelaxedSupernet, Weights, open_values, strongest_values, weighed
 
 
 class _SuperCell(nn.Module):
@@ -52,7 +52,7 @@ class _SuperCell(nn.Module):
 
 
 @SUPERNETS.register("cell")
-class CellSupernet(MixedSupernet):
+class CellSupernet(RelaxedSupernet):
     """The published skeleton with a super-cell at each place; the cells of one network share a path, not weights.
 
     Args:

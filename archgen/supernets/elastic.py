@@ -18,7 +18,7 @@ from archgen.networks.skeleton import Segment, sources
 from archgen.spaces import ChainSpace, SearchSpace
 from archgen.spaces.stages import SKIP
 from archgen.supernets.base import SUPERNETS
-from archgen.supernets.mixed import MixedSupernet, Weights, open_values, strongest_values, weighed
+from archgen.supernets.relaxed import RelaxedSupernet, Weights, open_values, strongest_values, weighed
 from archgen.supernets.shared import SharedModule, hollow, structure
 
 _Part = tuple[str, Segment, Hashable]
@@ -26,7 +26,7 @@ _Part = tuple[str, Segment, Hashable]
 
 
 @SUPERNETS.register("chain")
-class ElasticSupernet(MixedSupernet):
+class ElasticSupernet(RelaxedSupernet):
     """Each slot has the weights of its largest module; smaller ones are cut out of it (`SharedModule`).
 
     Width is the first channels, kernels are centres, depth is the first blocks of a stage; resolutions have no weights.

@@ -17,7 +17,7 @@ from archgen.networks.operations import ReLUConvBN
 from archgen.spaces import GenotypeSpace, SearchSpace
 from archgen.spaces.genotype_function import CELLS
 from archgen.supernets.base import SUPERNETS
-from archgen.supernets.mixed import MixedSupernet, Weights, weighed
+from archgen.supernets.relaxed import RelaxedSupernet, Weights, weighed
 
 
 class _SuperDartsCell(nn.Module):
@@ -89,7 +89,7 @@ class _SuperDartsCell(nn.Module):
 
 
 @SUPERNETS.register("genotype")
-class GenotypeSupernet(MixedSupernet):
+class GenotypeSupernet(RelaxedSupernet):
     """The published skeleton with every operation on every edge; an architecture runs two edges a node.
 
     Args:

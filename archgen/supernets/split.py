@@ -16,7 +16,8 @@ from archgen.spaces import RestrictedSpace, SearchSpace
 from archgen.supernets.base import Supernet
 
 Tree = Mapping[str, Any]
-"""How a supernet was split: `variable`, `groups`, and of each part its own tree or None."""
+"""How a supernet was split: `variable`, its name, `groups`, positions of its values, and `parts`, the tree of each part
+or None."""
 
 
 class PartedSupernet(Supernet):
@@ -81,11 +82,7 @@ class SplitSupernet(PartedSupernet):
     ) -> None:
         super().__init__(space, parts)
         self.variable, self.groups = variable, [tuple(group) for group in groups]
-        values = space.variables.get(variable, ())
-        if len(groups) < 2 or sorted(v for group in groups for v in group) != list(range(len(values))):
-            raise InvalidSpace(
-                f"{self.groups} do not divide the {len(values)} values of '{variable}' among two or more"
-            )
+        values = _divided_values(space, variable, groups)
         self._part = {values[v]: i for i, group in enumerate(self.groups) for v in group}
 
     def place(self, arch: Architecture) -> int:
@@ -109,15 +106,28 @@ def split(supernet: Supernet, variable: str, groups: Sequence[Sequence[int]]) ->
     Raises:
         InvalidSpace: As in `SplitSupernet`, or a group that leaves no two architectures.
     """
-    space = supernet.space
-    parts = []
-    for group in groups:
-        part = copy.deepcopy(supernet)
-        names = [space.variables[variable][v] for v in group] if variable in space.variables else []
-        if names:
-            part.space = RestrictedSpace(space, {variable: names})
-        parts.append(part)
-    return SplitSupernet(space, variable, groups, parts)
+    spaces = divided_space(supernet.space, variable, groups)
+    parts = [copy.deepcopy(supernet) for _ in spaces]
+    for part, space in zip(parts, spaces, strict=True):
+        part.space = space
+    return SplitSupernet(supernet.space, variable, groups, parts)
+
+
+def divided_space(space: SearchSpace, variable: str, groups: Sequence[Sequence[int]]) -> list[SearchSpace]:
+    """The part of a space of each group of a variable's values; arguments and errors as in `split`."""
+    values = _divided_values(space, variable, groups)
+    return [RestrictedSpace(space, {variable: [values[v] for v in group]}) for group in groups]
+
+
+def _divided_values(space: SearchSpace, variable: str, groups: Sequence[Sequence[int]]) -> Sequence[str]:
+    """The values of a variable, which the groups divide."""
+    values = space.variables.get(variable, ())
+    if len(groups) < 2 or sorted(v for group in groups for v in group) != list(range(len(values))):
+        raise InvalidSpace(
+            f"{[tuple(group) for group in groups]} do not divide the {len(values)} values of '{variable}' among two or "
+            "more"
+        )
+    return values
 
 
 def split_as(supernet: Supernet, tree: Tree | None) -> Supernet:

@@ -5,7 +5,7 @@ from archgen.supernets.training.balanced_mixture import BalancedMixture
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingStrategy, default_strategy
 from archgen.supernets.training.darts import Darts
 from archgen.supernets.training.fair import Fair
-from archgen.supernets.training.gradient_matching import best_cut
+from archgen.supernets.training.gradient_matching import Cut, best_cut
 from archgen.supernets.training.loop import Batches, Schedule, train
 from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
@@ -17,7 +17,7 @@ from archgen.supernets.training.sandwich import Sandwich
 from archgen.supernets.training.sharpdarts import SharpDarts
 from archgen.supernets.training.shiftnas import ShiftNAS
 from archgen.supernets.training.single_path_thresholds import SinglePathThresholds
-from archgen.supernets.training.splitting import Cut, train_and_split
+from archgen.supernets.training.splitting import train_and_split
 from archgen.supernets.training.standalone import accuracy, batch_size, train_network
 from archgen.supernets.training.supernet import train_supernet
 from archgen.supernets.training.uniform import Uniform

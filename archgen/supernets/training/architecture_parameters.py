@@ -54,7 +54,7 @@ class ArchitectureParameters:
         return {edge: alpha.softmax(-1) for edge, alpha in self.by_edge().items()}
 
     def scores(self) -> dict[str, list[float]]:
-        """The probabilities as numbers, for `MixedSupernet.strongest`."""
+        """The probabilities as numbers, for `RelaxedSupernet.strongest`."""
         return {edge: p.tolist() for edge, p in self.probabilities().items()}
 
     def descend(self, gradient: Float[Tensor, " n"]) -> None:

@@ -68,8 +68,7 @@ class BalancedMixture(TrainingStrategy):
         place = int(rng.integers(len(supernet.parts))) if curious else supernet.place(arch)
         path = supernet(x, arch, place)
         losses = F.cross_entropy(path, y, label_smoothing=self.label_smoothing, reduction="none")
-        self.gradients.backward(losses.mean())
-        loss = float(self.gradients.gather(losses.detach()).mean())
+        loss = self.descend(losses)
         at = supernet.group(arch), place
         self._sum[at] += loss
         self._count[at] += 1

@@ -96,6 +96,15 @@ class TrainingStrategy(ABC):
         """
         return None
 
+    def descend(self, losses: Float[Tensor, " b"]) -> float:
+        """Give the mean of the losses of this process's images to `gradients`.
+
+        Returns:
+            The mean over the whole batch, the same in all processes, so that a strategy may learn from it.
+        """
+        self.gradients.backward(losses.mean())
+        return float(self.gradients.gather(losses.detach()).mean())
+
     def state(self) -> dict[str, Tensor]:
         """What was learnt, by name."""
         return {}

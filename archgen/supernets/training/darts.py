@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from archgen.supernets.mixed import MixedSupernet, Weights
+from archgen.supernets.relaxed import RelaxedSupernet, Weights
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch
 from archgen.supernets.training.differentiable import DifferentiableSearch
 
@@ -22,7 +22,7 @@ class Darts(DifferentiableSearch):
     where `none` takes part in the softmax and adds nothing. Each step descends the loss of the held-out half by
     :math:`\alpha`, with the weights as they are (the first-order approximation, :math:`\xi = 0`), then that of the
     other half by the weights. What is found keeps the strongest operation of each edge, in a space of genotypes the
-    two strongest edges into each node (`MixedSupernet.strongest`).
+    two strongest edges into each node (`RelaxedSupernet.strongest`).
 
     Against the published code: operations are those of the space's networks, so batch normalisation is affine, and
     pooling is not followed by one; held-out images come in turn with the others, not drawn with replacement; the
@@ -43,7 +43,7 @@ class Darts(DifferentiableSearch):
         """What the operations of each edge are multiplied by; differentiable by the architecture parameters."""
         return self.alphas.probabilities()
 
-    def update(self, supernet: MixedSupernet, batch: Batch, rng: np.random.Generator) -> float:
+    def update(self, supernet: RelaxedSupernet, batch: Batch, rng: np.random.Generator) -> float:
         x, y = batch
         loss = F.cross_entropy(supernet.mixed(x, self._named(self.multipliers())), y)
         (gradient,) = torch.autograd.grad(loss, [self.alphas.values])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from archgen.graph import Architecture
 from archgen.supernets.base import Supernet
-from archgen.supernets.mixed import MixedSupernet, Weights, mixed_supernet
+from archgen.supernets.relaxed import RelaxedSupernet, Weights, relaxed_supernet
 from archgen.supernets.training.architecture_parameters import ArchitectureParameters
 from archgen.supernets.training.base import Batch, Plan, TrainingStrategy
 from archgen.supernets.training.halves import Halves
@@ -50,7 +50,7 @@ class DifferentiableSearch(TrainingStrategy):
         super().prepare(supernet, plan)
         self.halves = Halves(plan)
         self.alphas = ArchitectureParameters(
-            mixed_supernet(supernet, self.name).edges,
+            relaxed_supernet(supernet, self.name).edges,
             lr=self.alpha_lr,
             betas=self.betas,
             weight_decay=self.alpha_weight_decay,
@@ -61,7 +61,7 @@ class DifferentiableSearch(TrainingStrategy):
         return self.halves.order(generator)
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
-        mixed, losses = mixed_supernet(supernet, self.name), {}
+        mixed, losses = relaxed_supernet(supernet, self.name), {}
         searching = self.searching
         (x, y), held_out = self.halves.split(batch)
         if searching and len(held_out[1]):
@@ -76,7 +76,7 @@ class DifferentiableSearch(TrainingStrategy):
         return True
 
     @abstractmethod
-    def update(self, supernet: MixedSupernet, batch: Batch, rng: np.random.Generator) -> float:
+    def update(self, supernet: RelaxedSupernet, batch: Batch, rng: np.random.Generator) -> float:
         """Update the architecture parameters, and no weight; returns the loss."""
 
     @abstractmethod
@@ -84,7 +84,7 @@ class DifferentiableSearch(TrainingStrategy):
         """What the weights are trained on; no gradient flows to the architecture parameters."""
 
     def found(self, supernet: Supernet) -> Architecture:
-        return mixed_supernet(supernet, self.name).strongest(self.alphas.scores())
+        return relaxed_supernet(supernet, self.name).strongest(self.alphas.scores())
 
     def state(self) -> dict[str, Tensor]:
         parts = {"alphas": self.alphas.state(), "halves": self.halves.state()}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from archgen.errors import InvalidOption
 from archgen.supernets.base import Supernet
-from archgen.supernets.mixed import MixedSupernet, Weights, mixed_supernet
+from archgen.supernets.relaxed import RelaxedSupernet, Weights, relaxed_supernet
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan
 from archgen.supernets.training.differentiable import DifferentiableSearch
 from archgen.supernets.training.latencies import expected_latency, read_latencies
@@ -93,7 +93,7 @@ class Proxyless(DifferentiableSearch):
             InvalidOption: A file of latencies that can not be used, or a target that no latency can be compared with.
         """
         super().prepare(supernet, plan)
-        mixed = mixed_supernet(supernet, self.name)
+        mixed = relaxed_supernet(supernet, self.name)
         if self.latency:
             found, self._rest = read_latencies(Path(self.latency), mixed.edges), self.rest
         else:
@@ -121,7 +121,7 @@ class Proxyless(DifferentiableSearch):
             chosen[edge] = {self.alphas.edges[edge][_drawn(p, 1, rng)[0]]: 1.0}
         return chosen
 
-    def update(self, supernet: MixedSupernet, batch: Batch, rng: np.random.Generator) -> float:
+    def update(self, supernet: RelaxedSupernet, batch: Batch, rng: np.random.Generator) -> float:
         pairs = {edge: _drawn(p, 2, rng) for edge, p in self.alphas.scores().items()}
         two = {edge: alpha[pairs[edge]] for edge, alpha in self.alphas.by_edge().items()}
         p = {edge: alpha.softmax(-1) for edge, alpha in two.items()}

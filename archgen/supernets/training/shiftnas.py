@@ -117,8 +117,7 @@ class ShiftNAS(TrainingStrategy):
         band = int(rng.choice(self.bands, p=probabilities / probabilities.sum()))
         arch = self.pools[band][int(rng.integers(len(self.pools[band])))]
         losses = F.cross_entropy(supernet(x, arch), y, label_smoothing=self.label_smoothing, reduction="none")
-        self.gradients.backward(losses.mean())
-        loss = float(self.gradients.gather(losses.detach()).mean())
+        loss = self.descend(losses)
         self._sum[band] += loss
         self._count[band] += 1
         self._steps += 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -14,15 +14,12 @@ from archgen.artifacts import read_json, write_json
 from archgen.data import ImageData
 from archgen.errors import InvalidSpace
 from archgen.supernets.base import Supernet
-from archgen.supernets.split import SplitSupernet, split
+from archgen.supernets.split import SplitSupernet, divided_space, split
 from archgen.supernets.training.base import Batch, TrainingStrategy
-from archgen.supernets.training.gradient_matching import best_cut, splittable
+from archgen.supernets.training.gradient_matching import Cut, best_cut, splittable
 from archgen.supernets.training.loop import Schedule
 from archgen.supernets.training.standalone import training_batches
 from archgen.supernets.training.supernet import train_supernet
-
-Cut = tuple[str, list[list[int]]] | None
-"""The variable by which a part is split and the positions of the values in each group; None where it stays whole."""
 
 REPEATS = 100
 """Batches whose gradients are compared, as in the published code."""
@@ -41,7 +38,7 @@ def train_and_split(
     checkpoint: Path | None = None,
     train: Callable[..., None] = train_supernet,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-    on_cut: Callable[[Cut], None] | None = None,
+    on_cut: Callable[[Cut | None], None] | None = None,
 ) -> tuple[Supernet, TrainingStrategy]:
     """Warm a supernet up, split it where gradients disagree, train what it became; and again for each split.
 
@@ -62,7 +59,7 @@ def train_and_split(
         checkpoint: As in `train_supernet`; beside it each earlier round leaves its own, and its cuts.
         train: `train_supernet`, perhaps with other arguments; trains each round.
         on_epoch: As in `train_supernet`; its number goes on from round to round.
-        on_cut: Called with each cut.
+        on_cut: Called with the cut of each part; None where it stays whole.
 
     Returns:
         The trained supernet, and the strategy of its last round.
@@ -93,26 +90,31 @@ def train_and_split(
     return supernet, strategy
 
 
-def _cuts(supernet: Supernet, data: ImageData, repeats: int, seed: int, path: Path | None) -> list[Cut]:
+def _cuts(supernet: Supernet, data: ImageData, repeats: int, seed: int, path: Path | None) -> list[Cut | None]:
     """Variable and groups of each part that is whole, in order; as the file says where there is one."""
     if path is not None and path.exists():
-        return [None if cut is None else (cut["variable"], cut["groups"]) for cut in read_json(path)]
+        return [None if cut is None else _read(**cut) for cut in read_json(path)]
     device = next(supernet.parameters()).device
     drawn, rng = _endless(data, seed, device), np.random.default_rng(seed)
-    found: list[Cut] = []
+    found: list[Cut | None] = []
     for part in whole_parts(supernet):
         try:
             cut = best_cut(part, list(islice(drawn, repeats)), rng)
-            split(part, cut.variable, cut.groups)  # a group may leave a single architecture
+            divided_space(part.space, cut.variable, cut.groups)  # a group may leave a single architecture
         except InvalidSpace:
             if part is supernet:
                 raise
             found.append(None)
             continue
-        found.append((cut.variable, [list(group) for group in cut.groups]))
+        found.append(cut)
     if path is not None:
-        write_json(path, [None if cut is None else {"variable": cut[0], "groups": cut[1]} for cut in found])
+        write_json(path, [None if cut is None else asdict(cut) for cut in found])
     return found
+
+
+def _read(variable: str, groups: Sequence[Sequence[int]], distance: float) -> Cut:
+    first, second = map(tuple, groups)
+    return Cut(variable, (first, second), distance)
 
 
 def whole_parts(supernet: Supernet) -> list[Supernet]:
@@ -122,13 +124,13 @@ def whole_parts(supernet: Supernet) -> list[Supernet]:
     return [whole for part in supernet.parts for whole in whole_parts(part)]  # type: ignore[arg-type]
 
 
-def _divided(supernet: Supernet, cuts: Iterator[Cut]) -> Supernet:
+def _divided(supernet: Supernet, cuts: Iterator[Cut | None]) -> Supernet:
     """The supernet with each of its whole parts split by the next cut."""
     if isinstance(supernet, SplitSupernet):
         parts = [_divided(part, cuts) for part in supernet.parts]  # type: ignore[arg-type]
         return SplitSupernet(supernet.space, supernet.variable, supernet.groups, parts)
     cut = next(cuts)
-    return supernet if cut is None else split(supernet, *cut)
+    return supernet if cut is None else split(supernet, cut.variable, cut.groups)
 
 
 def _endless(data: ImageData, seed: int, device: torch.device) -> Iterator[Batch]:

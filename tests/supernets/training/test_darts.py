@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archgen import spaces
-from archgen.data import ImageData, load_data
+from archgen.data import ImageData
 from archgen.errors import InvalidSpace
 from archgen.networks.operations import OPERATIONS
 from archgen.spaces import CellSpace, GenotypeSpace
@@ -25,11 +25,6 @@ def supernet(space: CellSpace = SPACE) -> CellSupernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return CellSupernet(space, {}).train()
-
-
-@pytest.fixture(scope="module")
-def data() -> ImageData:
-    return load_data("digits", limit=200)
 
 
 def batch(n: int = 8) -> tuple[Tensor, Tensor]:

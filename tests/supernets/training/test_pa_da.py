@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archgen import spaces
-from archgen.data import ImageData, load_data
+from archgen.data import ImageData
 from archgen.graph import Architecture
 from archgen.spaces import CellSpace
 from archgen.supernets import CellSupernet, make_supernet
@@ -26,11 +26,6 @@ def supernet() -> CellSupernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return CellSupernet(SPACE, NETWORK).train()
-
-
-@pytest.fixture(scope="module")
-def data() -> ImageData:
-    return load_data("digits", limit=200)
 
 
 def batch(n: int = 6) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from archgen import spaces
-from archgen.data import ImageData, load_data
+from archgen.data import ImageData
 from archgen.errors import InvalidSpace, UnknownName
 from archgen.graph import Architecture
 from archgen.spaces import ChainSpace
@@ -37,11 +37,6 @@ def supernet() -> ElasticSupernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return ElasticSupernet(SPACE, {}).train()
-
-
-@pytest.fixture(scope="module")
-def data() -> ImageData:
-    return load_data("digits", limit=200)
 
 
 def drawn(strategy: ProgressiveShrinking, phase: int) -> list[dict[str, str]]:

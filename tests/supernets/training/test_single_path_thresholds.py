@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgen.data import ImageData, load_data
+from archgen.data import ImageData
 from archgen.errors import InvalidOption, InvalidSpace, UnknownName
 from archgen.graph import Architecture
 from archgen.spaces import CellSpace, ChainSpace
@@ -39,11 +39,6 @@ def supernet() -> ElasticSupernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return ElasticSupernet(SPACE, {}).train()
-
-
-@pytest.fixture(scope="module")
-def data() -> ImageData:
-    return load_data("digits", limit=200)
 
 
 def batch(n: int = 8) -> tuple[Tensor, Tensor]:

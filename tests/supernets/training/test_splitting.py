@@ -53,7 +53,7 @@ def test_each_round_splits_each_part_in_two_and_trains_on(data: ImageData) -> No
     assert epochs == [1, 2, 3, 4, 5, 6, 7]
     assert len(cuts) == 1 + 2
     assert isinstance(supernet, SplitSupernet)
-    assert cuts[0] == (supernet.variable, [list(group) for group in supernet.groups])
+    assert (cuts[0].variable, list(cuts[0].groups)) == (supernet.variable, supernet.groups)
     assert len(whole_parts(supernet)) == 4
     sizes = [sum(1 for _ in part.space.enumerate()) for part in whole_parts(supernet)]
     assert sum(sizes) == sum(1 for _ in SPACE.enumerate())
@@ -97,7 +97,7 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageD
 def test_cuts_are_read_where_they_were_made(data: ImageData, tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
     (tmp_path / "training.round0.json").write_text(
-        json.dumps([{"variable": "1->2", "groups": [[0, 3], [1, 2]]}]), encoding="utf-8"
+        json.dumps([{"variable": "1->2", "groups": [[0, 3], [1, 2]], "distance": 1.5}]), encoding="utf-8"
     )
     supernet, _ = train_and_split(
         fresh(), Uniform, data, Schedule(1), warm_up=1, splits=1, seed=0, repeats=1, checkpoint=path

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from archgen.data import ImageData, load_data
+from archgen.data import ImageData
 from archgen.errors import InvalidCheckpoint
 from archgen.spaces import SearchSpace
 from archgen.supernets import Supernet, make_supernet
@@ -24,11 +24,6 @@ def supernet(space: SearchSpace) -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return make_supernet(space, **NETWORK)
-
-
-@pytest.fixture(scope="module")
-def data() -> ImageData:
-    return load_data("digits", limit=200)
 
 
 class First(Uniform):

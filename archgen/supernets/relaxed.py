@@ -18,7 +18,7 @@ Weights = Mapping[str, Mapping[str, Tensor | float]]
 """Weight of each operation of each edge. Operations, and edges, that are not named are not computed."""
 
 
-class MixedSupernet(Supernet):
+class RelaxedSupernet(Supernet):
     """A supernet that can sum the operations of an edge, the continuous relaxation of DARTS (arXiv 1806.09055).
 
     An edge is a place where the space has a choice of operations. Where each edge has one operation, of weight 1, and
@@ -76,7 +76,7 @@ class MixedSupernet(Supernet):
         return self.whole.count(self.variant(operations), **self.network)["flops"]
 
 
-def mixed_supernet(supernet: Supernet, strategy: str) -> MixedSupernet:
+def relaxed_supernet(supernet: Supernet, strategy: str) -> RelaxedSupernet:
     """The supernet itself.
 
     Args:
@@ -86,7 +86,7 @@ def mixed_supernet(supernet: Supernet, strategy: str) -> MixedSupernet:
     Raises:
         InvalidSpace: It has no edges that can be mixed.
     """
-    if not isinstance(supernet, MixedSupernet):
+    if not isinstance(supernet, RelaxedSupernet):
         raise InvalidSpace(
             f"'{strategy}' mixes operations on edges, which the supernet of {supernet.space.name} can not do; "
             "train it with 'uniform'"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from archgen import spaces
 from archgen.errors import InvalidSpace
 from archgen.spaces import CellSpace, GenotypeSpace, RestrictedSpace
-from archgen.supernets import CellSupernet, ElasticSupernet, GenotypeSupernet, make_supernet, mixed_supernet
-from archgen.supernets.mixed import weighed
+from archgen.supernets import CellSupernet, ElasticSupernet, GenotypeSupernet, make_supernet, relaxed_supernet
+from archgen.supernets.relaxed import weighed
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
@@ -203,4 +203,4 @@ def test_a_supernet_without_mixtures_is_refused() -> None:
     with torch.random.fork_rng():
         other = make_supernet(spaces.load("nasbench101"), stacks=1, cells=1, channels=8)
     with pytest.raises(InvalidSpace, match=r"'darts' mixes operations on edges, which .* of nasbench101 can not do"):
-        mixed_supernet(other, "darts")
+        relaxed_supernet(other, "darts")
