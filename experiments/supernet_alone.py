@@ -11,7 +11,7 @@ many epochs, by each strategy as many passes of a path. All are judged on the va
 - `tau`: Kendall's between inherited accuracy and the mean of both alone; `tau_alone`: between the two alone.
 - `gap`: mean of alone minus inherited, in points; `gap_best`: of the fifth that is best alone.
 - On CIFAR-10 also `tau_published`, between inherited accuracy and the published test accuracy after 200 epochs of the
-  whole network on all images, and `tau_published_alone`, of those alone here with it: what this scale leaves to inherit.
+  whole network on all images, and `tau_published_alone`, of those alone here with it: what this scale allows.
 
 Finished parts are kept in runs/supernet_alone_<data>. Writes experiments/results/supernet_alone_<data>.csv.
 """

@@ -72,14 +72,37 @@ def asked(way: str, passes: int, **given: Any) -> SupernetRequest:
     return replace(request, epochs=max(1, epochs - epochs // 4), warm_up=max(1, epochs // 4))
 
 
-def score(trained: TrainedSupernet, texts: list[str], name: str) -> pd.DataFrame:
+def train_way(way: str, passes: int, args: argparse.Namespace, tables: Path, seed: int) -> TrainedSupernet:
+    """Train on the images that `options` ask for, or read what was trained before."""
+    request = asked(
+        way,
+        passes,
+        data=str(tables / "cifar10" / "images_jpeg.parquet"),
+        seed=seed,
+        resize=args.size,
+        limit=args.images,
+        batch=args.batch,
+    )
+    name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{passes}ep_{args.batch}_{seed}"
+    folder = args.runs / "supernet_ranking" / name
+    return train_in_folder(request, folder, resume=(folder / "run.json").exists(), progress=Terminal())
+
+
+def score(
+    trained: TrainedSupernet,
+    texts: list[str],
+    name: str,
+    *,
+    calibration: int = CALIBRATION,
+    validation: int = VALIDATION,
+) -> pd.DataFrame:
     """Inherited accuracy and loss of cells, a row each."""
     data = trained.data
     evaluator = SupernetEvaluator(
         trained.supernet,
-        data.train.images[:CALIBRATION],
-        data.validation.images[:VALIDATION],
-        data.validation.labels[:VALIDATION],
+        data.train.images[:calibration],
+        data.validation.images[:validation],
+        data.validation.labels[:validation],
     )
     rows = []
     with Terminal().bar(f"{name}: cells", len(texts)) as bar:
@@ -121,43 +144,44 @@ def row(values: NDArray[np.float64], cells: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=80)
+def options(description: str | None) -> argparse.ArgumentParser:
+    """The options of a training."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--archs", type=int, default=1000)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--dev", action="store_true", help="on other cells, to choose by")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    return parser
+
+
+def published() -> Path:
+    """Folder of the published tables and images; without one the script ends."""
     tables = config.data_dir()
     if tables is None:
         sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
+    return tables
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--archs", type=int, default=1000)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--dev", action="store_true", help="on other cells, to choose by")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    tables = published()
     cells = known_cells(tables / "nasbench201", args.archs, dev=args.dev)
     proxies = sum(log_rank(cells[name].to_numpy()) for name in PROXIES)
     rows = [{"way": "proxies", "seed": 0, **row(proxies, cells)}]
     scores = cells[["arch", TRUTH, *PROXIES]].copy()
     for seed in range(DEV, DEV + args.seeds) if args.dev else range(args.seeds):
         for way in args.ways:
-            request = asked(
-                way,
-                args.epochs,
-                data=str(tables / "cifar10" / "images_jpeg.parquet"),
-                seed=seed,
-                resize=args.size,
-                limit=args.images,
-                batch=args.batch,
-            )
-            name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{args.epochs}ep_{args.batch}_{seed}"
-            folder = args.runs / "supernet_ranking" / name
             start = time.process_time()
-            trained = train_in_folder(request, folder, resume=(folder / "run.json").exists(), progress=Terminal())
+            trained = train_way(way, args.epochs, args, tables, seed)
             seconds = time.process_time() - start
             start = time.process_time()
             found = score(trained, cells["arch"].tolist(), way)
