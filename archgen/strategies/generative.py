@@ -18,7 +18,7 @@ from archgen.predictors import PREDICTORS
 from archgen.predictors.base import Floats
 from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import SearchSpace
-from archgen.strategies.base import STRATEGIES, Screen, SearchStrategy
+from archgen.strategies.base import LISTED, STRATEGIES, Screen, SearchStrategy
 from archgen.strategies.conditions import CONDITIONS
 from archgen.strategies.improvement import log_gain
 from archgen.strategies.start import first
@@ -33,6 +33,8 @@ HEAVIEST = 64
 """Of the architectures weighed under a condition, so many of the largest weight become candidates."""
 CLIMBERS, CLIMBS = 8, 8
 """Best candidates whose neighbours become candidates too, and how often at most."""
+SHORT = 64
+"""Candidates, those of the largest gain, that a batch is chosen from by samples of the joint posterior."""
 
 
 @STRATEGIES.register("generative")
@@ -50,11 +52,12 @@ class Generative(SearchStrategy):
        are distributed as :math:`p(x) P(y(x) \ge \tau \mid D) \prod_c P(c(x) \mid D)`, which is exactly a guidance
        weight; the best that were weighed on the way are candidates too;
     4. chooses among the candidates: one by expected improvement in closed form (of the hypervolume, with several
-       objectives), a batch by BoTorch's qLogEI or qLogNEHVI (sequential greedy: pending points push the next one
-       away, so the batch is diverse). With several objectives, whose improvement has many narrow peaks, it climbs
-       from the best candidates to better neighbours first; with one that costs evaluations (on NAS-Bench-201 the
-       median to the best rises from 19.5 to 24.5, 14 seeds): what the generator finds likely is the better guess
-       while the surrogate knows little.
+       objectives), a batch out of the best of these by BoTorch's qLogEI or qLogNEHVI (sequential greedy: pending
+       points push the next one away, so the batch is diverse). With several objectives, whose improvement has many
+       narrow peaks, and in spaces too large to be listed it climbs from the best candidates to better neighbours
+       first. With one objective in a small space that costs evaluations (on NAS-Bench-201 the median to the best
+       rises from 19.5 to 24.5, 14 seeds): what the generator finds likely is the better guess while the surrogate
+       knows little. In Once-for-All's space it finds within 300 evaluations what is .15 points better (6 seeds).
 
     The first architectures are unguided samples; with free labels the best of groups of them (`start`).
 
@@ -145,12 +148,15 @@ class Generative(SearchStrategy):
         candidates = self._draw(self.pool, noise) + near
         candidates += self._guided(self._tilts_of(self._problem, candidates, noise), noise)
         pool = list(self.unseen(candidates))
-        if len(self.directions) > 1:
+        if len(self.directions) > 1 or self.space.size > LISTED:
             pool = self._climbed(pool, told)
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
-        if n == 1 and self.acquisition is None and self.budget_seconds is None:
-            return [pool[int(np.argmax(self._gain(pool, told)))]]
+        if self.acquisition is None and self.budget_seconds is None:
+            ranking = np.argsort(-self._gain(pool, told), kind="stable")
+            pool = [pool[i] for i in ranking[: 1 if n == 1 else max(SHORT, 4 * n)].tolist()]
+        if len(pool) <= n:
+            return pool
         name = self.acquisition or ("qlogei" if len(self.directions) == 1 else "qlognehvi")
         return propose(self._problem, pool, n, rng=rng, name=name, cost=self._cost(told))
 

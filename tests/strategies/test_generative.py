@@ -109,6 +109,25 @@ def test_of_two_directions_what_is_asked_for_improves_more_than_its_neighbours(
         told(strategy, evaluator, [arch])
 
 
+def test_in_a_space_too_large_to_list_what_is_asked_has_no_better_neighbour(
+    space: SearchSpace, flow: DiscreteFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one direction it climbs there too: with few samples to begin with."""
+
+    def better_neighbours() -> int:
+        strategy = make(space, flow, [maximize("merit")], pool=1, steps=1, seed=3)
+        told(strategy, Counted(space), space.sample(20, np.random.default_rng(5)))
+        (arch,) = strategy.ask(1)
+        near = list(strategy.unseen(space.neighbours(arch)))
+        assert len(near) > 10
+        gains = strategy._gain([arch, *near], strategy.usable)
+        return int((gains > gains[0]).sum())
+
+    assert better_neighbours() > 0
+    monkeypatch.setattr("archgen.strategies.generative.LISTED", 1000)
+    assert better_neighbours() == 0
+
+
 @pytest.mark.parametrize("name", ["nasbench201", "nasbench101"])
 def test_where_a_space_has_constraints_its_projector_is_used(name: str) -> None:
     space = spaces.load(name)
