@@ -36,6 +36,8 @@ from archgen.spaces import SearchSpace
 SPACE = Path(__file__).parent / "spaces" / "ofa_note10.toml"
 STEPS = 1000
 """Of training the generator."""
+AT = (100, 150, 200, 300)
+"""Evaluations at which regret is shown."""
 
 
 class Published(Evaluator):
@@ -113,6 +115,7 @@ def main() -> None:
             args.out / f"bo_mobilenetv3_{bound:g}ms",
             gaps=find_gaps(runs, wishes, best=float(np.nanmax(seen))),
             reference=args.reference,
+            at=AT,
             label=f"regret within {bound:g} ms (top-1, points)",
         )
         sections.append(f"## {bound:g} ms\n\n{text}")

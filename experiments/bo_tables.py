@@ -182,12 +182,13 @@ def report(
     gaps: Gaps,
     reference: str,
     label: str,
+    at: Sequence[int] = AT,
     shown: str | None = None,
     random_mean: float | None = None,
 ) -> str:
-    """Write `<out>.csv` and `<out>.png`; the Markdown of the summary."""
-    table = per_run(runs, search.objectives, gaps, shown=shown, random_mean=random_mean)
-    tested = f"{gaps.name}@{max([n for n in AT if n <= min(runs.budget, 64)], default=runs.budget)}"
+    """Write `<out>.csv` and `<out>.png`; the Markdown of the summary, tested at 64 evaluations or the last before."""
+    table = per_run(runs, search.objectives, gaps, at=at, shown=shown, random_mean=random_mean)
+    tested = f"{gaps.name}@{max([n for n in at if n <= min(runs.budget, 64)], default=runs.budget)}"
     against = reference if reference in runs.strategies else runs.strategies[0]
     summary = summarise(table, reference=against, tested=tested)
     write_atomic(Path(f"{out}.csv"), lambda path: table.to_csv(path, index=False))
