@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ settings.load_profile("archgen")
 
 # tensors in tests are tiny: a second thread only waits, and on a busy machine it makes them twenty times slower
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start too: sums of two threads differ in a last digit
 
 
 @pytest.fixture(scope="session")

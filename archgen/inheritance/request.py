@@ -92,7 +92,7 @@ class TrainedSupernet:
 
 def make_trained(request: SupernetRequest) -> TrainedSupernet:
     """The untrained supernet and the images of a request."""
-    TRAINING_STRATEGIES[request.strategy]
+    strategy = make_strategy(request)
     space = spaces.load(request.space)
     data = load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
     network = image_network(space, data, request.network)
@@ -106,6 +106,7 @@ def make_trained(request: SupernetRequest) -> TrainedSupernet:
         supernet = make_supernet(space, **network)
         if request.mixture > 1:
             supernet = mixture(supernet, request.mixture)
+        strategy.begin(supernet)
     return TrainedSupernet(request, space, supernet, data)
 
 

@@ -51,6 +51,9 @@ class Supernet(nn.Module, ABC):
         weights are left out.
         """
 
+    def silence_residuals(self) -> None:
+        """Start residual blocks that can be the identity as the identity, where there are such blocks."""
+
     def subnet(self, arch: Architecture) -> nn.Module:
         """A stand-alone network of the simplified architecture with a copy of the inherited weights.
 

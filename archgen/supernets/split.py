@@ -56,6 +56,11 @@ class PartedSupernet(Supernet):
     def owned(self, arch: Architecture) -> dict[str, list[nn.Parameter]]:
         return self.part(arch).owned(arch)
 
+    def silence_residuals(self) -> None:
+        for part in self.parts:
+            assert isinstance(part, Supernet)
+            part.silence_residuals()
+
     def subnet(self, arch: Architecture) -> nn.Module:
         return self.part(arch).subnet(arch)
 

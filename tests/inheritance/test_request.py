@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from archgen.complexity import draw_between
 from archgen.inheritance import SupernetRequest
@@ -33,6 +34,13 @@ def test_weights_are_drawn_by_the_seed() -> None:
     name = "skeleton.stem.0.weight"
     assert one.state_dict()[name].equal(same.state_dict()[name])
     assert not one.state_dict()[name].equal(other.state_dict()[name])
+
+
+@pytest.mark.parametrize(("strategy", "silent"), [("sandwich", True), ("uniform", False)])
+def test_new_weights_are_those_that_the_strategy_begins_with(strategy: str, silent: bool) -> None:
+    supernet = make_trained(replace(REQUEST, space="nasbench_macro", network={}, strategy=strategy)).supernet
+    norms = [m for m in supernet.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert any(not m.weight.any() for m in norms) == silent
 
 
 def test_several_sets_of_weights_make_a_mixture() -> None:

@@ -56,6 +56,9 @@ class TrainingStrategy(ABC):
         """The schedule of the weights' training; a strategy may change how the learning rate of a given one falls."""
         return given
 
+    def begin(self, supernet: Supernet) -> None:  # noqa: B027  most begin with what was drawn
+        """Change weights that were just drawn, before anything is trained; a resumed training does not call it."""
+
     def check(self, processes: Processes) -> None:
         """Refuse processes that it can not train in.
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgen.errors import InvalidSpace
+from archgen.errors import InvalidOption, InvalidSpace
 from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.supernets.base import Supernet, without_dropout
 from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
 from archgen.supernets.training.divergences import adaptive_alpha_divergence, soft_cross_entropy
+from archgen.supernets.training.loop import Schedule
 
 DISTILLATIONS: Registry[Callable[[Tensor, Tensor], Tensor]] = Registry("distillation")
 """Losses of a path's logits and those of the largest, by name."""
@@ -35,14 +37,30 @@ class Sandwich(TrainingStrategy):
         label_smoothing: Of the largest architecture's cross-entropy, in [0, 1).
         distillation: A name in `DISTILLATIONS`: `cross_entropy` (BigNAS) or `alpha_divergence` (AlphaNet, arXiv
             2102.07954).
+        tail: Least share of the peak learning rate, in [0, 1); BigNAS has 0.05.
 
     Raises:
         UnknownName: No such distillation.
+        InvalidOption: A tail out of its range.
     """
 
-    def __init__(self, random: int = 2, label_smoothing: float = 0.0, distillation: str = "cross_entropy") -> None:
-        self.random, self.label_smoothing = random, label_smoothing
+    def __init__(
+        self,
+        random: int = 2,
+        label_smoothing: float = 0.0,
+        distillation: str = "cross_entropy",
+        tail: float = 0.05,
+    ) -> None:
+        if not 0 <= tail < 1:
+            raise InvalidOption(f"expected a tail from 0 to less than 1, got {tail:g}")
+        self.random, self.label_smoothing, self.tail = random, label_smoothing, tail
         self._distil = DISTILLATIONS[distillation]
+
+    def schedule(self, given: Schedule) -> Schedule:
+        return dataclasses.replace(given, tail=self.tail)
+
+    def begin(self, supernet: Supernet) -> None:
+        supernet.silence_residuals()
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.

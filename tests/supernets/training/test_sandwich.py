@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from archgen import spaces
-from archgen.errors import InvalidSpace, UnknownName
+from archgen.errors import InvalidOption, InvalidSpace, UnknownName
 from archgen.spaces import CellSpace
-from archgen.supernets import CellSupernet, make_supernet
+from archgen.supernets import CellSupernet, Supernet, make_supernet, mixture
 from archgen.supernets.base import without_dropout
-from archgen.supernets.training import Sandwich
+from archgen.supernets.training import Sandwich, Schedule
 from archgen.supernets.training.divergences import adaptive_alpha_divergence
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
@@ -108,3 +108,28 @@ def test_the_largest_alone_has_dropout() -> None:
         with without_dropout(elastic):
             assert torch.equal(elastic(x, smallest), elastic(x, smallest))
         assert not torch.equal(elastic(x, smallest), elastic(x, smallest))
+
+
+RESIDUAL = 5
+"""Of the eight layers of NAS-Bench-Macro three halve the image and so have no residual."""
+
+
+def silent(supernet: Supernet) -> int:
+    """How many normalisations scale by zero."""
+    return sum(not m.weight.any() for m in supernet.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_residual_blocks_begin_as_the_identity(parts: int) -> None:
+    supernet = make_supernet(spaces.load("nasbench_macro"), classes=3, in_channels=1, image_size=8)
+    whole = supernet if parts == 1 else mixture(supernet, parts)
+    assert silent(whole) == 0
+    Sandwich().begin(whole)
+    assert silent(whole) == parts * RESIDUAL
+
+
+def test_the_learning_rate_ends_at_a_constant() -> None:
+    assert Sandwich(tail=0.1).schedule(Schedule(3, lr=0.2)) == Schedule(3, lr=0.2, tail=0.1)
+    assert Sandwich().schedule(Schedule(3)).tail == 0.05
+    with pytest.raises(InvalidOption, match="tail from 0 to less than 1, got 1"):
+        Sandwich(tail=1.0)
