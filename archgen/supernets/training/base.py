@@ -57,7 +57,7 @@ class TrainingStrategy(ABC):
         return given
 
     def begin(self, supernet: Supernet) -> None:  # noqa: B027  most begin with what was drawn
-        """Change weights that were just drawn, before anything is trained; a resumed training does not call it."""
+        """Change weights that were just drawn, before any of them is trained, or replaced by what a training kept."""
 
     def check(self, processes: Processes) -> None:
         """Refuse processes that it can not train in.
