@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from bo_tables import published
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from supernet_ranking import LR, NETWORK, TRUTH, WAYS, asked
 from torch import nn
 
-from archgen import config, spaces
+from archgen import spaces
 from archgen.artifacts import read_json, write_atomic, write_json
 from archgen.cli.terminal import Terminal
 from archgen.data import ImageData, load_data
@@ -102,16 +102,14 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     source, options, tables = "digits", {}, None
     if args.data == "cifar10":
-        tables = config.data_dir()
-        if tables is None:
-            sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
+        tables = published()
         source, options = str(tables / "cifar10" / "images_jpeg.parquet"), {"resize": 16, "limit": 10_000}
     runs = args.runs / f"supernet_alone_{args.data}"
     runs.mkdir(parents=True, exist_ok=True)
     space, data = spaces.load("nasbench201"), load_data(source, seed=0, **options)
     drawn = dict.fromkeys(space.simplify(arch) for arch in space.sample(4 * args.archs, np.random.default_rng(0)))
     archs = list(drawn)[: args.archs]  # that compute different things
-    published = published_accuracies(tables, space, archs) if tables is not None else np.full(len(archs), np.nan)
+    known = published_accuracies(tables, space, archs) if tables is not None else np.full(len(archs), np.nan)
     both = all_alone(space, archs, data, Schedule(args.epochs, lr=LR), runs / f"alone_{args.epochs}.json")
     truth = both.mean(axis=1).to_numpy()
     best = truth >= np.quantile(truth, 0.8)
@@ -126,8 +124,8 @@ def main() -> None:
                 "way": way,
                 "tau": kendalltau(inherited, truth).statistic,
                 "tau_alone": kendalltau(both[0], both[1]).statistic,
-                "tau_published": kendalltau(inherited, published).statistic,
-                "tau_published_alone": kendalltau(truth, published).statistic,
+                "tau_published": kendalltau(inherited, known).statistic,
+                "tau_published_alone": kendalltau(truth, known).statistic,
                 "gap": float((truth - inherited).mean()),
                 "gap_best": float((truth - inherited)[best].mean()),
                 "alone": float(truth.mean()),

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from bo_tables import published
 from supernet_alone import all_alone
-from supernet_ranking import options, published
+from supernet_ranking import LR, options
 
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
@@ -29,7 +30,6 @@ from archgen.inheritance import SupernetRequest, train_in_folder
 from archgen.supernets.training import Schedule
 
 SPACE = Path(__file__).parent / "spaces" / "mobilenetv3_small.toml"
-LR = 0.05
 
 
 def main() -> None:

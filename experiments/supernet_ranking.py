@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +30,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from bo_tables import published
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
-from archgen import config
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
 from archgen.evaluators import SupernetEvaluator
@@ -154,14 +153,6 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
-
-
-def published() -> Path:
-    """Folder of the published tables and images; without one the script ends."""
-    tables = config.data_dir()
-    if tables is None:
-        sys.exit("expected the published tables in ARCHGEN_DATA or ../shared/data; there are none")
-    return tables
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import torch
+from bo_tables import published
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from supernet_ranking import DEV, TRUTH, WAYS, known_cells, options, published, score, tau, train_way
+from supernet_ranking import DEV, TRUTH, WAYS, known_cells, options, score, tau, train_way
 
 from archgen.artifacts import write_atomic
 from archgen.spaces import SearchSpace

@@ -153,10 +153,10 @@ class Generative(SearchStrategy):
         if len(pool) <= n:
             return self.fresh(n, lambda m: [*pool, *self._draw(m, noise)], rng)
         if self.acquisition is None and self.budget_seconds is None:
-            ranking = np.argsort(-self._gain(pool, told), kind="stable")
-            pool = [pool[i] for i in ranking[: 1 if n == 1 else max(SHORT, 4 * n)].tolist()]
-        if len(pool) <= n:
-            return pool
+            ranked = [pool[i] for i in np.argsort(-self._gain(pool, told), kind="stable").tolist()]
+            if n == 1:
+                return ranked[:1]
+            pool = ranked[: max(SHORT, 4 * n)]
         name = self.acquisition or ("qlogei" if len(self.directions) == 1 else "qlognehvi")
         return propose(self._problem, pool, n, rng=rng, name=name, cost=self._cost(told))
 

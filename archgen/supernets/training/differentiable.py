@@ -61,12 +61,12 @@ class DifferentiableSearch(TrainingStrategy):
         return self.halves.order(generator)
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
-        mixed, losses = relaxed_supernet(supernet, self.name), {}
+        relaxed, losses = relaxed_supernet(supernet, self.name), {}
         searching = self.searching
         (x, y), held_out = self.halves.split(batch)
         if searching and len(held_out[1]):
-            losses["architecture"] = self.update(mixed, held_out, rng)
-        loss = F.cross_entropy(mixed.mixed(x, self.path(rng)), y, label_smoothing=self.label_smoothing)
+            losses["architecture"] = self.update(relaxed, held_out, rng)
+        loss = F.cross_entropy(relaxed.mixed(x, self.path(rng)), y, label_smoothing=self.label_smoothing)
         self.gradients.backward(loss)
         return {"loss": float(loss.detach()), **losses}
 

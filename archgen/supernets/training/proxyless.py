@@ -93,11 +93,11 @@ class Proxyless(DifferentiableSearch):
             InvalidOption: A file of latencies that can not be used, or a target that no latency can be compared with.
         """
         super().prepare(supernet, plan)
-        mixed = relaxed_supernet(supernet, self.name)
+        relaxed = relaxed_supernet(supernet, self.name)
         if self.latency:
-            found, self._rest = read_latencies(Path(self.latency), mixed.edges), self.rest
+            found, self._rest = read_latencies(Path(self.latency), relaxed.edges), self.rest
         else:
-            found, self._rest = mixed.flops()
+            found, self._rest = relaxed.flops()
         self.latencies = {edge: torch.tensor(values).to(self.alphas.values) for edge, values in found.items()}
         least, mean = (self._rest + sum(map(of, found.values())) for of in (min, fmean))
         self.aim = mean if self.target is None else self.target
