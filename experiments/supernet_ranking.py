@@ -6,16 +6,20 @@ NAS-Bench-201 on CIFAR-10 (`ARCHGEN_DATA` or ../shared/data), one cell a stage, 
 of the published training's images and a thousandth of its work. Every way of training (`WAYS`) gets the same number of
 forward and backward passes of a path over the images; ways with several sets of weights share them out. Then `--archs`
 cells that compute different things, drawn by seed 0, are scored by inherited weights: accuracy on the validation
-images, and minus their loss.
+images, minus their loss, and two measures of the network with the inherited weights that need no labels, nwot and
+synflow of 32 validation images. Scores are joined by AZ-NAS's sum of the logarithms of ranks.
 
-- `tau`: Kendall's between the inherited loss and the published test accuracy after 200 epochs; `tau_acc`, with the
-  inherited accuracy in its place; `tau_top`, within the best tenth by published accuracy.
-- `tau_proxies`, `tau_proxies_top`: of the mean of the logarithm of the rank (the worst is 1) by inherited loss and of
-  the same sum of three published zero-cost proxies (synflow, nwot, jacov), which the row `proxies` has alone.
-- `best` joins the ways in `JOINED` by the sum of the same logarithms.
+Kendall's tau to the published test accuracy after 200 epochs, and within the best tenth by it (`_top`):
 
-The ways, and what is joined, are chosen on other cells (`--dev`). Finished trainings are kept in runs/supernet_ranking.
-Writes experiments/results/supernet_ranking.csv (a row a way and a seed) and supernet_ranking_cells.parquet.
+- `tau`: of the inherited loss; `tau_acc`: of the inherited accuracy.
+- `tau_inherited`: of loss, nwot and synflow of the inherited network.
+- `tau_proxies`: of the loss and three published zero-cost proxies (synflow, nwot, jacov), which the row `proxies` has
+  alone; `tau_all`: of all six.
+- The row `best` has the means over the ways in `JOINED` of each logarithm in its place.
+
+The ways, and what is joined, are chosen on other cells (`--dev`); a supernet never sees a published accuracy. Finished
+trainings are kept in runs/supernet_ranking. Writes experiments/results/supernet_ranking.csv (a row a way and a seed)
+and supernet_ranking_cells.parquet.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,16 +37,20 @@ import pandas as pd
 import torch
 from bo_tables import published
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import kendalltau
 
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
 from archgen.evaluators import SupernetEvaluator
 from archgen.inheritance import SupernetRequest, TrainedSupernet, train_in_folder
+from archgen.proxies import PROXIES as PROXY_CLASSES
+from archgen.proxies import az_nas
 
 RESULTS = Path(__file__).parent / "results"
 PROXIES = ("synflow", "nwot", "jacov")
 TRUTH = "cifar10_test_acc"
+MEASURES = ("nwot", "synflow")
+"""Of the inherited network, beside its loss."""
 NETWORK = {"cells": 1, "channels": 8}
 LR = 0.05
 WAYS: dict[str, dict[str, Any]] = {
@@ -94,14 +103,16 @@ def score(
     *,
     calibration: int = CALIBRATION,
     validation: int = VALIDATION,
+    proxies: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Inherited accuracy and loss of cells, a row each."""
+    """Inherited accuracy and loss of cells, and proxies of the inherited networks, a row each."""
     data = trained.data
     evaluator = SupernetEvaluator(
         trained.supernet,
         data.train.images[:calibration],
         data.validation.images[:validation],
         data.validation.labels[:validation],
+        proxies=[PROXY_CLASSES[proxy]() for proxy in proxies],
     )
     rows = []
     with Terminal().bar(f"{name}: cells", len(texts)) as bar:
@@ -109,13 +120,12 @@ def score(
             (measured,) = evaluator.evaluate([trained.space.parse(text)], seed=0)
             rows.append({"arch": text, **measured.values})
             bar.update(1)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["arch", *evaluator.metrics])
 
 
-def log_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of the rank, the least is 1."""
-    found: NDArray[np.float64] = np.log(rankdata(np.nan_to_num(values, nan=-np.inf)))
-    return found
+def log_ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """Logarithm of the rank in each column, larger is better."""
+    return pd.DataFrame({name: az_nas(table, [name]) for name in table})
 
 
 def tau(values: NDArray[np.float64], truth: NDArray[np.float64], *, top: bool = False) -> float:
@@ -131,16 +141,22 @@ def known_cells(tables: Path, n: int, *, dev: bool) -> pd.DataFrame:
     return both.iloc[chosen].reset_index(drop=True)
 
 
-def row(values: NDArray[np.float64], cells: pd.DataFrame) -> dict[str, float]:
+def row(ranks: pd.DataFrame, cells: pd.DataFrame) -> dict[str, float]:
+    """Tau of each joint score; `ranks` has logarithms of ranks by `val_acc`, minus `val_loss`, and `MEASURES`."""
     truth = cells[TRUTH].to_numpy()
-    proxies = sum(log_rank(cells[name].to_numpy()) for name in PROXIES) / len(PROXIES)
-    joined = log_rank(values) + proxies
-    return {
-        "tau": tau(values, truth),
-        "tau_top": tau(values, truth, top=True),
-        "tau_proxies": tau(joined, truth),
-        "tau_proxies_top": tau(joined, truth, top=True),
+    proxies = log_ranks(cells[list(PROXIES)]).sum(axis=1)
+    inherited = ranks[["val_loss", *MEASURES]].sum(axis=1)
+    scores = {
+        "": ranks["val_loss"],
+        "_inherited": inherited,
+        "_proxies": ranks["val_loss"] + proxies,
+        "_all": inherited + proxies,
     }
+    found = {"tau_acc": tau(ranks["val_acc"].to_numpy(), truth)}
+    for name, values in scores.items():
+        found[f"tau{name}"] = tau(values.to_numpy(), truth)
+        found[f"tau{name}_top"] = tau(values.to_numpy(), truth, top=True)
+    return found
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -166,39 +182,38 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     tables = published()
     cells = known_cells(tables / "nasbench201", args.archs, dev=args.dev)
-    proxies = sum(log_rank(cells[name].to_numpy()) for name in PROXIES)
-    rows = [{"way": "proxies", "seed": 0, **row(proxies, cells)}]
-    scores = cells[["arch", TRUTH, *PROXIES]].copy()
-    for seed in range(DEV, DEV + args.seeds) if args.dev else range(args.seeds):
+    truth, alone = cells[TRUTH].to_numpy(), log_ranks(cells[list(PROXIES)]).sum(axis=1).to_numpy()
+    rows = [{"way": "proxies", "tau_proxies": tau(alone, truth), "tau_proxies_top": tau(alone, truth, top=True)}]
+    scores = [cells[["arch", TRUTH, *PROXIES]]]
+    for seed in range(args.seeds):
+        ranks = {}
         for way in args.ways:
             start = time.process_time()
             trained = train_way(way, args.epochs, args, tables, seed)
             seconds = time.process_time() - start
             start = time.process_time()
-            found = score(trained, cells["arch"].tolist(), way)
-            inherited = -found["val_loss"].to_numpy(float)
-            scores[f"{way} {seed}"] = inherited
+            found = score(trained, cells["arch"].tolist(), way, proxies=MEASURES).drop(columns="arch")
+            scores.append(found.add_prefix(f"{way} {seed} "))
+            ranks[way] = log_ranks(found.assign(val_loss=-found["val_loss"]))
             made = {
                 "way": way,
                 "seed": seed,
-                **row(inherited, cells),
-                "tau_acc": tau(found["val_acc"].to_numpy(float), cells[TRUTH].to_numpy()),
-                "epochs": args.epochs,
+                **row(ranks[way], cells),
                 "train_seconds": round(seconds),
                 "seconds_a_cell": (time.process_time() - start) / len(cells),
             }
             rows.append(made)
-            print(
-                {key: round(value, 3) if isinstance(value, float) else value for key, value in made.items()}, flush=True
-            )
-        joined = [scores[f"{way} {seed}"].to_numpy() for way in JOINED if way in args.ways]
+            print({key: round(x, 3) if isinstance(x, float) else x for key, x in made.items()}, flush=True)
+        joined = [ranks[way] for way in JOINED if way in ranks]
         if len(joined) > 1:
-            rows.append({"way": "best", "seed": seed, **row(sum(map(log_rank, joined)), cells)})
-    table = pd.DataFrame(rows).assign(cells=len(cells), machine=f"{platform.machine()}, {args.threads} threads")
+            rows.append({"way": "best", "seed": seed, **row(sum(joined) / len(joined), cells)})
+    machine = f"{platform.machine()}, {args.threads} threads"
+    table = pd.DataFrame(rows).assign(epochs=args.epochs, cells=len(cells), machine=machine)
     print(table.to_string(index=False))
-    if not args.dev:
-        write_atomic(args.out / "supernet_ranking.csv", lambda path: table.to_csv(path, index=False))
-        write_atomic(args.out / "supernet_ranking_cells.parquet", lambda path: scores.to_parquet(path, index=False))
+    out, all_scores = args.runs / "supernet_ranking" / "dev" if args.dev else args.out, pd.concat(scores, axis=1)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "supernet_ranking.csv", lambda path: table.to_csv(path, index=False))
+    write_atomic(out / "supernet_ranking_cells.parquet", lambda path: all_scores.to_parquet(path, index=False))
 
 
 if __name__ == "__main__":

@@ -117,7 +117,10 @@ def rank_command(
     table: Annotated[Path, typer.Option(help="Table with an `arch` column and stand-alone accuracies.")],
     target: Annotated[str, typer.Option(help="Its column to compare with, larger is better.")],
     n: Annotated[int, typer.Option("-n", min=3, help="Random architectures of the table.")] = 100,
-    out: Annotated[Path | None, typer.Option(help="Table of both values to write, parquet or CSV.")] = None,
+    proxies: Annotated[
+        str | None, typer.Option(help="Proxies of the inherited weights to join with their loss, comma-separated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Table of all values to write, parquet or CSV.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -127,7 +130,9 @@ def rank_command(
 
     from archgen.evaluators import read_labels
     from archgen.inheritance import load_supernet, rank
+    from archgen.proxies import PROXIES
 
+    members = [PROXIES[name]() for name in proxies.split(",")] if proxies else []
     writable(out)
     trained = load_supernet(folder)
     known = read_labels(trained.space, table, [target])
@@ -137,10 +142,10 @@ def rank_command(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(archs))[:n])
     if np.ptp(y[chosen]) == 0:
         raise ArchgenError(f"{target} has the same value, {y[chosen[0]]:g}, everywhere; nothing can be ranked")
-    found = rank(trained, [archs[i] for i in chosen], y[chosen], Terminal())
-    inherited = found.pop("val_acc")
+    found = rank(trained, [archs[i] for i in chosen], y[chosen], Terminal(), members)
+    scores = {name: found.pop(name) for name in ("val_acc", "joined") if name in found}
     if out is not None:
-        rows = {"arch": [trained.space.format(archs[i]) for i in chosen], "val_acc": inherited, target: y[chosen]}
+        rows = {"arch": [trained.space.format(archs[i]) for i in chosen], **scores, target: y[chosen]}
         write_frame(pd.DataFrame(rows), out)
     texts = (f"{name} {'-' if value is None else format(value, '.4g')}" for name, value in found.items())
     show(json.dumps(found) if as_json else ", ".join(texts))

@@ -13,8 +13,12 @@ from torch import Tensor
 from archgen.errors import InvalidData
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.graph import Architecture
+from archgen.proxies import Proxy
 from archgen.supernets import Supernet, recalibrate
 from archgen.supernets.training import accuracy
+
+PROXY_IMAGES = 32
+"""Validation images that proxies are shown; a kernel of so many images is what the published ones are of."""
 
 
 class SupernetEvaluator(Evaluator):
@@ -25,6 +29,9 @@ class SupernetEvaluator(Evaluator):
         calibration: Training images for the batch-norm statistics.
         images, labels: Validation images.
         batch_size: Images a forward pass.
+        proxies: Also measured, on the inherited weights, the first 32 validation images and the batch's statistics;
+            the metric has the proxy's name. `archgen.proxies.az_nas` joins them with minus the loss to one score,
+            which ranks better than either: they see size and shape, which a shared loss is nearly blind to.
 
     Raises:
         InvalidData: There are no images to calibrate or validate on.
@@ -37,26 +44,32 @@ class SupernetEvaluator(Evaluator):
         images: Float[Tensor, "b c h w"],
         labels: Int[Tensor, " b"],
         batch_size: int = 256,
+        proxies: Sequence[Proxy] = (),
     ) -> None:
         if len(calibration) == 0 or len(images) == 0:
             raise InvalidData("expected images to calibrate and validate on, got none; check the splits")
         self.supernet, self.labels, self.batch_size = supernet, labels, batch_size
-        self.calibration, self.images = calibration, images
+        self.calibration, self.images, self.proxies = calibration, images, tuple(proxies)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return ("val_acc", "val_loss")
+        return ("val_acc", "val_loss", *(proxy.name for proxy in self.proxies))
 
     def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
-        """`val_acc` in percent and `val_loss` in nats; deterministic, `seed` changes nothing."""
-        return [self._evaluate(arch) for arch in archs]
+        """`val_acc` in percent, `val_loss` in nats, and the proxies that exist; `seed` is of what these draw."""
+        return [self._evaluate(arch, seed) for arch in archs]
 
     @torch.no_grad()
-    def _evaluate(self, arch: Architecture) -> Measurement:
+    def _evaluate(self, arch: Architecture, seed: int) -> Measurement:
         start = time.perf_counter()
         network = recalibrate(self.supernet.subnet(arch), self.calibration.split(self.batch_size))  # type: ignore[no-untyped-call]
         val_acc, loss = accuracy(network, self.images, self.labels, self.batch_size)
+        shown = self.images[:PROXY_IMAGES], self.labels[:PROXY_IMAGES]
+        numbers = {
+            proxy.name: proxy(network, *shown, generator=torch.Generator().manual_seed(seed)) for proxy in self.proxies
+        }
         seconds = time.perf_counter() - start
         if not math.isfinite(loss):
             return Measurement({}, seconds, f"the validation loss is {loss}")
-        return Measurement({"val_acc": val_acc, "val_loss": loss}, seconds)
+        known = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        return Measurement({"val_acc": val_acc, "val_loss": loss, **known}, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from archgen.data import ImageData, load_data
 from archgen.errors import InvalidOption
 from archgen.evaluators import SupernetEvaluator, image_network
 from archgen.graph import Architecture
+from archgen.proxies import Proxy
 from archgen.spaces import SearchSpace
 from archgen.supernets import Supernet, make_supernet, mixture
 from archgen.supernets.training import TRAINING_STRATEGIES, TrainingStrategy
@@ -86,8 +88,12 @@ class TrainedSupernet:
     @property
     def evaluator(self) -> SupernetEvaluator:
         """Scores by inherited weights, on the validation images."""
-        part = self.data.validation
-        return SupernetEvaluator(self.supernet, self.data.train.images[:CALIBRATION], part.images, part.labels)
+        return self.evaluator_with()
+
+    def evaluator_with(self, proxies: Sequence[Proxy] = ()) -> SupernetEvaluator:
+        """That evaluator, measuring proxies on the inherited weights too."""
+        part, calibration = self.data.validation, self.data.train.images[:CALIBRATION]
+        return SupernetEvaluator(self.supernet, calibration, part.images, part.labels, proxies=proxies)
 
 
 def make_trained(request: SupernetRequest) -> TrainedSupernet:

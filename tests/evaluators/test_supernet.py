@@ -12,6 +12,7 @@ from torch import Tensor
 
 from archgen.errors import InvalidData
 from archgen.evaluators import SupernetEvaluator
+from archgen.proxies import Nwot, Synflow
 from archgen.spaces import SearchSpace
 from archgen.supernets import Supernet, make_supernet, recalibrate
 
@@ -61,6 +62,26 @@ def test_an_evaluation_does_not_depend_on_those_before_or_on_the_seed(
     backward = [m.values for m in evaluator.evaluate(archs[::-1], seed=1)]
     assert forward == backward[::-1]
     assert len({tuple(values.items()) for values in forward}) > 1
+
+
+def test_proxies_are_those_of_the_inherited_network(
+    supernet: Supernet, space: SearchSpace, rng: np.random.Generator
+) -> None:
+    proxies = [Synflow(), Nwot()]
+    evaluator = SupernetEvaluator(supernet, images(40, 1), images(50, 2), LABELS, proxies=proxies)
+    assert evaluator.metrics == ("val_acc", "val_loss", "synflow", "nwot")
+    for arch in space.sample(5, rng):
+        (measured,) = evaluator.evaluate([arch], seed=0)
+        network = supernet.subnet(arch)
+        for proxy in proxies:
+            value = proxy(network, images(50, 2)[:32], LABELS[:32], generator=torch.Generator().manual_seed(0))
+            assert measured.values.get(proxy.name, math.nan) == pytest.approx(value, nan_ok=True)
+
+
+def test_a_proxy_that_does_not_exist_is_left_out(supernet: Supernet, space: SearchSpace) -> None:
+    evaluator = SupernetEvaluator(supernet, images(40, 1), images(50, 2), LABELS, proxies=[Nwot()])
+    (measured,) = evaluator.evaluate([space.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")], seed=0)
+    assert measured.values.keys() == {"val_acc", "val_loss"}, "all images have the same activations"
 
 
 def test_weights_stay_as_they_are(
