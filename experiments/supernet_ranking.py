@@ -125,7 +125,7 @@ def score(
 
 def log_ranks(table: pd.DataFrame) -> pd.DataFrame:
     """Logarithm of the rank in each column, larger is better."""
-    return pd.DataFrame({name: az_nas(table, [name]) for name in table})
+    return pd.DataFrame({name: az_nas(table, [str(name)]) for name in table})
 
 
 def tau(values: NDArray[np.float64], truth: NDArray[np.float64], *, top: bool = False) -> float:
@@ -206,7 +206,8 @@ def main() -> None:
             print({key: round(x, 3) if isinstance(x, float) else x for key, x in made.items()}, flush=True)
         joined = [ranks[way] for way in JOINED if way in ranks]
         if len(joined) > 1:
-            rows.append({"way": "best", "seed": seed, **row(sum(joined) / len(joined), cells)})
+            means = pd.concat(joined).groupby(level=0).mean()
+            rows.append({"way": "best", "seed": seed, **row(means, cells)})
     machine = f"{platform.machine()}, {args.threads} threads"
     table = pd.DataFrame(rows).assign(epochs=args.epochs, cells=len(cells), machine=machine)
     print(table.to_string(index=False))

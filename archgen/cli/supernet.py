@@ -143,7 +143,7 @@ def rank_command(
     if np.ptp(y[chosen]) == 0:
         raise ArchgenError(f"{target} has the same value, {y[chosen[0]]:g}, everywhere; nothing can be ranked")
     found = rank(trained, [archs[i] for i in chosen], y[chosen], Terminal(), members)
-    scores = {name: found.pop(name) for name in ("val_acc", "joined") if name in found}
+    scores: dict[str, object] = {name: found.pop(name) for name in ("val_acc", "joined") if name in found}
     if out is not None:
         rows = {"arch": [trained.space.format(archs[i]) for i in chosen], **scores, target: y[chosen]}
         write_frame(pd.DataFrame(rows), out)
