@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from archgen import delivery
 from archgen.data import ImageData, Split, load_data
-from archgen.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, finetune
-from archgen.design import Design, DesignRequest
+from archgen.design import Design, DesignRequest, delivery
+from archgen.design.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, finetune
 from archgen.errors import Infeasible
 from archgen.evaluators.base import Measurement
 from archgen.graph import Architecture

@@ -18,10 +18,9 @@ import pandas as pd
 import pytest
 import torch
 
-from archgen import config, delivery
-from archgen import design as design_module
+from archgen import config
 from archgen.data import ImageData, Split, load_data
-from archgen.design import Design, DesignRequest, design
+from archgen.design import Design, DesignRequest, delivery, design, pipeline
 from archgen.errors import (
     ArchgenError,
     Infeasible,
@@ -93,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         return replace(data, test=watch(data.test, folder, looks))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(design_module, "load_data", load)
+        patch.setattr(pipeline, "load_data", load)
         patch.setattr(delivery, "MEASURED_AT_ONCE", 2)  # exports take most of the time
         return Finished(design(REQUEST, folder), folder, looks)
 
@@ -383,7 +382,7 @@ def untrained(*args: Any, **options: Any) -> None:
 def test_an_impossible_latency_is_refused_before_training_and_the_smallest_is_named(
     run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(design_module, "train_supernet", untrained)
+    monkeypatch.setattr(pipeline, "train_supernet", untrained)
     folder = begun(tmp_path / "run", run, at_most={"latency_ms": 1e-7})
     message = r"no architecture of nasbench201 meets latency_ms at most 1e-07 here: .* about ([0-9.e-]+); raise"
     with pytest.raises(Infeasible, match=message) as caught:
@@ -398,7 +397,7 @@ def test_an_impossible_latency_is_refused_before_training_and_the_smallest_is_na
 def test_an_impossible_number_of_parameters_names_the_smallest_network(
     run: Finished, tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(design_module, "train_supernet", untrained)
+    monkeypatch.setattr(pipeline, "train_supernet", untrained)
     folder = begun(tmp_path / "run", run, at_most={"params": 10.0})
     weightless = space.parse("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
     least = space.count(weightless, **run.result["network"])["params"]
@@ -474,7 +473,7 @@ def test_measuring_and_the_supernet_leave_the_callers_random_numbers_alone(
     tmp_path: Path, images: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("archgen.hardware.OnnxLatency.measure", lambda self, networks, **options: [])
-    monkeypatch.setattr(design_module, "train_supernet", lambda *args, **options: None)
+    monkeypatch.setattr(pipeline, "train_supernet", lambda *args, **options: None)
     state = torch.get_rng_state()
     job = Design(RunFolder(tmp_path, {"facts": {}, "seconds": {}}), REQUEST, images)
     job.measure(job.space.sample(2, np.random.default_rng(0)))

@@ -18,7 +18,7 @@ from archgen.supernets import Supernet, recalibrate
 from archgen.supernets.training import Schedule, accuracy, train_network
 
 if TYPE_CHECKING:
-    from archgen.design import Design
+    from archgen.design.pipeline import Design
 
 MEASURED_AT_ONCE = 5
 MEASURED_AT_MOST = 30
