@@ -288,11 +288,11 @@ def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: 
         InvalidCheckpoint: There is none: train one with `archgen train generator`; or it is damaged, or was trained
             on another space.
     """
-    folder = (root or config.checkpoints_dir()) / "generators" / f"{space.name}-{name}"
+    folder = (root or config.checkpoints_dir()) / "generators" / f"{space.origin}-{name}"
     if not folder.is_dir():
         raise InvalidCheckpoint(
             f"there is no {name} generator for {space.name} in {folder.parent}; "
-            f"train one: archgen train generator --space {space.name} --generator {name}"
+            f"train one: archgen train generator --space {space.origin} --generator {name}"
         )
     try:
         return _of_space(load_generator(folder), space)

@@ -19,6 +19,7 @@ from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
 from archgen.graph import Architecture, GraphBatch
 from archgen.registry import Registry
 from archgen.spaces.flow import Flow, flow_of
+from archgen.spaces.sized import MARK
 
 FAMILIES: Registry[type[SearchSpace]] = Registry("family of search spaces")
 
@@ -63,6 +64,11 @@ class SearchSpace(ABC):
     def whole(self) -> SearchSpace:
         """The space that this one is a part of; itself for all but parts."""
         return self
+
+    @property
+    def origin(self) -> str:
+        """Name of the space whose graphs these are: generators fit all sizes of a space (`archgen.spaces.sized`)."""
+        return self.name.partition(MARK)[0]
 
     @property
     def size(self) -> int:

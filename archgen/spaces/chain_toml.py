@@ -14,6 +14,7 @@ Either `[[globals]]` and `[[stages]]`, for chains:
 or `[[nodes]]`, for any graph (`archgen.spaces.graph_toml`). `[network]` names the skeleton and gives its integer
 arguments; `[order]` gives the labels of the smallest and the largest architecture; `text` names the text form.
 With `skeleton = "image"`, stages and nodes have `channels` and `stride`, and `[[operations]]` names your own.
+`[sized]` says how the space fits other images (`archgen.spaces.sized`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from archgen.spaces.toml_tables import known_keys, take, take_size, take_tables,
 
 _KEYS = (
     *("name", "family", "summary", "paper", "folder", "text"),
-    *("globals", "stages", "nodes", "output", "operations", "network", "order"),
+    *("globals", "stages", "nodes", "output", "operations", "network", "order", "sized"),
 )
 _NAME = re.compile(r"[A-Za-z0-9_.]*[A-Za-z0-9_]")
 _RESERVED = ("input", "output", "stem", "head")

@@ -9,6 +9,7 @@ from pathlib import Path
 from archgen import config
 from archgen.errors import InvalidSpace, UnknownName
 from archgen.spaces.base import FAMILIES, SearchSpace
+from archgen.spaces.sized import resized, split_name
 
 
 def available() -> list[str]:
@@ -20,20 +21,20 @@ def load(name: str | Path) -> SearchSpace:
     """Load a search space by name, or a space of your own by the path of its TOML file.
 
     Args:
-        name: A text that ends in `.toml` or holds a path separator is a path.
+        name: A text that ends in `.toml` or holds a path separator is a path. `mobilenetv3@32` is the space for images
+            of 32 pixels a side (`archgen.spaces.sized`).
 
     Raises:
         UnknownName: There is no `spaces/<name>.toml`.
-        InvalidSpace: The file does not describe a space, or one under the name of a space that comes with archgen.
+        InvalidSpace: The space is not made for images of such a size, or the file does not describe a space, or one
+            under the name of a space that comes with archgen.
 
     Example:
         >>> load("nasbench201").size
         15625
     """
     if isinstance(name, str) and not (name.endswith(".toml") or "/" in name or os.sep in name):
-        if name not in available():
-            raise UnknownName("search space", name, available())
-        return read(config.spaces_dir() / f"{name}.toml")
+        return _named(name)
     path = Path(name)
     space = read(path)
     if space.name in available() and path.resolve().parent != config.spaces_dir().resolve():
@@ -57,14 +58,29 @@ def read_base(reference: str, folder: Path, name: str) -> SearchSpace:
         InvalidSpace: The file does not describe a space.
     """
     if not (reference.endswith(".toml") or "/" in reference or os.sep in reference):
-        if reference not in available():
-            raise UnknownName("search space", reference, available())
-        return read(config.spaces_dir() / f"{reference}.toml", name)
+        return _named(reference, name)
     return read(folder / reference, name)
 
 
-def read(path: Path, name: str | None = None) -> SearchSpace:
-    """Read a space from its TOML file, under its own or another name; `InvalidSpace` names the place in the file."""
+def _named(reference: str, name: str | None = None) -> SearchSpace:
+    """A space that comes with archgen, under its own or another name."""
+    origin, size = split_name(reference)
+    if origin not in available():
+        raise UnknownName("search space", origin, available())
+    return read(config.spaces_dir() / f"{origin}.toml", name, size)
+
+
+def read(path: Path, name: str | None = None, size: int | None = None) -> SearchSpace:
+    """Read a space from its TOML file.
+
+    Args:
+        path: The file.
+        name: Name to give it, or None for its own.
+        size: Side of the images to make it for, pixels, or None for those of the file.
+
+    Raises:
+        InvalidSpace: Naming the place in the file.
+    """
     try:
         description = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -74,6 +90,8 @@ def read(path: Path, name: str | None = None) -> SearchSpace:
         raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
     try:
         description["folder"] = str(path.parent)  # where a space finds modules that lie beside its file
+        if size is not None:
+            description = resized(description, size)
         if name is not None:
             description["name"] = name
         return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]

@@ -8,7 +8,7 @@ from typing import Any
 from archgen.errors import InvalidSpace, UnknownName
 
 _MISSING: Any = object()
-_WORDS = {str: "text", int: "an integer", list: "a list", dict: "a table"}
+_WORDS = {str: "text", int: "an integer", float: "a decimal number", list: "a list", dict: "a table"}
 
 
 def take(table: Mapping[str, Any], key: str, kind: type, where: str, default: Any = _MISSING) -> Any:
