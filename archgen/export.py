@@ -178,8 +178,12 @@ def save_network(
     return weights, header
 
 
-def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild a network from the JSON file of `save_network` and the weights beside it.
+
+    Args:
+        path: The JSON file.
+        space: Its space, where that is one of your own; None reads the space of the name in the file.
 
     Returns:
         The network in evaluation mode, and the content of the JSON file.

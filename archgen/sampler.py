@@ -281,6 +281,11 @@ def predictor_folders(space: SearchSpace, root: Path) -> dict[str, Path]:
     return folders
 
 
+def has_generator(space: SearchSpace, name: str = "discrete_flow") -> bool:
+    """Whether the checkpoints have a generator of the space."""
+    return (config.checkpoints_dir() / "generators" / f"{space.origin}-{name}").is_dir()
+
+
 def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: Path | None = None) -> Generator:
     """The committed generator of a space.
 

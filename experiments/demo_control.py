@@ -43,7 +43,7 @@ def control(path: Path, n: int) -> dict[str, float | str]:
     result = json.loads(folder.file("result.json").read_text())
     request = DesignRequest(**folder.state["request"])
     design = Design(folder, request, load(request))
-    supernet = design.supernet()  # reads the trained weights
+    supernet = design.supernet(design.plan())  # reads the trained weights
     random = meeting_the_bound(design, n)
     measured = design.evaluator(supernet).evaluate(random, seed=0)
     accuracy = np.array([m.values["val_acc"] for m in measured])

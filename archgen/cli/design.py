@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from archgen.cli.application import app
-from archgen.cli.options import AtMost, Json, Seed, SpaceName
+from archgen.cli.options import AtMost, Json, Minimize, Seed, SpaceName, numbers
 from archgen.cli.terminal import Terminal, say, show
-from archgen.errors import RunConflict
+from archgen.errors import InvalidOption, RunConflict, UnknownName
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @app.command("design")
@@ -21,44 +24,65 @@ def design_command(
     ] = "digits",
     space: SpaceName = "nasbench201",
     at_most: AtMost = None,
+    minimize: Minimize = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run; must be new or empty.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
-    budget: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 100,
-    epochs: Annotated[int, typer.Option(help="Epochs of the supernet.")] = 200,
-    finetune_epochs: Annotated[int, typer.Option(help="Epochs of the winner's fine-tuning.")] = 100,
-    cells: Annotated[int, typer.Option(help="Cells a stage.")] = 1,
-    channels: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
-    measured: Annotated[int, typer.Option(help="Architectures to measure for the latency predictor.")] = 40,
+    effort: Annotated[str, typer.Option(help="quick, standard or thorough; sets the next four.")] = "standard",
+    budget: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet.")] = None,
+    finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
+    measured: Annotated[int | None, typer.Option(help="Architectures to measure for the latency predictor.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Seconds, or as 90s, 10m, 2h: training and search are cut to fit.")
+    ] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Argument NAME=NUMBER of the networks; repeat.")] = None,
+    networks: Annotated[int, typer.Option(help="Most networks of a Pareto set (--minimize).")] = 5,
+    latency: Annotated[
+        Path | None, typer.Option(help="Table of `arch` and `latency_ms` of your device; nothing is measured here.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="`onnxruntime`, `torch` or `torch_compile`.")] = "onnxruntime",
+    processor: Annotated[str, typer.Option("--device", help="Where latency is measured, `cpu` or `cuda`.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of the runtime when latency is measured.")] = 1,
     resize: Annotated[int | None, typer.Option(help="Resize images to this side, in pixels.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
-    strategy: Annotated[str, typer.Option(help="Search strategy.")] = "generative",
+    strategy: Annotated[
+        str | None, typer.Option(help="Search strategy; generative where the space has a generator, else bayes.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Design, train and export a network for images under a latency bound on this machine."""
-    from archgen.design import DesignRequest, design
+    """Design, train and export networks for images under bounds on latency, size or memory.
+
+    Bounds and --minimize take `latency_ms` (one image), `params`, `flops`, `memory_mb`, and `latency_ms@DEVICE` of the
+    published networks of a space (`archgen latency devices`). With --minimize the answer is a Pareto set.
+    """
+    from archgen.design import EFFORTS, DesignRequest, design
     from archgen.objectives import check, parse_bound
 
     if (out is None) == (resume is None):
         raise RunConflict("expected either --out FOLDER (a new run) or --resume FOLDER (an earlier one)")
     bounds = [parse_bound(text, "at_most") for text in at_most or []]
     check(bounds)
+    if effort not in EFFORTS:
+        raise UnknownName("effort", effort, EFFORTS)
+    given = {"budget": budget, "epochs": epochs, "finetune_epochs": finetune_epochs, "measured": measured}
     request = DesignRequest(
         data=data,
         space=space,
         at_most={o.metric: min(b.bound or 0.0 for b in bounds if b.metric == o.metric) for o in bounds},
+        minimize=tuple(minimize or ()),
         seed=seed,
-        budget=budget,
-        epochs=epochs,
-        finetune_epochs=finetune_epochs,
-        cells=cells,
-        channels=channels,
-        measured=measured,
+        **EFFORTS[effort] | {name: value for name, value in given.items() if value is not None},
+        network=numbers(network, "--network"),
+        networks=networks,
+        latency=None if latency is None else str(latency),
+        runtime=runtime,
+        processor=processor,
         threads=threads,
         resize=resize,
         limit=limit,
         strategy=strategy,
+        time_limit=None if time_limit is None else _seconds(time_limit),
     )
     folder = resume or out
     assert folder is not None
@@ -70,14 +94,34 @@ def design_command(
     if as_json:
         show(json.dumps(result))
         return
+    _show(result, folder)
+
+
+def _seconds(text: str) -> float:
+    """Read `90`, `90s`, `10m`, `1.5h`."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text)
+    if found is None:
+        raise InvalidOption(f"expected a time such as 90s, 10m or 2h for --time-limit, got '{text}'")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _show(result: dict[str, Any], folder: Path) -> None:
     winner = result["winner"]
     low, high = winner["latency_interval"]
     show(f"winner     {winner['arch']}")
     show(f"accuracy   {winner['test_acc']:.2f} % on the test part, {winner['val_acc']:.2f} % on the validation part")
-    show(f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})")
+    if "measurements" in result["device"]:
+        show(f"latency    {winner['latency_ms']:.4f} ms predicted (90 % interval {low:.4f} to {high:.4f})")
+    else:
+        show(f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})")
     show(f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs")
     for constraint in result["constraints"]:
         verdict = "met" if constraint["met"] else "NOT met"
         show(f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}")
+    for other in result["networks"][1:]:
+        costs = ", ".join(f"{metric} {other[metric]:.4g}" for metric in result["minimized"])
+        show(f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}")
     show(f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s")
-    show(f"files      {folder}/best.onnx, best.safetensors, best.json, trials.parquet, report.html")
+    stems = [network["files"] for network in result["networks"]]
+    files = ", ".join(f"{stem}.onnx, {stem}.safetensors, {stem}.json" for stem in stems)
+    show(f"files      {folder}/{files}, trials.parquet, report.html")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archgen.errors import InvalidObjective, RunConflict
+from archgen.errors import InvalidObjective, InvalidOption, RunConflict
 
 if TYPE_CHECKING:
     from archgen.objectives import Objective
@@ -72,3 +72,14 @@ def assignments(texts: list[str] | None, option: str) -> dict[str, float]:
         if not (equals and metric and math.isfinite(values[metric])):
             raise InvalidObjective(f"expected METRIC=VALUE with a number for {option}, got '{text}'")
     return values
+
+
+def numbers(texts: list[str] | None, option: str) -> dict[str, int]:
+    """Read `NAME=NUMBER` options, whole numbers; raises `InvalidOption`."""
+    found = {}
+    for text in texts or []:
+        name, _, value = text.partition("=")
+        if not value.isdecimal():
+            raise InvalidOption(f"expected NAME=NUMBER for {option}, got '{text}'")
+        found[name] = int(value)
+    return found

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from archgen.cli.application import supernet_app
-from archgen.cli.options import Json, Seed, SpaceName, writable, write_frame
+from archgen.cli.options import Json, Seed, SpaceName, numbers, writable, write_frame
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption
 from archgen.launch import configured_precision
@@ -58,7 +58,7 @@ def train_command(
         data,
         strategy,
         options,
-        _numbers(network or []),
+        numbers(network, "--network"),
         epochs,
         lr,
         seed,
@@ -185,14 +185,3 @@ def subnet_command(
         metrics={"val_acc": val_acc, "val_loss": val_loss},
     )
     show(f"{out}: val_acc {val_acc:.2f} %, largest difference of ONNX to PyTorch {difference:.2g}")
-
-
-def _numbers(texts: list[str]) -> dict[str, int]:
-    """Arguments of the networks from `NAME=NUMBER`."""
-    found = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if not value.isdecimal():
-            raise InvalidOption(f"expected NAME=NUMBER for --network, got '{text}'")
-        found[name] = int(value)
-    return found

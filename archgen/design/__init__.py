@@ -1,6 +1,7 @@
 """The whole pipeline: from images and wishes to trained networks, with everything in one resumable folder."""
 
-from archgen.design.pipeline import Design, design, load
-from archgen.design.request import BOUNDED, DesignRequest
+from archgen.design.pipeline import Design
+from archgen.design.request import EFFORTS, DesignRequest
+from archgen.design.run import design, load
 
-__all__ = ["BOUNDED", "Design", "DesignRequest", "design", "load"]
+__all__ = ["EFFORTS", "Design", "DesignRequest", "design", "load"]

@@ -1,4 +1,4 @@
-"""The end of a design: the best measured again, the winner fine-tuned, tested once and exported."""
+"""The end of a design: the best measured again, fine-tuned, tested once and exported."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from archgen.design.metrics import MEMORY
+from archgen.design.plan import Timetable
+from archgen.design.request import LATENCY
 from archgen.errors import Infeasible
 from archgen.export import check_onnx, save_network, to_onnx
 from archgen.hardware import LatencyMeasurement
+from archgen.metrics import pareto_front
+from archgen.objectives import all_met
+from archgen.peak_memory import peak_memory_mb
 from archgen.predictors import Predictor
 from archgen.study import COMPLETE, Study, Trial
 from archgen.supernets import Supernet, recalibrate
@@ -22,58 +28,43 @@ if TYPE_CHECKING:
 
 MEASURED_AT_ONCE = 5
 MEASURED_AT_MOST = 30
+BEST = "best"
+
+Chosen = tuple[Trial, LatencyMeasurement]
 
 
-def deliver(design: Design, study: Study, supernet: Supernet, predictors: dict[str, Predictor]) -> dict[str, Any]:
-    """Choose, fine-tune, test and export the winner.
+def deliver(
+    design: Design, plan: Timetable, study: Study, supernet: Supernet, known: dict[str, Predictor]
+) -> dict[str, Any]:
+    """Choose, fine-tune, test and export the winner, or the networks of a Pareto set.
 
     Returns:
-        The result but for `seconds`: `winner`, `met`, `constraints`, `evaluations`, `run` and the facts of the run.
+        The result but for `seconds`: `winner`, `networks` (the winner first), `met`, `constraints`, `evaluations`,
+        `run` and the facts of the run.
 
     Raises:
         Infeasible: No trial gave a finite accuracy.
     """
-    trial, measured = choose(design, study)
-    space, data, folder = design.space, design.data, design.folder
-    arch = space.simplify(trial.arch)
-    network, val_acc = finetune(design, supernet, trial)
-    test_acc, _ = accuracy(network, data.test.images, data.test.labels)  # the only look at the test part
-    to_onnx(network, design.shape, folder.file("best.onnx"))
-    difference = check_onnx(network, folder.file("best.onnx"), data.validation.images[:64])
-    winner: dict[str, Any] = {
-        "arch": space.format(arch),
-        "val_acc": val_acc,
-        "inherited_val_acc": trial.values["val_acc"],
-        "test_acc": test_acc,
-        "latency_ms": measured.latency_ms,
-        "latency_interval": [measured.low_ms, measured.high_ms],
-        "params": int(predictors["params"].predict([arch]).mean[0]),
-        "flops": float(predictors["flops"].predict([arch]).mean[0]),
-        "onnx_difference": difference,
-    }
-    save_network(
-        folder.file("best"),
-        network,
-        arch,
-        space,
-        design.network,
-        mean=data.mean,
-        std=data.std,
-        classes=data.classes,
-        metrics={name: value for name, value in winner.items() if isinstance(value, int | float)},
-    )
+    chosen = choose_set(design, study) if design.request.minimize else [choose(design, study)]
+    networks = []
+    for i, (trial, measured) in enumerate(chosen):
+        epochs = _epochs(design, plan, len(chosen) - i)
+        networks.append(_finish(design, supernet, known, trial, measured, f"network{i + 1}" if i else BEST, epochs))
+    winner, space, data, folder = networks[0], design.space, design.data, design.folder
     constraints = [
         {"metric": m, "sense": "at_most", "bound": b, "value": winner[m], "met": bool(winner[m] <= b)}
         for m, b in design.request.at_most.items()
     ]
     return {
         "winner": winner,
+        "networks": networks,
         "met": all(constraint["met"] for constraint in constraints),
         "constraints": constraints,
+        "minimized": list(design.request.minimize),
         "evaluations": len(study.trials),
         "run": str(folder.path),
         "space": space.name,
-        "strategy": design.request.strategy,
+        "strategy": design.strategy,
         "seed": design.request.seed,
         "data": {
             "name": data.name,
@@ -87,7 +78,91 @@ def deliver(design: Design, study: Study, supernet: Supernet, predictors: dict[s
     }
 
 
-def choose(design: Design, study: Study) -> tuple[Trial, LatencyMeasurement]:
+def _epochs(design: Design, plan: Timetable, networks: int) -> int:
+    """Epochs of fine-tuning that a time limit leaves to each of the networks that are not done yet."""
+    if design.request.time_limit is None:
+        return plan.finetune_epochs
+    an_epoch = max(plan.seconds["final"] / plan.finetune_epochs / design.delivered, 1e-9)  # measuring included
+    return max(1, min(plan.finetune_epochs, int(design.left / networks / an_epoch)))
+
+
+def _finish(
+    design: Design,
+    supernet: Supernet,
+    known: dict[str, Predictor],
+    trial: Trial,
+    measured: LatencyMeasurement,
+    stem: str,
+    epochs: int,
+) -> dict[str, Any]:
+    """Fine-tune, test and export one network; what is known of it, as JSON types."""
+    space, data, folder = design.space, design.data, design.folder
+    arch = space.simplify(trial.arch)
+    network, val_acc = finetune(design, supernet, trial, epochs)
+    test_acc, _ = accuracy(network, data.test.images, data.test.labels)  # the only look at the test part
+    example, onnx = space.example_input(1, **design.network), folder.file(f"{stem}.onnx")
+    to_onnx(network, example, onnx)
+    difference = check_onnx(network, onnx, data.validation.images[:64])
+    found: dict[str, Any] = {
+        "arch": space.format(arch),
+        "val_acc": val_acc,
+        "inherited_val_acc": trial.values["val_acc"],
+        "test_acc": test_acc,
+        LATENCY: measured.latency_ms,
+        "latency_interval": [measured.low_ms, measured.high_ms],
+        "predicted": {m: float(p.predict([arch]).mean[0]) for m, p in known.items()},
+        "onnx_difference": difference,
+        "files": stem,
+    }
+    exact = {m: value for m, value in found["predicted"].items() if m != LATENCY}  # or all that there is
+    if MEMORY in exact:
+        exact[MEMORY] = peak_memory_mb(network, example)
+    found |= exact | {"params": int(exact["params"])}
+    save_network(
+        folder.file(stem),
+        network,
+        arch,
+        space,
+        design.network,
+        mean=data.mean,
+        std=data.std,
+        classes=data.classes,
+        metrics={name: value for name, value in found.items() if isinstance(value, int | float)},
+    )
+    return found
+
+
+def choose_set(design: Design, study: Study) -> list[Chosen]:
+    """Up to `networks` trials of the Pareto front, the most accurate first, spread evenly over it.
+
+    The front of what is predicted is measured, and what then breaks the bound on the latency, or is dominated, left
+    out; when nothing is left, the one that `choose` gives.
+
+    Raises:
+        Infeasible: There is no complete trial.
+    """
+    directions, objectives = design.request.directions, design.request.objectives
+    good = [t for t in study.trials if t.state == COMPLETE and all_met(objectives, t.values)]
+    points = [[t.values[wish.metric] for wish in directions] for t in good]
+    signs = [wish.sign for wish in directions]
+    front = [good[i] for i in pareto_front(points, signs)] if good else []
+    front = _spread(sorted(front, key=lambda t: -t.values["val_acc"]), design.request.networks)
+    bound = design.request.at_most.get(LATENCY, np.inf)
+    pairs = zip(front, design.measure([t.arch for t in front]), strict=True) if front else []
+    kept = [pair for pair in pairs if pair[1].latency_ms <= bound]
+    if not kept:
+        return [choose(design, study)]
+    values = [[{**t.values, LATENCY: m.latency_ms}[wish.metric] for wish in directions] for t, m in kept]
+    return [kept[i] for i in pareto_front(values, signs)]
+
+
+def _spread(trials: list[Trial], n: int) -> list[Trial]:
+    """At most `n` of a sorted front, both ends included."""
+    places = np.linspace(0, len(trials) - 1, min(n, len(trials))).round().astype(int)
+    return [trials[i] for i in dict.fromkeys(places.tolist())]
+
+
+def choose(design: Design, study: Study) -> Chosen:
     """The best trial whose measured latency is within the bound, interval included.
 
     Trials are taken in the order of validation accuracy (the loss breaks ties) and measured a few at a time. When
@@ -102,8 +177,8 @@ def choose(design: Design, study: Study) -> tuple[Trial, LatencyMeasurement]:
     if not trials:
         raise Infeasible("no evaluation gave a finite accuracy; look at trials.parquet, or lower the learning rate")
     trials.sort(key=lambda t: (-t.values["val_acc"], t.values["val_loss"]))
-    bound = design.request.at_most.get("latency_ms", np.inf)
-    measured: list[tuple[Trial, LatencyMeasurement]] = []
+    bound = design.request.at_most.get(LATENCY, np.inf)
+    measured: list[Chosen] = []
     for start in range(0, min(len(trials), MEASURED_AT_MOST), MEASURED_AT_ONCE):
         some = trials[start : start + MEASURED_AT_ONCE]
         measured += zip(some, design.measure([t.arch for t in some]), strict=True)
@@ -114,7 +189,7 @@ def choose(design: Design, study: Study) -> tuple[Trial, LatencyMeasurement]:
     return likely[0] if likely else min(measured, key=lambda pair: pair[1].latency_ms)
 
 
-def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Module, float]:
+def finetune(design: Design, supernet: Supernet, trial: Trial, epochs: int) -> tuple[nn.Module, float]:
     """A stand-alone network that starts from the inherited weights, and its validation accuracy in percent.
 
     Training can lose, too: the inherited weights are kept when the trained ones are worse on the validation part by
@@ -126,11 +201,11 @@ def finetune(design: Design, supernet: Supernet, trial: Trial) -> tuple[nn.Modul
     inherited = {name: value.clone() for name, value in network.state_dict().items()}
     before = accuracy(network, data.validation.images, data.validation.labels)
 
-    with design.progress.bar("fine-tuning the winner", request.finetune_epochs) as bar:
+    with design.progress.bar("fine-tuning the winner", epochs) as bar:
         train_network(
             network,
             data,
-            Schedule(epochs=request.finetune_epochs, lr=0.2),  # inherited weights are a compromise: leave their basin
+            Schedule(epochs=epochs, lr=0.2),  # inherited weights are a compromise: leave their basin
             seed=request.seed,
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
         )

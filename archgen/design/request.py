@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 
-from archgen.errors import InvalidObjective, UnknownMetric
-from archgen.objectives import Objective, at_most, maximize
+from archgen.errors import InvalidObjective
+from archgen.objectives import Objective, at_most, check, maximize, minimize
 
-BOUNDED = ("latency_ms", "params", "flops")
-"""Metrics that a design can bound."""
-_POSITIVE = ("budget", "batch", "epochs", "finetune_epochs", "cells", "channels", "threads")
+LATENCY = "latency_ms"
+EFFORTS = MappingProxyType(
+    {
+        "quick": {"budget": 50, "epochs": 60, "finetune_epochs": 40, "measured": 24},
+        "standard": {"budget": 100, "epochs": 200, "finetune_epochs": 100, "measured": 40},
+        "thorough": {"budget": 300, "epochs": 600, "finetune_epochs": 200, "measured": 60},
+    }
+)
+"""What a preset of the command line sets."""
+_POSITIVE = ("budget", "batch", "epochs", "finetune_epochs", "threads", "networks")
+_LEAST_MEASURED = 12
 
 
 @dataclass(frozen=True)
@@ -18,50 +27,74 @@ class DesignRequest:
 
     Args:
         data: What `archgen.data.load_data` reads.
-        space: Name of the search space.
-        at_most: Upper bounds by metric, of `BOUNDED`; latency in ms for one image on this machine.
+        space: Name of the search space, or a TOML file. A space that is published for much larger images is sized to
+            those of the data (`archgen.spaces.for_images`).
+        at_most: Upper bounds by metric: `latency_ms` for one image, `params`, `flops`, `memory_mb`, or what the
+            checkpoints predict of the space's published network, such as `latency_ms@pixel3`.
+        minimize: Metrics to make small beside making the accuracy large; the answer is then a Pareto set.
         seed: Of everything random.
         budget: Architectures to evaluate.
         batch: Architectures asked for at a time.
         epochs: Of the supernet.
-        finetune_epochs: Of the winner.
-        cells, channels: Size of the network: cells a stage, channels of the first stage.
+        finetune_epochs: Of each network that is delivered.
+        network: Arguments of the networks, those that the images settle apart; empty for small ones.
         measured: Architectures to fit the latency predictor on.
-        threads: Of the runtime when latency is measured.
+        latency: Table with columns `arch` and `latency_ms`, measured elsewhere, in place of measuring here, or None.
+        runtime, processor, threads: That latency is measured by here.
         resize: Side in pixels to resize the images to, or None.
         limit: Most images to use, or None.
-        strategy: Name of the search strategy.
+        strategy: Name of the search strategy; None for `generative` where the space has a generator, else `bayes`.
+        networks: Most networks to deliver of a Pareto set.
+        time_limit: Seconds that all may take, or None; training and search are cut to fit.
     """
 
     data: str
     space: str
     at_most: dict[str, float]
+    minimize: tuple[str, ...] = ()
     seed: int = 0
     budget: int = 100
     batch: int = 5
     epochs: int = 200
     finetune_epochs: int = 100
-    cells: int = 1
-    channels: int = 16
+    network: dict[str, int] = field(default_factory=dict)
     measured: int = 40
+    latency: str | None = None
+    runtime: str = "onnxruntime"
+    processor: str = "cpu"
     threads: int = 1
     resize: int | None = None
     limit: int | None = None
-    strategy: str = "generative"
+    strategy: str | None = None
+    networks: int = 5
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        for metric in self.at_most:
-            if metric not in BOUNDED:
-                raise UnknownMetric(metric, BOUNDED)
+        object.__setattr__(self, "minimize", tuple(self.minimize))  # JSON has lists only
         small = {k: v for k, v in asdict(self).items() if k in _POSITIVE and v < 1}
         if small:
             raise InvalidObjective(f"expected whole numbers of at least 1, got {small}")
-        if self.measured < 12:
+        if self.measured < _LEAST_MEASURED:
             raise InvalidObjective(
-                f"expected at least 12 measured architectures to fit a predictor, got {self.measured}"
+                f"expected at least {_LEAST_MEASURED} measured architectures to fit a predictor, got {self.measured}"
             )
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise InvalidObjective(f"expected a time limit above 0 seconds, got {self.time_limit:g}")
+        if "val_acc" in self.metrics:
+            raise InvalidObjective("the accuracy is what a design maximizes; bound or minimize what it costs")
+        check(self.objectives)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is bounded or minimized, each once."""
+        return tuple(dict.fromkeys([*self.minimize, *self.at_most]))
+
+    @property
+    def directions(self) -> list[Objective]:
+        """The accuracy up, then what is minimized."""
+        return [maximize("val_acc"), *map(minimize, self.minimize)]
 
     @property
     def objectives(self) -> list[Objective]:
         """The wishes in the common language."""
-        return [maximize("val_acc"), *(at_most(metric, bound) for metric, bound in self.at_most.items())]
+        return [*self.directions, *(at_most(metric, bound) for metric, bound in self.at_most.items())]

@@ -5,7 +5,7 @@ from archgen.spaces.base import FAMILIES, SearchSpace
 from archgen.spaces.cell import CellSpace
 from archgen.spaces.chain import ChainSpace
 from archgen.spaces.genotype import GenotypeSpace
-from archgen.spaces.loading import available, load, read
+from archgen.spaces.loading import available, for_images, load, read
 from archgen.spaces.modules import ModuleSpace
 from archgen.spaces.restricted import RestrictedSpace
 from archgen.spaces.trees import TreeSpace
@@ -20,6 +20,7 @@ __all__ = [
     "SearchSpace",
     "TreeSpace",
     "available",
+    "for_images",
     "load",
     "read",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from archgen import config
 from archgen.errors import InvalidSpace, UnknownName
 from archgen.spaces.base import FAMILIES, SearchSpace
-from archgen.spaces.sized import resized, split_name
+from archgen.spaces.sized import MARK, resized, split_name
 
 
 def available() -> list[str]:
@@ -43,6 +44,21 @@ def load(name: str | Path) -> SearchSpace:
             "choose another name"
         )
     return space
+
+
+def for_images(name: str | Path, size: int) -> SearchSpace:
+    """The space for images of a size: `mobilenetv3@32` for `mobilenetv3`, which is published for 224 pixels.
+
+    Args:
+        name: As `load` takes it. A space that is not made to be sized, and one whose images are less than twice as
+            large, is taken as it is.
+        size: Side of the images, pixels.
+    """
+    space = load(name)
+    if space.name not in available() or 2 * size > space.network_defaults.get("image_size", 0):
+        return space
+    sizable = "sized" in _parsed(config.spaces_dir() / f"{space.name}.toml")
+    return load(f"{space.name}{MARK}{size}") if sizable else space
 
 
 def read_base(reference: str, folder: Path, name: str) -> SearchSpace:
@@ -81,10 +97,7 @@ def read(path: Path, name: str | None = None, size: int | None = None) -> Search
     Raises:
         InvalidSpace: Naming the place in the file.
     """
-    try:
-        description = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSpace(f"{path} can not be read as TOML: {error}") from None
+    description = _parsed(path)
     family = description.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise InvalidSpace(f"{path}: family = {family!r} is unknown; known are: {', '.join(FAMILIES)}")
@@ -97,3 +110,10 @@ def read(path: Path, name: str | None = None, size: int | None = None) -> Search
         return FAMILIES[family].from_description(description)  # type: ignore[attr-defined,no-any-return]
     except (InvalidSpace, UnknownName) as error:
         raise InvalidSpace(f"{path}: {error}") from None
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSpace(f"{path} can not be read as TOML: {error}") from None

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from archgen import artifacts, cli, config, pretrain
-from archgen.design import Design
+from archgen.design.latency import MeasuredHere
 from archgen.generators import GENERATORS
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
@@ -161,23 +161,24 @@ def listed(table: pd.DataFrame, workplace: Path) -> Path:
 # -- a finished design
 
 
-def pretended(self: Design, archs: list[Architecture]) -> list[LatencyMeasurement]:
+def pretended(self: MeasuredHere, archs: list[Architecture]) -> list[LatencyMeasurement]:
     """A latency that follows from the FLOPs: measuring is tested elsewhere, and exports take their time."""
-    self.device.reference_ms = 1.0
-    flops = [self.space.count(self.space.simplify(arch), **self.network)["flops"] for arch in archs]
+    self.meter.reference_ms = 1.0
+    flops = [self.space.count(self.space.simplify(arch), **self.arguments)["flops"] for arch in archs]
     return [LatencyMeasurement(f * 1e-6, f * 0.9e-6, f * 1.1e-6, 0.0, 1) for f in flops]
 
 
 @pytest.fixture
 def pretended_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Design, "measure", pretended)
+    monkeypatch.setattr(MeasuredHere, "measure", pretended)
 
 
 @pytest.fixture(scope="session")
 def small() -> list[object]:
     """Arguments of a design that takes seconds."""
-    sizes = {"budget": 3, "epochs": 2, "finetune-epochs": 1, "channels": 4, "measured": 12, "limit": 200}
-    return ["design", "--at-most", "latency_ms=0.2", *(a for k, v in sizes.items() for a in (f"--{k}", v))]
+    sizes = {"budget": 3, "epochs": 2, "finetune-epochs": 1, "measured": 12, "limit": 200}
+    own = ["--network", "cells=1", "--network", "channels=4", "--at-most", "latency_ms=0.2"]
+    return ["design", *own, *(a for k, v in sizes.items() for a in (f"--{k}", v))]
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +188,7 @@ def finished(
     """What `archgen design` says, and its folder."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Design, "measure", pretended)
+        patch.setattr(MeasuredHere, "measure", pretended)
         return succeeds(*small, "--out", folder), folder
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from archgen import design as design_module
 from archgen.design import DesignRequest
-from archgen.evaluators import SupernetEvaluator
+from archgen.evaluators import Annotated
 from archgen.graph import Architecture
 from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace
@@ -132,7 +132,20 @@ def test_design_refuses_data_that_can_not_be_learnt(
     [
         (["--out", "run", "--space", "nasbench2"], "unknown search space 'nasbench2'"),
         (["--out", "run", "--strategy", "best"], "unknown search strategy 'best'"),
-        (["--out", "run", "--at-most", "val_acc=1"], "unknown metric 'val_acc': known are"),
+        (["--out", "run", "--at-most", "val_acc=1"], "the accuracy is what a design maximizes"),
+        (["--out", "run", "--at-most", "latency=1"], "unknown metric 'latency': did you mean 'latency_ms'?"),
+        (["--out", "run", "--minimize", "size"], "unknown metric 'size': known are"),
+        (["--out", "run", "--at-most", "latency_ms@pixel3=9"], "design those (cells=5, channels=16, in_channels=3, "),
+        (["--out", "run", "--effort", "heroic"], "unknown effort 'heroic': known are: quick, standard, thorough"),
+        (
+            ["--out", "run", "--time-limit", "soon"],
+            "expected a time such as 90s, 10m or 2h for --time-limit, got 'soon'",
+        ),
+        (["--out", "run", "--network", "cells=many"], "expected NAME=NUMBER for --network, got 'cells=many'"),
+        (["--out", "run", "--network", "cell=2"], "unknown argument of the network 'cell'"),
+        (["--out", "run", "--latency", "mine.csv"], "mine.csv is not a file"),
+        (["--out", "run", "--runtime", "tvm"], "unknown runtime 'tvm'"),
+        (["--out", "run", "--device", "tpu"], "unknown processor 'tpu'"),
         (["--out", "run", "--at-most", "latency_ms"], "expected METRIC=VALUE"),
         (["--out", "run", "--budget", "0"], "expected whole numbers of at least 1, got {'budget': 0}"),
         (["--out", "run", "--measured", "11"], "expected at least 12 measured architectures"),
@@ -176,17 +189,17 @@ def test_ctrl_c_ends_a_design_with_status_130_and_says_how_to_go_on(
     run: Run,
     pretended_latency: None,
 ) -> None:
-    def interrupted(self: SupernetEvaluator, archs: list[Architecture], *, seed: int) -> Any:
+    def interrupted(self: Annotated, archs: list[Architecture], *, seed: int) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(SupernetEvaluator, "evaluate", interrupted)
+        patch.setattr(Annotated, "stream", interrupted)
         outcome = run(*small, "--out", "run")
     assert outcome.returncode == 130
     assert outcome.stdout == ""
     assert outcome.stderr.splitlines()[-1] == "archgen: interrupted; go on with: archgen design --resume run"
     assert "Traceback" not in outcome.stderr
-    assert RunFolder.open(Path("run")).seconds.keys() == {"latency", "supernet", "search"}
+    assert RunFolder.open(Path("run")).seconds.keys() == {"plan", "latency", "supernet", "search"}
 
 
 def test_a_full_disk_at_the_start_of_a_design_is_one_line(

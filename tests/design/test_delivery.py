@@ -156,7 +156,7 @@ class Bare:
 
 @pytest.fixture(scope="module")
 def bare() -> Bare:
-    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}, finetune_epochs=4))
+    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}))
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
         real(network, *args, **options)
 
     monkeypatch.setattr(delivery, "train_network", train)
-    network, val_acc = finetune(cast(Design, bare), supernet, study.trials[0])
+    network, val_acc = finetune(cast(Design, bare), supernet, study.trials[0], 4)
     assert all(torch.equal(value, started[name]) for name, value in start.state_dict().items())
     assert val_acc == on_validation(bare, network)[0]
     assert val_acc > before[0], "a few epochs on random weights must help"
@@ -223,7 +223,7 @@ def test_inherited_weights_are_kept_when_training_makes_them_worse(
             network.classifier.bias.mul_(factor)  # type: ignore[union-attr, operator]
 
     monkeypatch.setattr(delivery, "train_network", spoil)
-    network, val_acc = finetune(cast(Design, right), supernet, study.trials[0])
+    network, val_acc = finetune(cast(Design, right), supernet, study.trials[0], 4)
     assert val_acc == 100
     assert on_validation(right, network) == before
     for name, value in network.state_dict().items():
@@ -232,5 +232,5 @@ def test_inherited_weights_are_kept_when_training_makes_them_worse(
 
 def test_the_supernet_keeps_its_weights(bare: Bare, supernet: Supernet, study: Study) -> None:
     weights = {name: value.clone() for name, value in supernet.named_parameters()}
-    finetune(cast(Design, bare), supernet, study.trials[0])
+    finetune(cast(Design, bare), supernet, study.trials[0], 4)
     assert all(torch.equal(value, weights[name]) for name, value in supernet.named_parameters())

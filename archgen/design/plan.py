@@ -1,0 +1,146 @@
+"""How long a design will take, and what of it fits into a time limit."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from archgen.design.latency import MeasuredHere, networks
+from archgen.design.request import DesignRequest
+from archgen.supernets import Supernet
+from archgen.supernets.training import Plan, TrainingStrategy
+from archgen.supernets.training.standalone import training_batches
+
+if TYPE_CHECKING:
+    from archgen.design.pipeline import Design
+
+ASK_SECONDS = 0.3
+"""Of a strategy's proposal, an architecture (`experiments/ask_profile.py`)."""
+SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
+"""Of the time that a limit leaves after the latencies."""
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one of each.
+
+    Args:
+        measurement: Of a network's latency, export included; 0 where latencies are given.
+        epoch: Of the supernet's training.
+        evaluation: Of an architecture by inherited weights, the strategy's proposal included.
+        finetune_epoch: Of a typical network.
+    """
+
+    measurement: float
+    epoch: float
+    evaluation: float
+    finetune_epoch: float
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """What will be done and how long it is expected to take.
+
+    Args:
+        epochs, budget, finetune_epochs: As in the request, or less.
+        seconds: Expected, by stage.
+    """
+
+    epochs: int
+    budget: int
+    finetune_epochs: int
+    seconds: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Costs:
+    """Time a few steps of everything.
+
+    Args:
+        design: Of which the costs are.
+        supernet, strategy: Fresh ones: the steps that are timed change them.
+    """
+    space, request, data, source = design.space, design.request, design.data, design.source
+    evaluator = design.evaluator(supernet)
+    batches = training_batches(data)
+    generator = torch.Generator().manual_seed(request.seed)
+    batch = next(iter(batches.draw(generator)))
+    strategy.prepare(supernet, Plan(len(data.train), batches.steps, request.epochs))
+    strategy.order(generator)
+    rng = np.random.default_rng(request.seed)
+    supernet.train()
+    step = _seconds(lambda: strategy.step(supernet, batch, rng))
+    archs = space.sample(TRIES, rng)
+    (network,) = networks(space, archs[:1], design.network, request.seed)
+    evaluation = statistics.median(_seconds(partial(evaluator.evaluate, [arch], seed=0), 1) for arch in archs)
+    measurement = 0.0
+    if isinstance(source, MeasuredHere):
+        measurement = _seconds(lambda: source.meter.load(network), 1) + source.meter.rounds * (
+            source.meter.block_ms / 1000
+        )
+    network.train()
+    finetune = _seconds(lambda: F.cross_entropy(network(batch[0]), batch[1]).backward())  # type: ignore[no-untyped-call]
+    return Costs(measurement, step * batches.steps, evaluation + ASK_SECONDS, finetune * batches.steps)
+
+
+def _seconds(work: Callable[[], object], times: int = TRIES) -> float:
+    """Median of a few runs, the first of several not counted."""
+    spent = []
+    for _ in range(times + (times > 1)):
+        start = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent[times > 1 :])
+
+
+def timetable(request: DesignRequest, costs: Costs, delivered: int) -> Timetable:
+    """The whole request, or what of it the time limit allows.
+
+    Args:
+        request: What is asked for.
+        costs: Of its parts.
+        delivered: Networks to fine-tune and measure.
+    """
+    latency = request.measured * costs.measurement
+    whole = _table(request, costs, latency, delivered)
+    if request.time_limit is None or whole.total <= request.time_limit:
+        return whole
+    left = max(request.time_limit - latency, 0.0)
+
+    def fits(wanted: int, seconds: float, share: float) -> int:
+        return max(1, min(wanted, int(share * left / max(seconds, 1e-9))))
+
+    smaller = replace(
+        request,
+        epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
+        budget=fits(request.budget, costs.evaluation, SHARES["search"]),
+        finetune_epochs=fits(request.finetune_epochs, delivered * costs.finetune_epoch, SHARES["final"] / 2),
+    )
+    return _table(smaller, costs, latency, delivered)
+
+
+def _table(request: DesignRequest, costs: Costs, latency: float, delivered: int) -> Timetable:
+    final = delivered * (request.finetune_epochs * costs.finetune_epoch + costs.measurement)
+    seconds = {
+        "latency": latency,
+        "supernet": request.epochs * costs.epoch,
+        "search": request.budget * costs.evaluation,
+        "final": final,
+    }
+    return Timetable(request.epochs, request.budget, request.finetune_epochs, seconds)

@@ -1,0 +1,82 @@
+"""`archgen design`: a new run, or an earlier one gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archgen import artifacts, spaces
+from archgen.data import ImageData, load_data
+from archgen.design.latency import MeasuredElsewhere
+from archgen.design.metrics import check_metrics
+from archgen.design.pipeline import SUPERNET, Design, network_of, strategy_name
+from archgen.design.request import DesignRequest
+from archgen.errors import Infeasible, RunConflict
+from archgen.hardware import RUNTIMES
+from archgen.progress import Progress
+from archgen.run_folder import RunFolder
+from archgen.strategies import STRATEGIES, pretrained_parts
+
+
+def design(
+    request: DesignRequest, out: Path, *, resume: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run, or go on with, the whole pipeline.
+
+    Args:
+        request: What to design; ignored (read from the folder) when resuming.
+        out: The run folder; new or empty, or that of the run to resume.
+        resume: Whether to go on with the run in `out`.
+        progress: Shows how far it is.
+
+    Returns:
+        The result as JSON types, as `archgen design --json` prints it.
+
+    Raises:
+        ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run.
+    """
+    progress = progress or Progress()
+    if not resume:
+        data = load(request)
+        _check(request, data)
+        run = RunFolder.create(out, asdict(request))
+        try:
+            return Design(run, request, data, progress).run()
+        except Infeasible:
+            if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
+                shutil.rmtree(out)
+            raise
+    run = RunFolder.open(out)
+    try:
+        request = DesignRequest(**run.state["request"])
+    except TypeError as error:
+        raise RunConflict(f"{out} was made by another version of archgen ({error}); start a new run") from None
+    if run.file("result.json").exists():
+        result: dict[str, Any] = artifacts.read_json(run.file("result.json"))
+        return result
+    data = load(request)
+    _check(request, data)
+    return Design(run, request, data, progress).run()
+
+
+def load(request: DesignRequest) -> ImageData:
+    """The images of a request."""
+    return load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
+
+
+def _check(request: DesignRequest, data: ImageData) -> None:
+    """A wrong name or a damaged checkpoint must not leave a folder behind, nor show after the training only."""
+    space = spaces.for_images(request.space, data.image_size)
+    arguments = network_of(request, space, data)
+    space.build(space.sample(1, np.random.default_rng(request.seed))[0], **arguments)
+    check_metrics(space, request, arguments)
+    example = space.example_input(1, **arguments)
+    RUNTIMES[request.runtime](example, threads=request.threads, processor=request.processor)
+    kind = STRATEGIES[strategy_name(request, space)]
+    kind(space, request.directions, **pretrained_parts(kind, space))
+    if request.latency is not None:
+        MeasuredElsewhere(space, Path(request.latency), request.seed)

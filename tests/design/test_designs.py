@@ -1,0 +1,147 @@
+"""Designs of other kinds than the plain one: Pareto sets, other spaces and devices, a time limit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from archgen import spaces
+from archgen.data import load_data
+from archgen.design import DesignRequest, design, pipeline
+from archgen.design.latency import spread
+from archgen.export import check_onnx, load_network
+from archgen.metrics import pareto_front
+from archgen.progress import Progress
+
+OWN = Path(__file__).parents[1] / "spaces" / "fixtures" / "my_cells.toml"
+REQUEST = DesignRequest(
+    "digits", "nasbench201", {}, budget=8, epochs=2, finetune_epochs=1, measured=12, limit=200, networks=3
+)
+
+
+class Noted(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def phone(folder: Path, name: str, arguments: dict[str, int]) -> str:
+    """A table of a device that takes a millisecond a MFLOP."""
+    space = spaces.for_images(name, 8)
+    archs = spread(space, 16, arguments, 5)
+    rows = [{"arch": space.format(a), "latency_ms": space.count(a, **arguments)["flops"] / 1e6} for a in archs]
+    path = folder / "phone.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return str(path)
+
+
+def images_of(arguments: dict[str, int]) -> dict[str, int]:
+    return {**arguments, "classes": 10, "in_channels": 1, "image_size": 8}
+
+
+def test_a_pareto_set_of_networks_on_a_device_elsewhere(tmp_path: Path) -> None:
+    arguments = {"cells": 1, "channels": 4}
+    request = replace(
+        REQUEST,
+        minimize=("latency_ms",),
+        at_most={"params": 8000.0},
+        network=arguments,
+        latency=phone(tmp_path, "nasbench201", images_of(arguments)),
+    )
+    result = design(request, tmp_path / "run")
+    networks = result["networks"]
+    assert networks[0] == result["winner"]
+    assert [n["files"] for n in networks] == ["best", "network2", "network3"][: len(networks)]
+    trials = pd.read_parquet(tmp_path / "run" / "trials.parquet")
+    assert (trials["params"] <= 8000).all()
+    front = trials.iloc[pareto_front(trials[["val_acc", "latency_ms"]], (1, -1))]
+    assert {n["inherited_val_acc"] for n in networks} <= set(front["val_acc"])
+    inherited, latency = ([n[m] for n in networks] for m in ("inherited_val_acc", "latency_ms"))
+    assert inherited == sorted(inherited, reverse=True)
+    assert latency == sorted(latency, reverse=True), "of a front, the less accurate is faster"
+    images = load_data("digits", limit=200).test.images
+    for network in networks:
+        built, facts = load_network(tmp_path / "run" / f"{network['files']}.json")
+        assert facts["arch"] == network["arch"]
+        assert check_onnx(built, tmp_path / "run" / f"{network['files']}.onnx", images) < 1e-4
+    assert result["device"] == {"measurements": "phone.csv", "architectures": 16}
+    assert not (tmp_path / "run" / "latency.parquet").exists(), "nothing is measured here"
+
+
+@pytest.mark.parametrize(
+    ("space", "arguments", "built", "strategy"),
+    [
+        ("mobilenetv3", {"width_percent": 10}, "mobilenetv3@8", "generative"),
+        (str(OWN), {"channels": 4}, "my_cells", "bayes"),
+    ],
+)
+def test_other_spaces(tmp_path: Path, space: str, arguments: dict[str, int], built: str, strategy: str) -> None:
+    request = replace(
+        REQUEST,
+        space=space,
+        network=arguments,
+        budget=3,
+        epochs=1,
+        limit=150,
+        latency=phone(tmp_path, space, images_of(arguments)),
+    )
+    result = design(request, tmp_path / "run")
+    assert (result["space"], result["strategy"]) == (built, strategy)
+    assert result["evaluations"] == 3
+    network, _ = load_network(tmp_path / "run" / "best.json", spaces.for_images(space, 8))
+    images = load_data("digits", limit=150).test.images
+    assert check_onnx(network, tmp_path / "run" / "best.onnx", images) < 1e-4
+
+
+def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> None:
+    arguments, said = {"cells": 1, "channels": 4}, Noted()
+    request = replace(
+        REQUEST,
+        epochs=100_000,
+        budget=100_000,
+        finetune_epochs=100_000,
+        network=arguments,
+        latency=phone(tmp_path, "nasbench201", images_of(arguments)),
+        time_limit=12.0,
+    )
+    start = time.perf_counter()
+    result = design(request, tmp_path / "run", progress=said)
+    assert result["plan"]["epochs"] < 100_000
+    assert result["evaluations"] < 100_000
+    assert any(line.startswith("this will take about") for line in said.lines)
+    assert any(line.startswith("the time limit allows") for line in said.lines)
+    assert time.perf_counter() - start < 120, "ten times the limit: only what never ends is a failure"
+
+
+def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, said = {"cells": 1, "channels": 4}, Noted()
+    real, epochs = pipeline.train_supernet, []
+
+    def slow(*args: Any, on_epoch: Any, **options: Any) -> None:
+        def late(epoch: int, losses: dict[str, float]) -> None:
+            epochs.append(epoch)
+            time.sleep(0.5)
+            on_epoch(epoch, losses)
+
+        real(*args, on_epoch=late, **options)
+
+    monkeypatch.setattr(pipeline, "train_supernet", slow)
+    request = replace(
+        REQUEST,
+        epochs=1000,
+        network=arguments,
+        latency=phone(tmp_path, "nasbench201", images_of(arguments)),
+        time_limit=6.0,
+    )
+    result = design(request, tmp_path / "run", progress=said)
+    assert "the time limit ends the training of the supernet early" in said.lines
+    assert len(epochs) < result["plan"]["epochs"]
+    assert np.isfinite(result["winner"]["test_acc"])

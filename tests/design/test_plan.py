@@ -1,0 +1,38 @@
+"""Time: what a design is expected to take, and what fits into a limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from archgen.design import DesignRequest
+from archgen.design.plan import Costs, timetable
+
+COSTS = Costs(measurement=0.5, epoch=2.0, evaluation=1.0, finetune_epoch=0.5)
+REQUEST = DesignRequest("digits", "nasbench201", {}, budget=100, epochs=200, finetune_epochs=40, measured=40)
+
+
+def test_stages_add_up() -> None:
+    plan = timetable(REQUEST, COSTS, delivered=3)
+    assert plan.seconds == {"latency": 20.0, "supernet": 400.0, "search": 100.0, "final": 3 * (20.0 + 0.5)}
+    assert plan.total == pytest.approx(581.5)
+    assert (plan.epochs, plan.budget, plan.finetune_epochs) == (200, 100, 40)
+
+
+def test_a_generous_limit_changes_nothing() -> None:
+    assert timetable(replace(REQUEST, time_limit=600.0), COSTS, 3) == timetable(REQUEST, COSTS, 3)
+
+
+@pytest.mark.parametrize("limit", [60.0, 120.0, 300.0])
+def test_a_limit_is_kept(limit: float) -> None:
+    plan = timetable(replace(REQUEST, time_limit=limit), COSTS, 1)
+    assert plan.total <= limit
+    assert plan.total > 0.7 * limit, "and used"
+    assert 1 <= plan.epochs < 200
+    assert 1 <= plan.budget <= 100
+
+
+def test_even_an_impossible_limit_leaves_a_little_of_everything() -> None:
+    plan = timetable(replace(REQUEST, time_limit=1.0), COSTS, 2)
+    assert (plan.epochs, plan.budget, plan.finetune_epochs) == (1, 1, 1)
