@@ -201,7 +201,7 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
         if not isinstance(content.get(key), expected):
             raise InvalidCheckpoint(f"{path}: '{key}' must be of type {expected.__name__}; export the network again")
     try:
-        space = load(content["space"])
+        space = space or load(content["space"])
         arch = space.parse(content["arch"])
         if Architecture.from_json(content["graph"]) != arch:
             raise InvalidArchitecture("'arch' and 'graph' are two different architectures")
