@@ -114,6 +114,10 @@ def _show(result: dict[str, Any], folder: Path) -> None:
         show(f"latency    {winner['latency_ms']:.4f} ms predicted (90 % interval {low:.4f} to {high:.4f})")
     else:
         show(f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})")
+    if small := winner["int8"]:
+        ratio = small.get("float_latency_ms", 0.0) / small.get("latency_ms", 1.0)
+        faster = f", {ratio:.2f} times as fast" if ratio else ""
+        show(f"int8       {small['test_acc']:.2f} % on the test part, {small['bytes'] / 1e3:.0f} kB{faster}")
     show(f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs")
     for constraint in result["constraints"]:
         verdict = "met" if constraint["met"] else "NOT met"
@@ -123,5 +127,5 @@ def _show(result: dict[str, Any], folder: Path) -> None:
         show(f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}")
     show(f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s")
     stems = [network["files"] for network in result["networks"]]
-    files = ", ".join(f"{stem}.onnx, {stem}.safetensors, {stem}.json" for stem in stems)
+    files = ", ".join(f"{stem}.onnx, {stem}.int8.onnx, {stem}.safetensors, {stem}.json" for stem in stems)
     show(f"files      {folder}/{files}, trials.parquet, report.html")

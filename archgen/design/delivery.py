@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from archgen.data import Split
 from archgen.design.metrics import MEMORY
 from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY
-from archgen.errors import Infeasible
+from archgen.errors import ArchgenError, Infeasible
 from archgen.export import check_onnx, save_network, to_onnx
-from archgen.hardware import LatencyMeasurement
+from archgen.hardware import LatencyMeasurement, measure_files
 from archgen.metrics import pareto_front
 from archgen.objectives import all_met
 from archgen.peak_memory import peak_memory_mb
 from archgen.predictors import Predictor
+from archgen.quantize import onnx_accuracy, quantize
 from archgen.study import COMPLETE, Study, Trial
 from archgen.supernets import Supernet, recalibrate
 from archgen.supernets.training import Schedule, accuracy, train_network
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 MEASURED_AT_ONCE = 5
 MEASURED_AT_MOST = 30
 BEST = "best"
+QUANTIZED_ON = 256
+"""Training images that show a network's ranges."""
 
 Chosen = tuple[Trial, LatencyMeasurement]
 
@@ -99,10 +104,12 @@ def _finish(
     space, data, folder = design.space, design.data, design.folder
     arch = space.simplify(trial.arch)
     network, val_acc = finetune(design, supernet, trial, epochs)
-    test_acc, _ = accuracy(network, data.test.images, data.test.labels)  # the only look at the test part
+    test = Split(data.test.images, data.test.labels)  # the only look at the test part: nothing is chosen afterwards
+    test_acc, _ = accuracy(network, test.images, test.labels)
     example, onnx = space.example_input(1, **design.network), folder.file(f"{stem}.onnx")
     to_onnx(network, example, onnx)
     difference = check_onnx(network, onnx, data.validation.images[:64])
+    int8 = _quantized(design, onnx, folder.file(f"{stem}.int8.onnx"), example, test)
     found: dict[str, Any] = {
         "arch": space.format(arch),
         "val_acc": val_acc,
@@ -112,6 +119,7 @@ def _finish(
         "latency_interval": [measured.low_ms, measured.high_ms],
         "predicted": {m: float(p.predict([arch]).mean[0]) for m, p in known.items()},
         "onnx_difference": difference,
+        "int8": int8,
         "files": stem,
     }
     exact = {m: value for m, value in found["predicted"].items() if m != LATENCY}  # or all that there is
@@ -129,6 +137,27 @@ def _finish(
         classes=data.classes,
         metrics={name: value for name, value in found.items() if isinstance(value, int | float)},
     )
+    return found
+
+
+def _quantized(design: Design, onnx: Path, out: Path, example: Tensor, test: Split) -> dict[str, Any] | None:
+    """Write the 8-bit version of a network; its accuracies, and its latency beside that of the float version.
+
+    Both files are timed against each other on this machine's CPU, where latencies are measured there. None where
+    onnxruntime can not quantise the network.
+    """
+    data, request = design.data, design.request
+    try:
+        quantize(onnx, out, data.train.images[:QUANTIZED_ON])
+    except ArchgenError as error:
+        design.progress.note(str(error))
+        return None
+    parts = {"val_acc": data.validation, "test_acc": test}
+    found: dict[str, Any] = {m: onnx_accuracy(out, part.images, part.labels) for m, part in parts.items()}
+    found |= {"bytes": out.stat().st_size, "float_bytes": onnx.stat().st_size}
+    if request.latency is None and request.processor == "cpu":
+        slow, fast = measure_files([onnx, out], example, threads=request.threads, seed=request.seed)
+        found |= {LATENCY: fast.latency_ms, "float_latency_ms": slow.latency_ms}
     return found
 
 

@@ -2,7 +2,7 @@
 
 from archgen.hardware.base import PROCESSORS, RUNTIMES, DeviceLost, LatencyMeter
 from archgen.hardware.measurements import MeasuredDevice, MeasurementFile
-from archgen.hardware.onnx_latency import OnnxLatency
+from archgen.hardware.onnx_latency import OnnxLatency, measure_files
 from archgen.hardware.ranking import Rank, faster, ranks, tied_groups
 from archgen.hardware.record import DeviceRecord, LatencyMeasurement
 from archgen.hardware.survey import Survey, draw_distinct, measure_missing
@@ -28,6 +28,7 @@ __all__ = [
     "draw_distinct",
     "faster",
     "interleaved",
+    "measure_files",
     "measure_missing",
     "ranks",
     "tied_groups",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 from torch import Tensor, nn
 
 from archgen.errors import ArchgenError
 from archgen.export import open_onnx, to_onnx
 from archgen.hardware.base import RUNTIMES, DeviceLost, LatencyMeter, Run
+from archgen.hardware.record import LatencyMeasurement
+from archgen.hardware.timing import interleaved
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -61,6 +64,25 @@ class OnnxLatency(LatencyMeter):
             )
         session.disable_fallback()  # or a device that fails is replaced by the CPU without a word
         return lambda inputs: bound(session, inputs, "cuda")
+
+
+def measure_files(
+    paths: Sequence[Path], example: Tensor, *, threads: int = 1, seed: int = 0
+) -> list[LatencyMeasurement]:
+    """Latency of ONNX files on this machine's CPU, timed against each other, the first being the reference.
+
+    Args:
+        paths: Networks that read what the example shows.
+        example: One input, `1 ...`.
+        threads: Threads of an operation.
+        seed: Draws the orders of the rounds and the bootstrap.
+
+    Raises:
+        InvalidCheckpoint: One of them is no ONNX network.
+    """
+    rng = np.random.default_rng(seed)
+    runs = [on_cpu(open_onnx(path, threads), example) for path in paths]
+    return interleaved(runs, runs[0], rounds=30, block_ms=2.0, rng=rng).measurements(rng)
 
 
 def on_cpu(session: onnxruntime.InferenceSession, inputs: Tensor) -> Run:

@@ -33,7 +33,7 @@ def test_design_says_what_it_found_and_where(finished: tuple[CompletedProcess[st
     outcome, folder = finished
     result = json.loads((folder / "result.json").read_text())
     lines = dict(line.split(maxsplit=1) for line in outcome.stdout.splitlines())
-    assert list(lines) == ["winner", "accuracy", "latency", "size", "bound", "cost", "files"]
+    assert list(lines) == ["winner", "accuracy", "latency", "int8", "size", "bound", "cost", "files"]
     assert lines["winner"] == result["winner"]["arch"]
     assert f"{result['winner']['test_acc']:.2f} % on the test part" in lines["accuracy"]
     assert f"{result['winner']['latency_ms']:.4f} ms" in lines["latency"]

@@ -137,7 +137,7 @@ def test_the_result_has_what_was_promised(run: Finished) -> None:
 def test_the_run_folder_holds_the_promised_files_and_no_leftovers(run: Finished) -> None:
     assert set(contents(run.folder)) == {
         *("run.json", "result.json", "latency.parquet", "supernet.safetensors", "study.db", "trials.parquet"),
-        *("best.onnx", "best.safetensors", "best.json", "report.html"),
+        *("best.onnx", "best.int8.onnx", "best.safetensors", "best.json", "report.html"),
     }
 
 

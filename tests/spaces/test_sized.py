@@ -108,3 +108,25 @@ def test_too_few_pixels_for_all_resolutions_are_refused(tmp_path: Path) -> None:
     path.write_text(MOBILENETV3.replace('"r128"', more.split(', "r128"')[0] + ', "r128"'))
     with pytest.raises(InvalidSpace, match="up to 64 pixels there are not"):
         spaces.read(path, size=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [
+        ("mobilenetv3", 32, "mobilenetv3@32"),
+        ("mobilenetv3", 112, "mobilenetv3@112"),
+        ("mobilenetv3", 128, "mobilenetv3"),
+        ("autoformer", 32, "autoformer@32"),
+        ("nasbench201", 8, "nasbench201"),
+        ("vit_resnas", 32, "vit_resnas"),
+        ("mobilenetv3@64", 32, "mobilenetv3@64"),
+    ],
+)
+def test_spaces_that_are_published_for_much_larger_images_are_sized(name: str, size: int, found: str) -> None:
+    assert spaces.for_images(name, size).name == found
+
+
+def test_a_space_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MOBILENETV3.replace('name = "mobilenetv3"', 'name = "mine"'))
+    assert spaces.for_images(path, 32).name == "mine"
