@@ -66,7 +66,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 PATHS = {"fair": 5}
 """Paths a step, where it is not one."""
-JOINED = tuple(WAYS)
+JOINED = ("uniform", "fair", "shiftnas")
+"""Of all sets of ways that which ranks the cells of `--dev` best."""
 CALIBRATION, VALIDATION = 512, 1000
 """Images for the statistics of a network, and to score it on."""
 TESTED = 1000
