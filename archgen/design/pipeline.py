@@ -11,7 +11,7 @@ import torch
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData
-from archgen.design.delivery import deliver
+from archgen.design.delivery import CALIBRATION, deliver
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
 from archgen.design.plan import Timetable, probe, timetable
@@ -34,8 +34,6 @@ from archgen.threads import single_threaded
 
 LATENCIES = "latency.parquet"
 SUPERNET = "supernet.safetensors"
-CALIBRATION = 1024
-"""Training images whose statistics a network gets; rows are shuffled, and so many settle them."""
 SMALL_NETWORK = {"cells": 1, "channels": 16}
 """Of published spaces of cells, whose own networks are made for large sets of images."""
 

@@ -12,14 +12,14 @@ from torch import nn
 
 from archgen.data import ImageData, Split, load_data
 from archgen.design import Design, DesignRequest, delivery
-from archgen.design.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, finetune
+from archgen.design.delivery import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, finetune, largest
 from archgen.errors import Infeasible
 from archgen.evaluators.base import Measurement
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
 from archgen.objectives import maximize
 from archgen.progress import Progress
-from archgen.spaces import SearchSpace
+from archgen.spaces import SearchSpace, load
 from archgen.study import Study
 from archgen.supernets import Supernet, make_supernet, recalibrate
 from archgen.supernets.training import accuracy
@@ -144,6 +144,8 @@ def test_without_a_complete_trial_it_says_why(space: SearchSpace, figures: list[
 
 # -- fine-tuning
 
+NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
+
 
 @dataclass
 class Bare:
@@ -151,6 +153,8 @@ class Bare:
 
     data: ImageData
     request: DesignRequest
+    space: SearchSpace = field(default_factory=lambda: load("nasbench201"))
+    network: dict[str, int] = field(default_factory=lambda: NETWORK)
     progress: Progress = field(default_factory=Progress)
 
 
@@ -163,7 +167,7 @@ def bare() -> Bare:
 def supernet(space: SearchSpace) -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return make_supernet(space, cells=1, channels=4, classes=10, in_channels=1, image_size=8)
+        return make_supernet(space, **NETWORK)
 
 
 @pytest.fixture
@@ -228,6 +232,32 @@ def test_inherited_weights_are_kept_when_training_makes_them_worse(
     assert on_validation(right, network) == before
     for name, value in network.state_dict().items():
         assert torch.equal(value, start.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_largest_teaches_where_it_is_clearly_better(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, better: bool
+) -> None:
+    images = bare.data.validation.images
+    arch = study.trials[0].arch if not better else largest(bare.space, NETWORK)
+    with torch.no_grad():  # labels that the one gets right, all of them
+        labels = recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]]).eval()(images).argmax(-1)
+    known = Bare(replace(bare.data, validation=Split(images, labels)), bare.request)
+    teachers: list[nn.Module | None] = []
+    monkeypatch.setattr(delivery, "train_network", lambda *args, teacher, **options: teachers.append(teacher))
+    finetune(cast(Design, known), supernet, study.trials[0], 4)
+    (teacher,) = teachers
+    assert (teacher is not None) == better
+    if teacher is not None:
+        assert on_validation(known, teacher)[0] == 100
+
+
+def test_the_largest_is_the_extreme_or_has_the_most_flops(space: SearchSpace) -> None:
+    ordered = load("nasbench_macro")
+    assert ordered.extremes is not None
+    assert largest(ordered, {}) == ordered.extremes[1]
+    most = max(space.count(arch)["flops"] for arch in space.sample(1000, np.random.default_rng(0)))
+    assert space.count(largest(space, {}))["flops"] == most
 
 
 def test_the_supernet_keeps_its_weights(bare: Bare, supernet: Supernet, study: Study) -> None:

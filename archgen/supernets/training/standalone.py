@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from archgen.data import ImageData, batches, steps
 from archgen.errors import InvalidOption
+from archgen.supernets.training.divergences import soft_cross_entropy
 from archgen.supernets.training.loop import Batches, Schedule, train
 
 
@@ -62,15 +63,28 @@ def train_network(
     seed: int,
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    teacher: nn.Module | None = None,
 ) -> None:
-    """Train on the augmented training part with cross-entropy, labels smoothed by 0.1; arguments as in `train`.
+    """Train on the augmented training part with cross-entropy, labels smoothed by 0.1; other arguments as in `train`.
+
+    Args:
+        teacher: A trained network for the same images; the loss is then the mean of that on the labels and the
+            cross-entropy to its probabilities for the same, augmented images (Hinton et al., arXiv 1503.02531, at
+            temperature 1, as Once-for-All fine-tunes). It runs in evaluation mode and stays as it is.
 
     Raises:
         ArchgenError: The loss became NaN or infinite.
     """
+    if teacher is not None:
+        teacher.eval()
 
     def step(batch: tuple[Tensor, Tensor], rng: np.random.Generator) -> dict[str, float]:
-        loss = F.cross_entropy(network(batch[0]), batch[1], label_smoothing=0.1)
+        logits = network(batch[0])
+        loss = F.cross_entropy(logits, batch[1], label_smoothing=0.1)
+        if teacher is not None:
+            with torch.no_grad():
+                target = teacher(batch[0])
+            loss = (loss + soft_cross_entropy(logits, target)) / 2
         loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": float(loss.detach())}
 

@@ -33,6 +33,30 @@ def test_an_epoch_has_eight_steps_where_the_images_suffice(images: int, expected
     assert batch_size(data) == expected
 
 
+def test_a_teacher_is_followed_and_stays_as_it_is() -> None:
+    data = load_data("digits", limit=200)
+
+    class Teacher(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return 50 * F.one_hot(torch.full((len(x),), 3), 10).float() + 0 * self.linear(x.flatten(1))
+
+    teacher = Teacher().train()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    train_network(network, data, Schedule(5), seed=0, teacher=teacher)
+    probabilities = network(data.validation.images).softmax(-1)
+    assert probabilities[:, 3].mean() > 0.4, "half of the loss asks for class 3, whatever the image"
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
 def test_training_learns_and_the_same_seed_gives_the_same_weights() -> None:
     data = load_data("digits", limit=300)
     trained = []
