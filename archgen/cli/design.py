@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archgen.cli.application import app
 from archgen.cli.options import AtMost, Json, Minimize, Seed, SpaceName, numbers
 from archgen.cli.terminal import Terminal, say, show
-from archgen.errors import InvalidOption, RunConflict, UnknownName
+from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
+
+if TYPE_CHECKING:
+    from archgen.design import DesignRequest
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -56,7 +59,7 @@ def design_command(
     Bounds and --minimize take `latency_ms` (one image), `params`, `flops`, `memory_mb`, and `latency_ms@DEVICE` of the
     published networks of a space (`archgen latency devices`). With --minimize the answer is a Pareto set.
     """
-    from archgen.design import EFFORTS, DesignRequest, design
+    from archgen.design import EFFORTS, DesignRequest
     from archgen.objectives import check, parse_bound
 
     if (out is None) == (resume is None):
@@ -86,8 +89,49 @@ def design_command(
     )
     folder = resume or out
     assert folder is not None
+    _run(request, folder, resume is not None, as_json)
+
+
+@app.command("resume")
+def resume_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run of `archgen design`.")], as_json: Json = False
+) -> None:
+    """Go on with a design that was stopped, or show the result of a finished one."""
+    _run(None, folder, True, as_json)
+
+
+@app.command("report")
+def report_command(folder: Annotated[Path, typer.Argument(help="Folder of a finished design.")]) -> None:
+    """Write the report of a finished design again, by today's template."""
+    from archgen.design import report
+
+    show(str(report(folder)))
+
+
+@app.command("dashboard")
+def dashboard_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run of `archgen design`.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page on this machine.")] = 8080,
+) -> None:
+    """Open Optuna's dashboard on the study of a design, on this machine alone, until Ctrl-C."""
+    from archgen.run_folder import RunFolder
+
+    study = RunFolder.open(folder).file("study.db")
+    if not study.exists():
+        raise RunConflict(f"{folder} has no {study.name} yet: the search has not begun")
     try:
-        result = design(request, folder, resume=resume is not None, progress=Terminal())
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise ArchgenError("the dashboard is not installed: pip install 'archgen[dashboard]'") from None
+    say(f"http://127.0.0.1:{port}, until Ctrl-C")
+    run_server(f"sqlite:///{study.resolve()}", host="127.0.0.1", port=port)
+
+
+def _run(request: DesignRequest | None, folder: Path, resume: bool, as_json: bool) -> None:
+    from archgen.design import design
+
+    try:
+        result = design(request, folder, resume=resume, progress=Terminal())
     except KeyboardInterrupt:
         say(f"interrupted; go on with: archgen design --resume {folder}")
         raise typer.Exit(130) from None

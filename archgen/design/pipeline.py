@@ -15,13 +15,13 @@ from archgen.design.delivery import CALIBRATION, deliver
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
 from archgen.design.plan import Timetable, probe, timetable
+from archgen.design.reporting import LATENCIES, RESULT, TRIALS, write
 from archgen.design.request import DesignRequest
 from archgen.evaluators import Annotated, SupernetEvaluator, image_network
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
 from archgen.predictors import Predictor
 from archgen.progress import Progress
-from archgen.report import write_report
 from archgen.report.verdict import seconds_in_words
 from archgen.run_folder import RunFolder
 from archgen.sampler import has_generator
@@ -32,7 +32,6 @@ from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Schedule, TrainingStrategy, default_strategy, train_supernet
 from archgen.threads import single_threaded
 
-LATENCIES = "latency.parquet"
 SUPERNET = "supernet.safetensors"
 SMALL_NETWORK = {"cells": 1, "channels": 16}
 """Of published spaces of cells, whose own networks are made for large sets of images."""
@@ -108,19 +107,9 @@ class Design:
         with self.folder.stage("final"):
             result = deliver(self, plan, study, supernet, known)
         result["seconds"] = {**self.folder.seconds, "total": sum(self.folder.seconds.values())}
-        self._report(result, study)
-        artifacts.write_json(self.folder.file("result.json"), result)  # last: a run with a result is finished
+        write(self.folder, result, self.space)
+        artifacts.write_json(self.folder.file(RESULT), result)  # last: a run with a result is finished
         return result
-
-    def _report(self, result: dict[str, Any], study: Study) -> None:
-        arch = self.space.parse(result["winner"]["arch"])
-        fit = {
-            "measured": self.source.measured,
-            "predicted": self.source.predictor.predict(self.source.archs).mean.tolist(),
-            "rho": result["latency_predictor"].get("rho"),  # none where all that was held out is equal
-        }
-        trials = study.to_frame()
-        write_report(self.folder.file("report.html"), result, trials, arch, self.space.computation(arch), fit)
 
     def plan(self) -> Timetable:
         """What there is time for, told before it is spent."""
@@ -228,7 +217,7 @@ class Design:
                 if len(study.trials) == before or self.left < plan.seconds["final"]:
                     break
         frame = study.to_frame(evaluator.metrics)
-        artifacts.write_atomic(self.folder.file("trials.parquet"), lambda p: frame.to_parquet(p, index=False))
+        artifacts.write_atomic(self.folder.file(TRIALS), lambda p: frame.to_parquet(p, index=False))
         return study
 
     def evaluator(self, supernet: Supernet) -> SupernetEvaluator:

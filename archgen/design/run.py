@@ -14,6 +14,7 @@ from archgen.data import ImageData, load_data
 from archgen.design.latency import MeasuredElsewhere
 from archgen.design.metrics import check_metrics
 from archgen.design.pipeline import SUPERNET, Design, network_of, strategy_name
+from archgen.design.reporting import RESULT
 from archgen.design.request import DesignRequest
 from archgen.errors import Infeasible, RunConflict
 from archgen.hardware import RUNTIMES
@@ -23,12 +24,12 @@ from archgen.strategies import STRATEGIES, pretrained_parts
 
 
 def design(
-    request: DesignRequest, out: Path, *, resume: bool = False, progress: Progress | None = None
+    request: DesignRequest | None, out: Path, *, resume: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Run, or go on with, the whole pipeline.
 
     Args:
-        request: What to design; ignored (read from the folder) when resuming.
+        request: What to design; ignored (read from the folder) when resuming, where it may be None.
         out: The run folder; new or empty, or that of the run to resume.
         resume: Whether to go on with the run in `out`.
         progress: Shows how far it is.
@@ -41,6 +42,7 @@ def design(
     """
     progress = progress or Progress()
     if not resume:
+        assert request is not None
         data = load(request)
         _check(request, data)
         run = RunFolder.create(out, asdict(request))
@@ -55,8 +57,8 @@ def design(
         request = DesignRequest(**run.state["request"])
     except TypeError as error:
         raise RunConflict(f"{out} was made by another version of archgen ({error}); start a new run") from None
-    if run.file("result.json").exists():
-        result: dict[str, Any] = artifacts.read_json(run.file("result.json"))
+    if run.file(RESULT).exists():
+        result: dict[str, Any] = artifacts.read_json(run.file(RESULT))
         return result
     data = load(request)
     _check(request, data)

@@ -30,6 +30,9 @@ from archgen.plots.figure import (
     with_unit,
 )
 
+WITHIN, BEYOND, BELOW = "points-within", "points-beyond", "points-below"
+"""Identifiers of the groups of marks of `pareto_plot`."""
+
 
 def pareto_plot(
     trials: pd.DataFrame,
@@ -60,21 +63,20 @@ def pareto_plot(
     finite = np.isfinite(xs) & np.isfinite(ys)
     fig, ax = one_axes(5.7, 4.1, metric_name(x), metric_name(y), pad=1.075)
     floor = _floor(ys[finite])
-    shown, drawn = np.maximum(ys, floor), finite & (ys >= floor)
+    shown, groups = np.maximum(ys, floor), pareto_groups(trials, x, y, bound)
     if {"latency_low", "latency_high"} <= set(trials.columns) and x.startswith("latency_ms"):
         low, high = _column(trials, "latency_low"), _column(trials, "latency_high")
         bars = finite & np.isfinite(low) & np.isfinite(high)
         reach = np.maximum([xs - low, high - xs], 0.0)[:, bars]
         ax.errorbar(xs[bars], shown[bars], xerr=reach, fmt="none", ecolor=GREY, elinewidth=0.9, capsize=1.5, zorder=2)
-    beyond = np.zeros(len(xs), dtype=bool) if bound is None else xs > bound
-    for mask, colour, label, gid in (
-        (drawn & ~beyond, BLUE, "evaluated" if bound is None else "within the bound", "points-within"),
-        (drawn & beyond, FAINT, "breaks the bound", "points-beyond"),
+    for gid, colour, label in (
+        (WITHIN, BLUE, "evaluated" if bound is None else "within the bound"),
+        (BEYOND, FAINT, "breaks the bound"),
     ):
-        if mask.any():
+        if (rows := groups[gid]).size:
             style: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3, "label": label, "gid": gid}
-            ax.scatter(xs[mask], ys[mask], 26, colour, **style)
-    _mark_floor(ax, xs[finite & (ys < floor)], floor, metric_name(y)[1])
+            ax.scatter(xs[rows], ys[rows], 26, colour, **style)
+    _mark_floor(ax, xs[groups[BELOW]], floor, metric_name(y)[1])
     _limits(ax, xs[finite], shown[finite], bound)
     if front and finite.any():
         rows = np.flatnonzero(finite)
@@ -90,6 +92,19 @@ def pareto_plot(
             _mark_winner(ax, xs[k], shown[k], f"winner: {with_unit(ys[k], y)}, {with_unit(xs[k], x)}")
     legend(fig, ax)
     return fig
+
+
+def pareto_groups(
+    trials: pd.DataFrame, x: str = "latency_ms", y: str = "val_acc", bound: float | None = None
+) -> dict[str, NDArray[np.intp]]:
+    """Rows of the marks of `pareto_plot`, in the order drawn, by the identifier of their group; arguments as there."""
+    xs, ys = _column(trials, x), _column(trials, y)
+    finite = np.isfinite(xs) & np.isfinite(ys)
+    floor = _floor(ys[finite])
+    beyond = np.zeros(len(xs), dtype=bool) if bound is None else xs > bound
+    drawn = finite & (ys >= floor)
+    masks = {WITHIN: drawn & ~beyond, BEYOND: drawn & beyond, BELOW: finite & (ys < floor)}
+    return {gid: np.flatnonzero(mask) for gid, mask in masks.items()}
 
 
 def progress_plot(trials: pd.DataFrame, metric: str = "val_acc", feasible: ArrayLike | None = None) -> Figure:
@@ -211,7 +226,7 @@ def _floor(values: NDArray[np.float64]) -> float:
 def _mark_floor(ax: Axes, xs: NDArray[np.float64], floor: float, unit: str) -> None:
     """Say how many points lie below the axis, and at which x."""
     if xs.size:
-        ax.scatter(xs, np.full(xs.size, floor), s=34, marker="v", color=GREY, zorder=4, gid="points-below")
+        ax.scatter(xs, np.full(xs.size, floor), s=34, marker="v", color=GREY, zorder=4, gid=BELOW)
         words = f"▾ {xs.size} below {floor:.1f} {unit}".rstrip()
         ax.text(0.99, 0.035, words, transform=ax.transAxes, ha="right", fontsize=9.5, color=INK, bbox=BEHIND)
 

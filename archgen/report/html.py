@@ -1,14 +1,14 @@
 """One self-contained HTML file that says what was asked, what was found, and why it can be believed.
 
-Styles and figures (SVG) are inside the file; it needs no script and no network. Everything that comes from users or
+Styles, figures (SVG) and the script that makes the plot answer are inside the file; it needs no network, and without
+scripts only the plot's answers are missing. Everything that comes from users or
 from data is escaped, and a key that `result` lacks only leaves its part out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from archgen import plots
 from archgen.artifacts import write_atomic
 from archgen.graph import Architecture
+from archgen.report.chosen import networks, picking
+from archgen.report.pieces import breakable, escaped, figure_section, flat, millions, shown, table_of
 from archgen.report.verdict import Facts, number, seconds_in_words, verdict
 
-_PX_PER_POINT = 1.55  # figures are drawn with letters of 10 points and shown in the size of the text around them
 _UNIT = re.compile(r"(?<=\d) (?=%|ms\b)")
 
 
@@ -34,6 +34,7 @@ def write_report(
     arch: Architecture | None = None,
     computation: Architecture | None = None,
     latency_fit: Mapping[str, Any] | None = None,
+    graphs: Mapping[str, Architecture] | None = None,
 ) -> None:
     """Write the report of a design, atomically.
 
@@ -48,11 +49,12 @@ def write_report(
         computation: What the winner computes (`space.computation(arch)`); None draws `arch` itself.
         latency_fit: `measured` and `predicted` latencies (ms) of the measured architectures, and the `rho` of
             those held out.
+        graphs: What the architectures of trials compute, by their strings, to draw when their marks are chosen.
 
     Raises:
         OSError: The folder can not be written or the disk is full; `path` is as it was before.
     """
-    text = render(result, trials, arch, computation, latency_fit)
+    text = render(result, trials, arch, computation, latency_fit, graphs)
 
     def write(beside: Path) -> None:
         beside.write_text(text, encoding="utf-8")
@@ -66,13 +68,15 @@ def render(
     arch: Architecture | None = None,
     computation: Architecture | None = None,
     latency_fit: Mapping[str, Any] | None = None,
+    graphs: Mapping[str, Architecture] | None = None,
 ) -> str:
     """The text of the report; arguments as of `write_report`."""
     facts = Facts(result, trials.reset_index(drop=True))
     parts = [
         _verdict(facts),
         _cards(facts),
-        _pareto(facts),
+        networks(facts),
+        _pareto(facts, graphs or {}),
         _graph(facts, arch, computation),
         _progress(facts),
         _fit(facts, latency_fit),
@@ -82,13 +86,13 @@ def render(
         _circumstances(facts),
     ]
     template = resources.files("archgen.report").joinpath("template.html").read_text(encoding="utf-8")
-    run = f"Run folder <code>{_text(facts.run)}</code>" if facts.run else "No run folder was named"
-    seed = "" if result.get("seed") is None else f", seed {_text(result['seed'])}"
+    run = f"Run folder <code>{escaped(facts.run)}</code>" if facts.run else "No run folder was named"
+    seed = "" if result.get("seed") is None else f", seed {escaped(result['seed'])}"
     return Template(template).substitute(
-        title=f"archgen: {_text(facts.data)}",
-        heading=f"A network for {_text(facts.data)}",
+        title=f"archgen: {escaped(facts.data)}",
+        heading=f"A network for {escaped(facts.data)}",
         body="\n".join(part for part in parts if part),
-        footer=f"{run}{seed}. This file needs no network and no script.",
+        footer=f"{run}{seed}. This file needs no network.",
     )
 
 
@@ -98,37 +102,37 @@ def render(
 def _verdict(facts: Facts) -> str:
     said = verdict(facts)
     answers = [(name, _UNIT.sub("\u00a0", words)) for name, words in said.answers if words]
-    rows = "".join(f"<dt>{name}</dt><dd>{_text(words)}</dd>" for name, words in answers)
+    rows = "".join(f"<dt>{name}</dt><dd>{escaped(words)}</dd>" for name, words in answers)
     kind = "verdict" if said.met else "verdict missed"
-    return f'<section class="{kind}"><h2>{_text(said.headline)}</h2><dl>{rows}</dl></section>'
+    return f'<section class="{kind}"><h2>{escaped(said.headline)}</h2><dl>{rows}</dl></section>'
 
 
 def _cards(facts: Facts) -> str:
     winner, total = facts.winner or {}, facts.total_seconds
-    interval, before = facts.interval, _value(facts.inherited, "val_acc")
+    interval, before = facts.interval, shown(facts.inherited, "val_acc")
     tuned = "what the search saw" if before is None else f"{before} before fine-tuning"
     entries = [
-        ("Test accuracy", _value(winner.get("test_acc"), "test_acc"), "held-out images"),
-        ("Validation accuracy", _value(winner.get("val_acc"), "val_acc"), tuned),
+        ("Test accuracy", shown(winner.get("test_acc"), "test_acc"), "held-out images"),
+        ("Validation accuracy", shown(winner.get("val_acc"), "val_acc"), tuned),
         (
             "Latency",
-            _value(winner.get("latency_ms"), "latency_ms"),
+            shown(winner.get("latency_ms"), "latency_ms"),
             f"{interval[0]:.3g} to {interval[1]:.3g} ms" if interval else "",
         ),
-        ("Parameters", _value(winner.get("params"), "params"), ""),
-        ("FLOPs", _millions(winner.get("flops")), "for one image"),
-        ("Evaluated", _value(facts.result.get("evaluations"), "count"), "architectures"),
+        ("Parameters", shown(winner.get("params"), "params"), ""),
+        ("FLOPs", millions(winner.get("flops")), "for one image"),
+        ("Evaluated", shown(facts.result.get("evaluations"), "count"), "architectures"),
         ("Time", None if total is None else seconds_in_words(total), "from start to report"),
     ]
     cells = "".join(
-        f"<div><dt>{name}</dt><dd>{_text(value)}<small>{_text(note)}</small></dd></div>"
+        f"<div><dt>{name}</dt><dd>{escaped(value)}<small>{escaped(note)}</small></dd></div>"
         for name, value, note in entries
         if value is not None
     )
     return f'<dl class="cards">{cells}</dl>' if cells else ""
 
 
-def _pareto(facts: Facts) -> str:
+def _pareto(facts: Facts, graphs: Mapping[str, Architecture]) -> str:
     x = facts.cost_metric
     if not {x, "val_acc"} <= set(facts.trials.columns) or facts.trials.empty:
         return ""
@@ -143,13 +147,16 @@ def _pareto(facts: Facts) -> str:
     fig = plots.pareto_plot(table, x=x, bound=min(bounds, default=None), winner=row)
     name = plots.metric_name(x)[0]
     note = (
-        "Each dot is an evaluated architecture. Better is up and to the left; the line joins those that no other beats."
+        "Each dot is an evaluated architecture; choose one to see it. Better is up and to the left; the line joins "
+        "those that no other beats."
     )
     if remeasured:
         note += " The star stands at the latency that was measured again at the end."
     if facts.inherited is not None:
         note += " Accuracies are those of inherited weights, before the winner was fine-tuned."
-    return _figure_section(f"Accuracy against {name}", fig, "pareto", f"Accuracy against {name} of every trial", note)
+    picked = picking(table, x, min(bounds, default=None), graphs)
+    label = f"Accuracy against {name} of every trial"
+    return figure_section(f"Accuracy against {name}", fig, "pareto", label, note, picked)
 
 
 def _graph(facts: Facts, arch: Architecture | None, computation: Architecture | None) -> str:
@@ -157,11 +164,11 @@ def _graph(facts: Facts, arch: Architecture | None, computation: Architecture | 
     if drawn is None:
         return ""
     written = (facts.winner or {}).get("arch")
-    code = f"<p><code>{_breakable(written)}</code></p>" if written is not None else ""
+    code = f"<p><code>{breakable(written)}</code></p>" if written is not None else ""
     note = "The operations of one cell that the output depends on, from input to output."
     if computation is not None:
         note += " Cut-off operations are left out and skip connections drawn as arrows."
-    return _figure_section("The winner's graph", plots.cell_plot(drawn), "cell", "Graph of the winner", note, code)
+    return figure_section("The winner's graph", plots.cell_plot(drawn), "cell", "Graph of the winner", note, code)
 
 
 def _progress(facts: Facts) -> str:
@@ -169,7 +176,7 @@ def _progress(facts: Facts) -> str:
         return ""
     fig = plots.progress_plot(facts.trials, "val_acc", facts.feasible)
     note = "Validation accuracy of each trial, and the best so far among those within the bounds."
-    return _figure_section("The search", fig, "progress", "Validation accuracy of each trial", note)
+    return figure_section("The search", fig, "progress", "Validation accuracy of each trial", note)
 
 
 def _fit(facts: Facts, fit: Mapping[str, Any] | None) -> str:
@@ -188,11 +195,11 @@ def _fit(facts: Facts, fit: Mapping[str, Any] | None) -> str:
     note = "Latency predictor: " + ", ".join(words) + "." if words else "Predicted against measured latency."
     measured, predicted = ((fit or {}).get(name) for name in ("measured", "predicted"))
     if measured is None or predicted is None or len(measured) != len(predicted):
-        return f"<section><h2>The latency predictor</h2><p>{_text(note)}</p></section>" if words else ""
+        return f"<section><h2>The latency predictor</h2><p>{escaped(note)}</p></section>" if words else ""
     fig = plots.latency_fit_plot(measured, predicted, rho)
     if len(measured) != number(predictor.get("n_test")):
         note += f" The dots are all {len(measured)} that were measured, under the final fit to all of them."
-    return _figure_section("The latency predictor", fig, "fit", "Predicted against measured latency", note)
+    return figure_section("The latency predictor", fig, "fit", "Predicted against measured latency", note)
 
 
 def _cost(facts: Facts) -> str:
@@ -201,9 +208,9 @@ def _cost(facts: Facts) -> str:
         return ""
     rest = total - sum(stages.values())
     rows = [*stages.items(), *([("between stages", rest)] if rest > 0.05 else []), ("total", total)]
-    body = [[_text(name), f"{value:,.1f} s", f"{100 * value / (total or 1.0):.0f} %"] for name, value in rows]
-    table = _table(["Stage", "Time", "Share"], body, numbers={1, 2})
-    return _figure_section("What it cost", plots.cost_plot(stages), "cost", "Seconds by stage", "", table)
+    body = [[escaped(name), f"{value:,.1f} s", f"{100 * value / (total or 1.0):.0f} %"] for name, value in rows]
+    table = table_of(["Stage", "Time", "Share"], body, numbers={1, 2})
+    return figure_section("What it cost", plots.cost_plot(stages), "cost", "Seconds by stage", "", table)
 
 
 def _best(facts: Facts) -> str:
@@ -226,12 +233,12 @@ def _best(facts: Facts) -> str:
     head = ["#", *(plots.metric_name(name)[0].capitalize() for name in metrics), *(n.capitalize() for n in others)]
     rows, below = [], []
     for rank, (_, row) in enumerate(best.iterrows(), start=1):
-        known = [_text(_value(row[name], name) or "–") for name in metrics]
-        rows.append([str(rank), *known, *(_text(row[name]) for name in others)])
-        below.append(f"<code>{_breakable(row['arch'])}</code>" if "arch" in best.columns else "")
+        known = [escaped(shown(row[name], name) or "–") for name in metrics]
+        rows.append([str(rank), *known, *(escaped(row[name]) for name in others)])
+        below.append(f"<code>{breakable(row['arch'])}</code>" if "arch" in best.columns else "")
     marked = {k for k, index in enumerate(best.index) if index == facts.winner_row}
     note = '<p class="note">As the search saw them: the winner, in bold, was measured again afterwards.</p>'
-    table = _table(head, rows, numbers=range(1, len(metrics) + 1), marked=marked, below=below)
+    table = table_of(head, rows, numbers=range(1, len(metrics) + 1), marked=marked, below=below)
     return f"<section><h2>{title}</h2>{note if marked else ''}{table}</section>"
 
 
@@ -255,105 +262,15 @@ def _code(facts: Facts) -> str:
     )
     return (
         "<section><h2>How to use it</h2><p>On any runtime that reads ONNX:</p>"
-        f"<pre><code>{_text(onnx)}</code></pre><p>In PyTorch, to train it further:</p>"
-        f"<pre><code>{_text(module)}</code></pre></section>"
+        f"<pre><code>{escaped(onnx)}</code></pre><p>In PyTorch, to train it further:</p>"
+        f"<pre><code>{escaped(module)}</code></pre></section>"
     )
 
 
 def _circumstances(facts: Facts) -> str:
     parts = []
     for title, key in (("Data", "data"), ("Network", "network"), ("Device", "device"), ("Versions", "versions")):
-        rows = [[_text(name), _text(value)] for name, value in _flat(facts.result.get(key))]
+        rows = [[escaped(name), escaped(value)] for name, value in flat(facts.result.get(key))]
         if rows:
-            parts.append(f"<section><h2>{title}</h2>{_table([], rows, kind='pairs')}</section>")
+            parts.append(f"<section><h2>{title}</h2>{table_of([], rows, kind='pairs')}</section>")
     return "\n".join(parts)
-
-
-# -- pieces -------------------------------------------------------------------------------------------------------
-
-
-def _text(value: object) -> str:
-    return escape(str(value), quote=True)
-
-
-def _breakable(value: object) -> str:
-    """An architecture's string, which may be broken after each of its groups."""
-    return _text(value).replace("+", "+<wbr>").replace("|", "|<wbr>")
-
-
-def _value(value: object, metric: str) -> str | None:
-    known = number(value)
-    return None if known is None else plots.with_unit(known, metric)
-
-
-def _millions(value: object) -> str | None:
-    known = number(value)
-    return None if known is None else f"{known / 1e6:,.2f} M" if known >= 1e5 else f"{known:,.0f}"
-
-
-def _flat(value: object, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Names and values of nested JSON objects, cut to a readable length."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flat(inner, f"{prefix}{name}." if isinstance(inner, Mapping) else f"{prefix}{name}")
-    elif value is not None:
-        listed = isinstance(value, Sequence) and not isinstance(value, str)
-        words = ", ".join(map(str, value)) if listed else str(value)  # type: ignore[call-overload]
-        yield prefix or "name", words if len(words) <= 400 else f"{words[:400]} …"
-
-
-def _table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    numbers: Iterable[int] = (),
-    marked: Iterable[int] = (),
-    below: Sequence[str] = (),
-    kind: str = "plain",
-) -> str:
-    """A table of cells that are HTML already.
-
-    Args:
-        head: Names of the columns; without them the first cell of each row is its name.
-        rows: Cells of each row.
-        numbers: Columns to align right.
-        marked: Rows to set in bold.
-        below: A line under each row, over its whole width; empty for none.
-        kind: Class of the table.
-    """
-    right, bold = set(numbers), set(marked)
-
-    def cell(tag: str, k: int, words: str) -> str:
-        return f'<{tag} class="number">{words}</{tag}>' if k in right else f"<{tag}>{words}</{tag}>"
-
-    lines = []
-    if head:
-        lines.append(
-            "<thead><tr>" + "".join(cell("th", k, _text(name)) for k, name in enumerate(head)) + "</tr></thead>"
-        )
-    for n, row in enumerate(rows):
-        kinds = ["winner"] * (n in bold) + ["headed"] * any(below[n : n + 1])
-        cells = "".join(cell("td" if head or k else "th", k, words) for k, words in enumerate(row))
-        lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>' if kinds else f"<tr>{cells}</tr>")
-        if any(below[n : n + 1]):
-            lines.append(f'<tr><td></td><td colspan="{len(row) - 1}">{below[n]}</td></tr>')
-    return f'<div class="scroll"><table class="{kind}">{"".join(lines)}</table></div>'
-
-
-def _figure_section(title: str, fig: Figure, name: str, label: str, note: str, after: str = "") -> str:
-    caption = f'<figcaption class="note">{_text(note)}</figcaption>' if note else ""
-    return f"<section><h2>{title}</h2><figure>{_inline(fig, name, label)}{caption}</figure>{after}</section>"
-
-
-def _inline(fig: Figure, name: str, label: str) -> str:
-    """The figure as an SVG element of the page: fluid, named for screen readers, with identifiers of its own."""
-    svg = plots.to_svg(fig)
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
-    width, height = (72 * float(inches) for inches in fig.get_size_inches())
-    tag = (
-        f'<svg viewBox="0 0 {width:.6g} {height:.6g}" role="img" aria-label="{_text(label)}" '
-        f'style="max-width:{width * _PX_PER_POINT:.0f}px">'
-    )
-    return tag + svg[svg.index(">") + 1 :].strip()

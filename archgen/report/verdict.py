@@ -141,8 +141,10 @@ class Facts:
 
     @property
     def cost_metric(self) -> str:
-        """Metric of the first upper bound that the trials have, else the latency."""
-        upper = [
+        """What is minimized, else the metric of the first upper bound that the trials have, else the latency."""
+        wanted = self.result.get("minimized")
+        upper = [m for m in (wanted if isinstance(wanted, list) else []) if m in self.trials.columns]
+        upper += [
             c["metric"] for c in self.constraints if c["sense"] == "at_most" and c["metric"] in self.trials.columns
         ]
         return upper[0] if upper else "latency_ms"

@@ -8,10 +8,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,46 @@ def test_a_finished_design_is_printed_again_as_json(
     assert answer == json.loads((folder / "result.json").read_text())
     assert {"winner", "met", "constraints", "evaluations", "seconds", "run"} <= answer.keys()
     assert contents(folder) == before
+
+
+def test_resume_of_a_finished_design_shows_it_again(
+    finished: tuple[CompletedProcess[str], Path], succeeds: Run
+) -> None:
+    outcome, folder = finished
+    assert succeeds("resume", folder).stdout == outcome.stdout
+    assert json.loads(succeeds("resume", folder, "--json").stdout) == json.loads((folder / "result.json").read_text())
+
+
+def test_the_report_is_written_again(
+    finished: tuple[CompletedProcess[str], Path], succeeds: Run, refused: Refused
+) -> None:
+    _, folder = finished
+    before = (folder / "report.html").read_text()
+    (folder / "report.html").unlink()
+    assert succeeds("report", folder).stdout == f"{folder / 'report.html'}\n"
+    assert (folder / "report.html").read_text() == before
+    result = folder / "result.json"
+    text = result.read_text()
+    result.write_text('{"winner": {}}')
+    assert "damaged or of another version" in refused("report", folder)
+    result.unlink()
+    assert "the run is not finished; go on by archgen resume" in refused("report", folder)
+    result.write_text(text)
+
+
+def test_the_dashboard_is_of_the_runs_study(
+    finished: tuple[CompletedProcess[str], Path], succeeds: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = finished
+    asked: list[Any] = []
+    module = ModuleType("optuna_dashboard")
+    module.run_server = lambda storage, **options: asked.append((storage, options))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", module)
+    succeeds("dashboard", folder, "--port", 9000)
+    assert asked == [(f"sqlite:///{folder.resolve() / 'study.db'}", {"host": "127.0.0.1", "port": 9000})]
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    assert "the dashboard is not installed: pip install 'archgen[dashboard]'" in refused("dashboard", folder)
+    assert "holds no run to resume" in refused("dashboard", folder.parent)
 
 
 def test_a_folder_with_a_run_is_not_used_for_another(

@@ -1,0 +1,58 @@
+"""The report of a run, from the files in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from archgen import artifacts, spaces
+from archgen.design.request import LATENCY
+from archgen.errors import InvalidCheckpoint, RunConflict
+from archgen.predictors.latency import LatencyPredictor
+from archgen.report import write_report
+from archgen.run_folder import RunFolder
+from archgen.spaces import SearchSpace
+from archgen.tables import read_table
+
+RESULT, TRIALS, REPORT = "result.json", "trials.parquet", "report.html"
+LATENCIES = "latency.parquet"
+
+
+def report(folder: Path) -> Path:
+    """Write the report of a finished run again, by today's template.
+
+    Raises:
+        RunConflict: There is no run, or it is not finished, or its result is of another version.
+        InvalidTable: Its tables are damaged.
+    """
+    run = RunFolder.open(folder)
+    if not run.file(RESULT).exists():
+        raise RunConflict(f"{folder} has no {RESULT}: the run is not finished; go on by archgen resume {folder}")
+    try:
+        result = artifacts.read_json(run.file(RESULT))
+        return write(run, result, _space(run, result))
+    except (InvalidCheckpoint, KeyError, TypeError) as error:
+        raise RunConflict(
+            f"{run.file(RESULT)} is damaged or of another version ({error!r}); run the design again"
+        ) from None
+
+
+def _space(run: RunFolder, result: dict[str, Any]) -> SearchSpace:
+    own = str(run.state["request"]["space"])
+    return spaces.load(own if own.endswith(".toml") or "/" in own else result["space"])
+
+
+def write(run: RunFolder, result: dict[str, Any], space: SearchSpace) -> Path:
+    """Write the report of a result."""
+    trials = read_table(run.file(TRIALS), expected="the trials of a run")
+    graphs = {text: space.computation(space.parse(text)) for text in trials["arch"]}
+    fit = None
+    if run.file(LATENCIES).exists():
+        table = read_table(run.file(LATENCIES), expected="measured latencies")
+        archs, measured = [space.parse(text) for text in table["arch"]], table[LATENCY].to_numpy(float)
+        predicted = LatencyPredictor(space, LATENCY).fit(archs, measured).predict(archs).mean
+        rho = result["latency_predictor"].get("rho")  # none where all that was held out is equal
+        fit = {"measured": measured.tolist(), "predicted": predicted.tolist(), "rho": rho}
+    arch, path = space.parse(result["winner"]["arch"]), run.file(REPORT)
+    write_report(path, result, trials, arch, space.computation(arch), fit, graphs)
+    return path
