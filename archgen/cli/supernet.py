@@ -15,6 +15,7 @@ from archgen.errors import ArchgenError, InvalidOption
 from archgen.launch import configured_precision
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a trained supernet.")]
+Moved = Annotated[str | None, typer.Option("--data", help="Its images, where they are not where they were.")]
 
 
 @supernet_app.command("train")
@@ -87,6 +88,7 @@ def evaluate_command(
     folder: Folder,
     arch: Annotated[list[str] | None, typer.Option(help="Architecture to score; repeat.")] = None,
     archs: Annotated[Path | None, typer.Option(help="Table with an `arch` column: score these.")] = None,
+    data: Moved = None,
     out: Annotated[Path | None, typer.Option(help="Table to write, parquet or CSV.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -99,7 +101,7 @@ def evaluate_command(
     if (arch is None) == (archs is None):
         raise InvalidOption("expected either --arch or --archs")
     writable(out)
-    trained = load_supernet(folder)
+    trained = load_supernet(folder, data)
     chosen = [trained.space.parse(text) for text in arch or []] or read_architectures(trained.space, archs)  # type: ignore[arg-type]
     measured = trained.evaluator.evaluate(chosen, seed=0)
     rows = [{"arch": trained.space.format(a), **m.values} for a, m in zip(chosen, measured, strict=True)]
@@ -120,6 +122,7 @@ def rank_command(
     proxies: Annotated[
         str | None, typer.Option(help="Proxies of the inherited weights to join with their loss, comma-separated.")
     ] = None,
+    data: Moved = None,
     out: Annotated[Path | None, typer.Option(help="Table of all values to write, parquet or CSV.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -134,7 +137,7 @@ def rank_command(
 
     members = [PROXIES[name]() for name in proxies.split(",")] if proxies else []
     writable(out)
-    trained = load_supernet(folder)
+    trained = load_supernet(folder, data)
     known = read_labels(trained.space, table, [target])
     archs, y = known.archs, known.values[target]
     if len(archs) < n:
@@ -156,6 +159,7 @@ def subnet_command(
     folder: Folder,
     arch: Annotated[str, typer.Option(help="Architecture whose network is wanted.")],
     out: Annotated[Path, typer.Option(help="Where to: a stem; .safetensors, .json and .onnx are added.")],
+    data: Moved = None,
 ) -> None:
     """The stand-alone network of an architecture with the weights that it inherits, ready to load and as ONNX."""
     from archgen.export import check_onnx, random_inputs, save_network, to_onnx
@@ -164,11 +168,11 @@ def subnet_command(
     from archgen.supernets.training import accuracy
 
     writable(out.with_suffix(".json"))
-    trained = load_supernet(folder)
-    space, data = trained.space, trained.data
+    trained = load_supernet(folder, data)
+    space, images = trained.space, trained.data
     simple = space.simplify(space.parse(arch))
-    network = recalibrate(trained.supernet.subnet(simple), [data.train.images[:CALIBRATION]])
-    val_acc, val_loss = accuracy(network, data.validation.images, data.validation.labels)
+    network = recalibrate(trained.supernet.subnet(simple), [images.train.images[:CALIBRATION]])
+    val_acc, val_loss = accuracy(network, images.validation.images, images.validation.labels)
     arguments = trained.supernet.network
     inputs = random_inputs(space.example_input(4, **arguments))
     to_onnx(network, inputs, out.with_suffix(".onnx"))
@@ -179,9 +183,9 @@ def subnet_command(
         simple,
         space,
         arguments,
-        mean=data.mean,
-        std=data.std,
-        classes=data.classes,
+        mean=images.mean,
+        std=images.std,
+        classes=images.classes,
         metrics={"val_acc": val_acc, "val_loss": val_loss},
     )
     show(f"{out}: val_acc {val_acc:.2f} %, largest difference of ONNX to PyTorch {difference:.2g}")

@@ -141,8 +141,12 @@ def _text(cut: Cut | None) -> str:
     return f"split by {cut.variable}: {' and '.join(str(list(group)) for group in cut.groups)}"
 
 
-def load_supernet(folder: Path) -> TrainedSupernet:
+def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
     """Read a trained supernet and its images.
+
+    Args:
+        folder: Where it is.
+        data: The images, where they are not where they were in training (`archgen.data.load_data`); None for there.
 
     Raises:
         InvalidCheckpoint: No supernet, a damaged one, or one whose space or images have changed.
@@ -153,6 +157,7 @@ def load_supernet(folder: Path) -> TrainedSupernet:
     try:
         tree = checkpoint.config.pop("tree", None)
         request = SupernetRequest(**checkpoint.config)
+        request = request if data is None else replace(request, data=data)
     except TypeError as error:
         raise InvalidCheckpoint(f"{folder} was made by another version of archgen ({error}); train again") from None
     made = make_trained(request)

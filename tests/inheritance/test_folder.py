@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +58,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("supernet") / "whole"
     train_in_folder(REQUEST, out)
     return out
+
+
+def test_images_may_have_moved(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "moved")
+    config = tmp_path / "moved" / "config.json"
+    config.write_text(config.read_text().replace('"digits"', '"nowhere.npz"'))
+    with pytest.raises(InvalidData, match=r"'nowhere\.npz' does not exist"):
+        load_supernet(tmp_path / "moved")
+    moved, there = load_supernet(tmp_path / "moved", "digits"), load_supernet(folder)
+    archs = there.space.sample(2, np.random.default_rng(0))
+    found = [[m.values for m in trained.evaluator.evaluate(archs, seed=0)] for trained in (moved, there)]
+    assert found[0] == found[1]
 
 
 def test_what_is_read_is_what_was_trained(folder: Path) -> None:
