@@ -11,9 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from archgen.data import Split
-from archgen.design.metrics import MEMORY
 from archgen.design.plan import Timetable
-from archgen.design.request import LATENCY
+from archgen.design.request import LATENCY, MEMORY
 from archgen.errors import ArchgenError, Infeasible
 from archgen.export import check_onnx, save_network, to_onnx
 from archgen.graph import Architecture

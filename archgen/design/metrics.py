@@ -10,7 +10,7 @@ import pandas as pd
 
 from archgen import artifacts, config
 from archgen.design.latency import LatencySource, networks, spread
-from archgen.design.request import LATENCY, DesignRequest
+from archgen.design.request import LATENCY, MEMORY, DesignRequest
 from archgen.errors import Infeasible, InvalidObjective, UnknownMetric
 from archgen.graph import Architecture
 from archgen.peak_memory import peak_memory_mb
@@ -22,7 +22,6 @@ from archgen.sampler import predictor_folders
 from archgen.spaces import SearchSpace
 from archgen.tables import read_table
 
-MEMORY = "memory_mb"
 COUNTED = ("params", "flops")
 MEMORIES = "memory.parquet"
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from archgen.design.latency import MeasuredHere, networks
-from archgen.design.request import DesignRequest
+from archgen.design.request import MEMORY, DesignRequest
+from archgen.peak_memory import peak_memory_mb
 from archgen.supernets import Supernet
 from archgen.supernets.training import Plan, TrainingStrategy
 from archgen.supernets.training.standalone import training_batches
@@ -34,12 +35,14 @@ class Costs:
     """Seconds of one of each.
 
     Args:
-        measurement: Of a network's latency, export included; 0 where latencies are given.
+        export: Of a network as ONNX.
+        measurement: Of an exported network's latency; 0 where latencies are given.
         epoch: Of the supernet's training.
         evaluation: Of an architecture by inherited weights, the strategy's proposal included.
         finetune_epoch: Of a typical network.
     """
 
+    export: float
     measurement: float
     epoch: float
     evaluation: float
@@ -89,14 +92,12 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     archs = space.sample(TRIES, rng)
     (network,) = networks(space, archs[:1], design.network, request.seed)
     evaluation = statistics.median(_seconds(partial(evaluator.evaluate, [arch], seed=0), 1) for arch in archs)
-    measurement = 0.0
-    if isinstance(source, MeasuredHere):
-        measurement = _seconds(lambda: source.meter.load(network), 1) + source.meter.rounds * (
-            source.meter.block_ms / 1000
-        )
+    example = space.example_input(1, **design.network)
+    export = _seconds(lambda: peak_memory_mb(network, example), 1)
+    measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
     network.train()
     finetune = _seconds(lambda: F.cross_entropy(network(batch[0]), batch[1]).backward())  # type: ignore[no-untyped-call]
-    return Costs(measurement, step * batches.steps, evaluation + ASK_SECONDS, finetune * batches.steps)
+    return Costs(export, measurement, step * batches.steps, evaluation + ASK_SECONDS, finetune * batches.steps)
 
 
 def _seconds(work: Callable[[], object], times: int = TRIES) -> float:
@@ -117,7 +118,8 @@ def timetable(request: DesignRequest, costs: Costs, delivered: int) -> Timetable
         costs: Of its parts.
         delivered: Networks to fine-tune and measure.
     """
-    latency = request.measured * costs.measurement
+    latency = request.measured * (costs.export + costs.measurement) * (request.latency is None)
+    latency += request.measured * costs.export * (MEMORY in request.metrics)
     whole = _table(request, costs, latency, delivered)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
@@ -136,7 +138,7 @@ def timetable(request: DesignRequest, costs: Costs, delivered: int) -> Timetable
 
 
 def _table(request: DesignRequest, costs: Costs, latency: float, delivered: int) -> Timetable:
-    final = delivered * (request.finetune_epochs * costs.finetune_epoch + costs.measurement)
+    final = delivered * (request.finetune_epochs * costs.finetune_epoch + 2 * costs.export + costs.measurement)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from archgen.errors import InvalidObjective
 from archgen.objectives import Objective, at_most, check, maximize, minimize
 
-LATENCY = "latency_ms"
+LATENCY, MEMORY = "latency_ms", "memory_mb"
 EFFORTS = MappingProxyType(
     {
         "quick": {"budget": 50, "epochs": 60, "finetune_epochs": 40, "measured": 24},

@@ -9,7 +9,8 @@ import pytest
 
 from archgen.design import DesignRequest, metrics
 from archgen.design.latency import networks, spread
-from archgen.design.metrics import MEMORY, check_metrics, check_reachable, counts, known_metrics, within
+from archgen.design.metrics import check_metrics, check_reachable, counts, known_metrics, within
+from archgen.design.request import MEMORY
 from archgen.errors import Infeasible, InvalidObjective, UnknownMetric
 from archgen.peak_memory import peak_memory_mb
 from archgen.progress import Progress

@@ -9,15 +9,26 @@ import pytest
 from archgen.design import DesignRequest
 from archgen.design.plan import Costs, timetable
 
-COSTS = Costs(measurement=0.5, epoch=2.0, evaluation=1.0, finetune_epoch=0.5)
+COSTS = Costs(export=0.3, measurement=0.2, epoch=2.0, evaluation=1.0, finetune_epoch=0.5)
 REQUEST = DesignRequest("digits", "nasbench201", {}, budget=100, epochs=200, finetune_epochs=40, measured=40)
 
 
 def test_stages_add_up() -> None:
     plan = timetable(REQUEST, COSTS, delivered=3)
-    assert plan.seconds == {"latency": 20.0, "supernet": 400.0, "search": 100.0, "final": 3 * (20.0 + 0.5)}
-    assert plan.total == pytest.approx(581.5)
+    assert plan.seconds == {
+        "latency": 20.0,
+        "supernet": 400.0,
+        "search": 100.0,
+        "final": pytest.approx(3 * (20.0 + 0.8)),
+    }
+    assert plan.total == pytest.approx(582.4)
     assert (plan.epochs, plan.budget, plan.finetune_epochs) == (200, 100, 40)
+
+
+def test_memory_takes_exports_and_latencies_from_elsewhere_nothing() -> None:
+    elsewhere = replace(REQUEST, latency="phone.csv")
+    assert timetable(elsewhere, COSTS, 1).seconds["latency"] == 0.0
+    assert timetable(replace(elsewhere, minimize=("memory_mb",)), COSTS, 1).seconds["latency"] == pytest.approx(12.0)
 
 
 def test_a_generous_limit_changes_nothing() -> None:
