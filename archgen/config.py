@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+TRUST = "ARCHGEN_TRUST_CODE"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -23,6 +26,26 @@ def checkpoints_dir() -> Path:
     """The folder of the trained checkpoints, `<family>/<name>/`; `ARCHGEN_CHECKPOINTS` overrides it."""
     override = os.environ.get("ARCHGEN_CHECKPOINTS")
     return Path(override) if override else _resource("checkpoints")
+
+
+def trusts_code() -> bool:
+    """Whether the code that a space's TOML file names may run: `ARCHGEN_TRUST_CODE=1`, as `--trust-code` sets it."""
+    return os.environ.get(TRUST) == "1"
+
+
+@contextmanager
+def trusting(trusted: bool = True) -> Iterator[None]:
+    """Trust such code in the body, in processes that it starts too; what was set before holds again afterwards."""
+    before = os.environ.get(TRUST)
+    if trusted:
+        os.environ[TRUST] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(TRUST, None)
+        else:
+            os.environ[TRUST] = before
 
 
 def data_dir() -> Path | None:

@@ -35,6 +35,7 @@ settings.load_profile("archgen")
 # tensors in tests are tiny: a second thread only waits, and on a busy machine it makes them twenty times slower
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start too: sums of two threads differ in a last digit
+os.environ[config.TRUST] = "1"  # the code that fixtures import is ours; tests/cli/test_trust.py has it off
 
 
 @pytest.fixture(scope="session")

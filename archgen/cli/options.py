@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from archgen.objectives import Objective
 
 SpaceName = Annotated[
-    str, typer.Option("--space", help="Search space: a name that `archgen spaces` lists, or a TOML file of your own.")
+    str,
+    typer.Option(
+        "--space", help="Search space: a name that `archgen spaces` lists, or a TOML file; --trust-code if it imports."
+    ),
 ]
 Maximize = Annotated[list[str] | None, typer.Option("--maximize", metavar="METRIC", help="Metric to maximize.")]
 Minimize = Annotated[list[str] | None, typer.Option("--minimize", metavar="METRIC", help="Metric to minimize.")]

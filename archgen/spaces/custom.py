@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from archgen import config
 from archgen.errors import InvalidSpace, UnknownName
 
 
@@ -74,13 +75,22 @@ def _from_file(file: Path) -> ModuleType:
 def custom_operations(
     entries: list[tuple[str, Mapping[str, Any]]], folder: Path, built_in: Mapping[str, object]
 ) -> dict[str, Callable[..., nn.Module]]:
-    """Factories of the entries that have `import`, by name; raises `InvalidSpace`."""
+    """Factories of the entries that have `import`, by name.
+
+    Raises:
+        InvalidSpace: The code is not trusted (`config.trusts_code`), or a module or attribute is not there or fails.
+    """
     own = {}
     for where, entry in entries:
         if "import" not in entry:
             continue
         if not isinstance(entry["import"], str):
             raise InvalidSpace(f"{where}: import = {entry['import']!r} is of the wrong type, expected text")
+        if not config.trusts_code():
+            raise InvalidSpace(
+                f"{where}: import = '{entry['import']}' runs code of the file's author: read it, then say --trust-code "
+                f"(in Python load_space(..., trust_code=True), or {config.TRUST}=1)"
+            )
         own[entry["name"]] = load_operation(entry["import"], folder, where)
         if entry["name"] in built_in and built_in[entry["name"]] is not own[entry["name"]]:
             raise InvalidSpace(f"{where}: there is an operation of that name already, choose another name")

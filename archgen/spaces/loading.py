@@ -18,12 +18,13 @@ def available() -> list[str]:
     return sorted(path.stem for path in config.spaces_dir().glob("*.toml"))
 
 
-def load(name: str | Path) -> SearchSpace:
+def load(name: str | Path, *, trust_code: bool = False) -> SearchSpace:
     """Load a search space by name, or a space of your own by the path of its TOML file.
 
     Args:
         name: A text that ends in `.toml` or holds a path separator is a path. `mobilenetv3@32` is the space for images
             of 32 pixels a side (`archgen.spaces.sized`).
+        trust_code: Whether operations that the file imports may run: code of whoever wrote it.
 
     Raises:
         UnknownName: There is no `spaces/<name>.toml`.
@@ -37,7 +38,8 @@ def load(name: str | Path) -> SearchSpace:
     if isinstance(name, str) and not (name.endswith(".toml") or "/" in name or os.sep in name):
         return _named(name)
     path = Path(name)
-    space = read(path)
+    with config.trusting(trust_code):
+        space = read(path)
     if space.name in available() and path.resolve().parent != config.spaces_dir().resolve():
         raise InvalidSpace(
             f"{path}: name = '{space.name}' belongs to a space that comes with archgen and has checkpoints of its own; "
