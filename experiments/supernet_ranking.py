@@ -45,6 +45,7 @@ from archgen.evaluators import SupernetEvaluator
 from archgen.inheritance import SupernetRequest, TrainedSupernet, train_in_folder
 from archgen.proxies import PROXIES as PROXY_CLASSES
 from archgen.proxies import az_nas
+from archgen.run_folder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 PROXIES = ("synflow", "nwot", "jacov")
@@ -85,6 +86,13 @@ def asked(way: str, passes: int, **given: Any) -> SupernetRequest:
     return replace(request, epochs=max(1, epochs - epochs // 4), warm_up=max(1, epochs // 4))
 
 
+def folder_of(way: str, passes: int, args: argparse.Namespace, seed: int) -> Path:
+    """Where a training is kept."""
+    name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{passes}ep_{args.batch}_{seed}"
+    folder: Path = args.runs / "supernet_ranking" / name
+    return folder
+
+
 def train_way(way: str, passes: int, args: argparse.Namespace, tables: Path, seed: int) -> TrainedSupernet:
     """Train on the images that `options` ask for, or read what was trained before."""
     request = asked(
@@ -96,8 +104,7 @@ def train_way(way: str, passes: int, args: argparse.Namespace, tables: Path, see
         limit=args.images,
         batch=args.batch,
     )
-    name = f"{way.replace(' ', '_')}_{args.size}px_{args.images}_{passes}ep_{args.batch}_{seed}"
-    folder = args.runs / "supernet_ranking" / name
+    folder = folder_of(way, passes, args, seed)
     return train_in_folder(request, folder, resume=(folder / "run.json").exists(), progress=Terminal())
 
 
@@ -197,9 +204,8 @@ def main() -> None:
     for seed in range(args.seeds):
         ranks = {}
         for way in args.ways:
-            start = time.process_time()
             trained = train_way(way, args.epochs, args, tables, seed)
-            seconds = time.process_time() - start
+            seconds = RunFolder.open(folder_of(way, args.epochs, args, seed)).seconds["training"]
             start = time.process_time()
             found = score(trained, cells["arch"].tolist(), way, proxies=(*MEASURES, FOURTH)).drop(columns="arch")
             scores.append(found.add_prefix(f"{way} {seed} "))
