@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow import parquet
 
 from archgen.errors import InvalidTable
 
@@ -32,10 +33,11 @@ def read_table(path: Path, *, expected: str = "a table", mend: str = "write it a
         raise InvalidTable(f"{path} is not a file: expected {expected}; check the path")
     try:
         if path.suffix == ".parquet":
+            parquet.read_table(path).validate(full=True)  # texts are decoded late otherwise, and fail anywhere
             frame = pd.read_parquet(path)
         else:  # arch stays text even where it looks like a number, as in spaces whose strings are digits
             frame = pd.read_csv(path, dtype={"arch": str}, low_memory=False)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
         raise InvalidTable(f"{path} can not be read as a {path.suffix[1:]} table ({reason}); {mend}") from None
     return frame.rename(columns=str)

@@ -42,3 +42,18 @@ def test_what_is_no_table_is_refused_with_what_to_do(
     with pytest.raises(InvalidTable, match=message) as refused:
         read_table(tmp_path / name, expected="runs", mend="make it anew")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "damaged"), [(b"skip_connect~0", b"\xffkip_connect~0"), (b"unicode", b"unicMde")], ids=["text", "types"]
+)
+def test_a_parquet_file_of_damaged_texts_is_refused_at_once(tmp_path: Path, found: bytes, damaged: bytes) -> None:
+    """Found by experiments/fuzz.py: pyarrow decodes texts late, and pandas reads the names of types from the file."""
+    path = tmp_path / "t.parquet"
+    table = pd.DataFrame({"arch": ["|skip_connect~0|"] * 3, "acc": [1.0, 2.0, 3.0]})
+    table.to_parquet(path, index=False, compression="none")
+    whole = path.read_bytes()
+    assert found in whole
+    path.write_bytes(whole.replace(found, damaged))
+    with pytest.raises(InvalidTable, match="can not be read as a parquet table"):
+        read_table(path)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from archgen import artifacts
 from archgen.data import ImageData, Split
-from archgen.errors import ArchgenError, InvalidData, InvalidOption
+from archgen.errors import ArchgenError, InvalidData, InvalidOption, UnknownName
 from archgen.evaluators.base import Evaluator, Measurement, checked, failure
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
@@ -47,6 +47,7 @@ class TrainEvaluator(Evaluator):
 
     Raises:
         InvalidData: The networks of the space do not read such images.
+        UnknownName: The networks have no such argument.
         InvalidOption: An overlap outside (0, 1].
     """
 
@@ -142,10 +143,14 @@ def image_network(space: SearchSpace, data: ImageData, network: Mapping[str, int
 
     Raises:
         InvalidData: The networks of the space do not read such images.
+        UnknownName: The networks have no such argument.
     """
     images = {"classes": len(data.classes), "in_channels": data.in_channels, "image_size": data.image_size}
     known = {name: value for name, value in images.items() if name in space.network_defaults}
     arguments = {**network, **known}
+    for name in network:
+        if name not in space.network_defaults:
+            raise UnknownName("argument of the network", name, space.network_defaults)
     shape = (data.in_channels, data.image_size, data.image_size)
     if tuple(space.example_input(1, **arguments).shape[1:]) != shape or "classes" not in known:
         raise InvalidData(f"the networks of {space.name} do not classify images of shape {shape}; use another space")

@@ -81,6 +81,9 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     assert "or splits, got both" in refused(*base, "--mixture", 2, "--splits", 1, "--out", "b")
     assert "holds another run" in refused(*base, "--out", "net")
     assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
+    assert "unknown argument of the network 'cell': did you mean 'cells'?" in refused(
+        *base, "--network", "cell=1", "--out", "b"
+    )
     assert "unknown option of strategy 'fair' 'paths'" in refused(
         *base, "--strategy", "fair", "--option", "paths=2", "--out", "b"
     )
