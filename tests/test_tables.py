@@ -51,7 +51,7 @@ def test_a_parquet_file_of_damaged_texts_is_refused_at_once(tmp_path: Path, foun
     """Found by experiments/fuzz.py: pyarrow decodes texts late, and pandas reads the names of types from the file."""
     path = tmp_path / "t.parquet"
     table = pd.DataFrame({"arch": ["|skip_connect~0|"] * 3, "acc": [1.0, 2.0, 3.0]})
-    table.to_parquet(path, index=False, compression="none")
+    table.to_parquet(path, compression="none")
     whole = path.read_bytes()
     assert found in whole
     path.write_bytes(whole.replace(found, damaged))
