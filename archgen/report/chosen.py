@@ -14,7 +14,7 @@ from archgen.graph import Architecture
 from archgen.report.pieces import breakable, escaped, inline, shown, table_of
 from archgen.report.verdict import Facts, number
 
-DRAWN = 60
+DRAWN = 150
 """Most different graphs that are drawn, those of the best accuracies first: each takes ten thousand characters."""
 _COLUMNS = ("test_acc", "val_acc", "inherited_val_acc", "latency_ms", "params", "flops", "memory_mb")
 
