@@ -21,9 +21,9 @@ from scipy.stats import sem, ttest_1samp
 
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
-from archgen.design.delivery import CALIBRATION, FINETUNE_LR, largest
+from archgen.design.delivery import FINETUNE_LR, largest
 from archgen.graph import Architecture
-from archgen.inheritance import load_supernet
+from archgen.inheritance import CALIBRATION, load_supernet
 from archgen.supernets import recalibrate
 from archgen.supernets.training import Schedule, accuracy, train_network
 

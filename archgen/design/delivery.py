@@ -17,6 +17,7 @@ from archgen.errors import ArchgenError, Infeasible
 from archgen.export import check_onnx, save_network, to_onnx
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement, measure_files
+from archgen.inheritance import CALIBRATION
 from archgen.metrics import pareto_front
 from archgen.objectives import all_met
 from archgen.peak_memory import peak_memory_mb
@@ -36,8 +37,6 @@ MEASURED_AT_MOST = 30
 BEST = "best"
 FINETUNE_LR = 0.2
 """Peak learning rate of fine-tuning: inherited weights are a compromise, so their basin has to be left."""
-CALIBRATION = 1024
-"""Training images whose statistics a network gets; rows are shuffled, and so many settle them."""
 QUANTIZED_ON = 256
 """Training images that show a network's ranges."""
 

@@ -11,7 +11,7 @@ import torch
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData
-from archgen.design.delivery import CALIBRATION, deliver
+from archgen.design.delivery import deliver
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
 from archgen.design.plan import Timetable, probe, timetable
@@ -20,6 +20,7 @@ from archgen.design.request import DesignRequest
 from archgen.evaluators import Annotated, SupernetEvaluator, image_network
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
+from archgen.inheritance import CALIBRATION
 from archgen.predictors import Predictor
 from archgen.progress import Progress
 from archgen.report.verdict import seconds_in_words

@@ -19,7 +19,7 @@ LATENCIES = "latency.parquet"
 
 
 def report(folder: Path) -> Path:
-    """Write the report of a finished run again, by today's template.
+    """Write the report of a finished run again, by today's template; returns the path of the HTML file.
 
     Raises:
         RunConflict: There is no run, or it is not finished, or its result is of another version.
@@ -30,20 +30,25 @@ def report(folder: Path) -> Path:
         raise RunConflict(f"{folder} has no {RESULT}: the run is not finished; go on by archgen resume {folder}")
     try:
         result = artifacts.read_json(run.file(RESULT))
-        return write(run, result, _space(run, result))
+        space = spaces.for_images(run.state["request"]["space"], result["network"]["image_size"])
+        return write(run, result, space)
     except (InvalidCheckpoint, KeyError, TypeError) as error:
         raise RunConflict(
             f"{run.file(RESULT)} is damaged or of another version ({error!r}); run the design again"
         ) from None
 
 
-def _space(run: RunFolder, result: dict[str, Any]) -> SearchSpace:
-    own = str(run.state["request"]["space"])
-    return spaces.load(own if own.endswith(".toml") or "/" in own else result["space"])
-
-
 def write(run: RunFolder, result: dict[str, Any], space: SearchSpace) -> Path:
-    """Write the report of a result."""
+    """Write the report of a result.
+
+    Args:
+        run: Folder with the tables of trials and, where latencies were measured here, of latencies.
+        result: The result as JSON types.
+        space: The space of its architectures.
+
+    Returns:
+        The path of the HTML file.
+    """
     trials = read_table(run.file(TRIALS), expected="the trials of a run")
     graphs = {text: space.computation(space.parse(text)) for text in trials["arch"]}
     fit = None

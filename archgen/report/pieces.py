@@ -15,6 +15,7 @@ PX_PER_POINT = 1.55  # figures are drawn with letters of 10 points and shown in 
 
 
 def escaped(value: object) -> str:
+    """A value's text, safe between tags and in attributes."""
     return escape(str(value), quote=True)
 
 
@@ -24,11 +25,13 @@ def breakable(value: object) -> str:
 
 
 def shown(value: object, metric: str) -> str | None:
+    """A metric's value with its unit; None where it is no finite number."""
     known = number(value)
     return None if known is None else plots.with_unit(known, metric)
 
 
 def millions(value: object) -> str | None:
+    """A count, in millions from 100,000 on; None where it is no finite number."""
     known = number(value)
     return None if known is None else f"{known / 1e6:,.2f} M" if known >= 1e5 else f"{known:,.0f}"
 
@@ -82,6 +85,16 @@ def table_of(
 
 
 def figure_section(title: str, fig: Figure, name: str, label: str, note: str, after: str = "") -> str:
+    """A section with a figure.
+
+    Args:
+        title: Its heading, HTML already.
+        fig: The figure.
+        name: Before each identifier in the figure, so that those of two figures differ.
+        label: The figure in words, for screen readers.
+        note: Below the figure, plain text.
+        after: What follows, HTML already.
+    """
     caption = f'<figcaption class="note">{escaped(note)}</figcaption>' if note else ""
     return f"<section><h2>{title}</h2><figure>{inline(fig, name, label)}{caption}</figure>{after}</section>"
 
