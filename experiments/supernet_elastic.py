@@ -34,6 +34,7 @@ SPACE = Path(__file__).parent / "spaces" / "mobilenetv3_small.toml"
 
 def main() -> None:
     parser = options(__doc__)
+    parser.add_argument("--threads", type=int, default=2)
     parser.set_defaults(batch=None, size=32)
     parser.add_argument("--archs", type=int, default=10, help="the largest and the smallest included")
     parser.add_argument("--epochs", type=int, default=30)

@@ -1,6 +1,6 @@
 """How well inherited accuracies rank cells as published stand-alone trainings do (figure B9, scaled to two cores).
 
-    python experiments/supernet_ranking.py [--seeds 1] [--epochs 80] [--batch 32] [--images 10000] [--size 16]
+    python experiments/supernet_ranking.py [--seeds 3] [--workers 2] [--epochs 80]
 
 NAS-Bench-201 on CIFAR-10 (`ARCHGEN_DATA` or ../shared/data), one cell a stage, 8 channels, images scaled down: a tenth
 of the published training's images and a thousandth of its work. Every way of training (`WAYS`) gets the same number of
@@ -15,7 +15,8 @@ Kendall's tau to the published test accuracy after 200 epochs, and within the be
 - `tau_inherited`: of loss, nwot and synflow of the inherited network.
 - `tau_proxies`: of the loss and three published zero-cost proxies (synflow, nwot, jacov); `tau_four`: of these and a
   fourth, AZ-NAS's expressivity of the small network. The row `proxies` has them without the loss.
-- The row `best` has the means over the ways in `JOINED` of each logarithm in its place.
+- The row `best` has the means over the ways in `JOINED` of each logarithm in its place; its `minutes` are those of the
+  seed, all of it.
 
 The ways, and what is joined, are chosen on other cells (`--dev`); a supernet never sees a published accuracy. Finished
 trainings are kept in runs/supernet_ranking. Writes experiments/results/supernet_ranking.csv (a row a way and a seed)
@@ -34,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from bo_tables import published
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
@@ -43,6 +43,7 @@ from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
 from archgen.evaluators import SupernetEvaluator
 from archgen.inheritance import SupernetRequest, TrainedSupernet, train_in_folder
+from archgen.protocol import processes
 from archgen.proxies import PROXIES as PROXY_CLASSES
 from archgen.proxies import az_nas
 from archgen.run_folder import RunFolder
@@ -65,6 +66,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "mixture": {"strategy": "balanced_mixture", "mixture": 2},
     "pa_da split": {"strategy": "pa_da", "splits": 1},
 }
+QUICK = ("fair", "pa_da", "mixture")
+"""Which train for less than the others."""
 PATHS = {"fair": 5}
 """Paths a step, where it is not one."""
 JOINED = ("uniform", "fair", "shiftnas")
@@ -135,6 +138,30 @@ def score(
     return pd.DataFrame(rows, columns=["arch", *evaluator.metrics])
 
 
+def measure_way(
+    way: str, args: argparse.Namespace, texts: list[str], tables: Path, seed: int
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Train one way and score the cells: the scores, and what both cost."""
+    trained = train_way(way, args.epochs, args, tables, seed)
+    start = time.process_time()
+    found = score(trained, texts, way, proxies=(*MEASURES, FOURTH)).drop(columns="arch")
+    return found, {
+        "train_seconds": round(RunFolder.open(folder_of(way, args.epochs, args, seed)).seconds["training"]),
+        "seconds_a_cell": (time.process_time() - start) / len(texts),
+    }
+
+
+def measure(
+    args: argparse.Namespace, texts: list[str], tables: Path, seed: int
+) -> dict[str, tuple[pd.DataFrame, dict[str, float]]]:
+    """`measure_way` of every way, `--workers` at a time, in the order asked for."""
+    with processes(args.workers) as pool:
+        # The longest trainings first: the last to end has the other processes wait.
+        order = sorted(args.ways, key=lambda way: way in QUICK)
+        running = {way: pool.submit(measure_way, way, args, texts, tables, seed) for way in order}
+        return {way: running[way].result() for way in args.ways}
+
+
 def log_ranks(table: pd.DataFrame) -> pd.DataFrame:
     """Logarithm of the rank in each column, larger is better."""
     return pd.DataFrame({name: az_nas(table, [str(name)]) for name in table})
@@ -181,7 +208,6 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
@@ -189,44 +215,35 @@ def options(description: str | None) -> argparse.ArgumentParser:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--archs", type=int, default=1000)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--workers", type=int, default=2, help="processes, a way of training at a time each")
     parser.add_argument("--dev", action="store_true", help="on other cells, to choose by")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     tables = published()
     cells = known_cells(tables / "nasbench201", args.archs, dev=args.dev)
     truth, alone = cells[TRUTH].to_numpy(), log_ranks(cells[list(PROXIES)]).sum(axis=1).to_numpy()
     rows: list[dict[str, Any]] = []
     scores = [cells[["arch", TRUTH, *PROXIES]]]
     for seed in range(args.seeds):
-        ranks = {}
-        for way in args.ways:
-            trained = train_way(way, args.epochs, args, tables, seed)
-            seconds = RunFolder.open(folder_of(way, args.epochs, args, seed)).seconds["training"]
-            start = time.process_time()
-            found = score(trained, cells["arch"].tolist(), way, proxies=(*MEASURES, FOURTH)).drop(columns="arch")
+        start, ranks = time.monotonic(), {}
+        kept = any(folder_of(way, args.epochs, args, seed).exists() for way in args.ways)
+        for way, (found, cost) in measure(args, cells["arch"].tolist(), tables, seed).items():
             scores.append(found.add_prefix(f"{way} {seed} "))
             ranks[way] = log_ranks(found.assign(val_loss=-found["val_loss"]))
             if not rows:
                 four = alone + ranks[way][FOURTH].to_numpy()
                 rows.append({"way": "proxies", **both("_proxies", alone, truth), **both("_four", four, truth)})
-            made = {
-                "way": way,
-                "seed": seed,
-                **row(ranks[way], cells),
-                "train_seconds": round(seconds),
-                "seconds_a_cell": (time.process_time() - start) / len(cells),
-            }
-            rows.append(made)
-            print({key: round(x, 3) if isinstance(x, float) else x for key, x in made.items()}, flush=True)
+            rows.append({"way": way, "seed": seed, **row(ranks[way], cells), **cost})
         joined = [ranks[way] for way in JOINED if way in ranks]
         if len(joined) > 1:
             means = pd.concat(joined).groupby(level=0).mean()
             rows.append({"way": "best", "seed": seed, **row(means, cells)})
-    machine = f"{platform.machine()}, {args.threads} threads"
+        # The minutes of a run that found trainings of an earlier one would say nothing.
+        rows[-1]["minutes"] = None if kept else (time.monotonic() - start) / 60
+    machine = f"{platform.machine()}, {args.workers} processes of a thread"
     table = pd.DataFrame(rows).assign(epochs=args.epochs, cells=len(cells), machine=machine)
     print(table.to_string(index=False))
     out, all_scores = args.runs / "supernet_ranking" / "dev" if args.dev else args.out, pd.concat(scores, axis=1)

@@ -48,6 +48,7 @@ def by_operation(space: SearchSpace, cells: pd.DataFrame, inherited: NDArray[np.
 
 def main() -> None:
     parser = options(__doc__)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--way", default="uniform", choices=list(WAYS))
     parser.add_argument("--epochs", type=int, nargs="+", default=[20, 40, 80, 160])
     parser.add_argument("--archs", type=int, default=300)
