@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from archgen.evaluators.base import Change, Evaluator, Wrapper
+from archgen.evaluators.base import Evaluator, Values, Wrapper
 from archgen.graph import Architecture
 from archgen.predictors.base import Predictor
 
@@ -25,6 +25,5 @@ class Annotated(Wrapper):
     def metrics(self) -> tuple[str, ...]:
         return (*self.evaluator.metrics, *self.predictors)
 
-    def change(self, archs: Sequence[Architecture], seed: int) -> Change:
-        predicted = {metric: predictor.predict(archs).mean for metric, predictor in self.predictors.items()}
-        return lambda i, values: {**values, **{metric: float(mean[i]) for metric, mean in predicted.items()}}
+    def change(self, arch: Architecture, values: Values, seed: int) -> Values:
+        return {**values, **{metric: float(p.predict([arch]).mean[0]) for metric, p in self.predictors.items()}}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import TypeVar
 
 from archgen.graph import Architecture
 
@@ -27,8 +28,8 @@ class Measurement:
     error: str | None = None
 
 
+T = TypeVar("T")
 Values = dict[str, float]
-Change = Callable[[int, Values], Values]
 Results = Generator[tuple[int, Measurement], None, None]
 """Positions and measurements; closing it gives up what is not there yet."""
 
@@ -48,10 +49,12 @@ class Evaluator(ABC):
     def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
         """One measurement an architecture, in order; a failure becomes a measurement with an `error`."""
 
-    def stream(self, archs: Sequence[Architecture], *, seed: int) -> Results:
+    def stream(self, archs: Iterable[Architecture], *, seed: int) -> Results:
         """Each position in `archs` with its measurement, as soon as it is there and in any order.
 
-        An exception of one evaluation becomes its `error`; those of the machine (`MemoryError`, `OSError`) are raised.
+        The next architecture is taken when there is a worker for it, and not before what was measured till then was
+        given. An exception of one evaluation becomes its `error`; those of the machine (`MemoryError`, `OSError`) are
+        raised.
         """
         for i, arch in enumerate(archs):
             yield i, attempt(self, arch, seed)
@@ -87,22 +90,30 @@ class Wrapper(Evaluator):
     def close(self) -> None:
         self.evaluator.close()
 
-    def change(self, archs: Sequence[Architecture], seed: int) -> Change:
-        """What is made of a successful measurement of `archs[i]`: a function of `i` and the measurement's values."""
-        return lambda i, values: values
+    def change(self, arch: Architecture, values: Values, seed: int) -> Values:
+        """What is made of the values of a successful measurement."""
+        return values
 
     def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
-        change = self.change(archs, seed)
-        return [_changed(m, i, change) for i, m in enumerate(self.evaluator.evaluate(archs, seed=seed))]
+        measured = self.evaluator.evaluate(archs, seed=seed)
+        return [self._changed(arch, m, seed) for arch, m in zip(archs, measured, strict=True)]
 
-    def stream(self, archs: Sequence[Architecture], *, seed: int) -> Results:
-        change = self.change(archs, seed)
-        for i, measured in self.evaluator.stream(archs, seed=seed):
-            yield i, _changed(measured, i, change)
+    def stream(self, archs: Iterable[Architecture], *, seed: int) -> Results:
+        taken: list[Architecture] = []
+        for i, measured in self.evaluator.stream(noted(archs, taken), seed=seed):
+            yield i, self._changed(taken[i], measured, seed)
+
+    def _changed(self, arch: Architecture, measured: Measurement, seed: int) -> Measurement:
+        if measured.error is not None:
+            return measured
+        return replace(measured, values=self.change(arch, measured.values, seed))
 
 
-def _changed(measured: Measurement, i: int, change: Change) -> Measurement:
-    return measured if measured.error is not None else replace(measured, values=change(i, measured.values))
+def noted(things: Iterable[T], taken: list[T]) -> Iterator[T]:
+    """The same things, each appended to a list as it is taken."""
+    for thing in things:
+        taken.append(thing)
+        yield thing
 
 
 def in_order(pairs: Iterable[tuple[int, Measurement]]) -> list[Measurement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,19 +47,35 @@ class Cached(Wrapper):
             raise InvalidTable(f"{path} does not end in .parquet; name the cache so")
         self._known = self._read()
 
-    def stream(self, archs: Sequence[Architecture], *, seed: int) -> Results:
-        keys = [(self.space.format(arch), seed) for arch in archs]
-        missing = [i for i, key in enumerate(keys) if key not in self._known]
-        if missing and self.path is not None and self.path.exists():
+    def stream(self, archs: Iterable[Architecture], *, seed: int) -> Results:
+        if self.path is not None and self.path.exists():
             self._known |= self._read()  # another process may have been here
-        for i, key in enumerate(keys):
-            if key in self._known:
-                yield i, self._known[key]
-        missing = [i for i in missing if keys[i] not in self._known]
-        for j, measured in self.evaluator.stream([archs[i] for i in missing], seed=seed):
-            if measured.error is None:
-                self._keep(keys[missing[j]], measured)
-            yield missing[j], measured
+        source = enumerate(archs)
+        known: list[tuple[int, Measurement]] = []
+        over = False
+
+        def unknown(missing: list[tuple[int, Key]]) -> Iterator[Architecture]:
+            nonlocal over
+            for i, arch in source:
+                key = self.space.format(arch), seed
+                if key not in self._known:
+                    missing.append((i, key))
+                    yield arch
+                    continue
+                known.append((i, self._known[key]))
+                if len(known) >= self.workers:  # they are given before more is taken: the next may hang on them
+                    return
+            over = True
+
+        while not over:
+            missing: list[tuple[int, Key]] = []
+            for j, measured in self.evaluator.stream(unknown(missing), seed=seed):
+                i, key = missing[j]
+                if measured.error is None:
+                    self._keep(key, measured)
+                yield i, measured
+            yield from known
+            known.clear()
 
     def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
         return in_order(self.stream(archs, seed=seed))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from archgen.errors import InvalidOption, UnknownMetric
-from archgen.evaluators.base import Change, Evaluator, Values, Wrapper
+from archgen.evaluators.base import Evaluator, Values, Wrapper
 from archgen.graph import Architecture
 
 
@@ -37,16 +37,13 @@ class Noisy(Wrapper):
                 raise InvalidOption(f"the noise of '{metric}' must be a standard deviation of 0 or more, got {sd}")
         self.std = dict(std)
 
-    def change(self, archs: Sequence[Architecture], seed: int) -> Change:
-        def noisy(i: int, values: Values) -> Values:
-            return {
-                metric: value + self.std[metric] * float(_rng(archs[i], metric, seed).standard_normal())
-                if metric in self.std
-                else value
-                for metric, value in values.items()
-            }
-
-        return noisy
+    def change(self, arch: Architecture, values: Values, seed: int) -> Values:
+        return {
+            metric: value + self.std[metric] * float(_rng(arch, metric, seed).standard_normal())
+            if metric in self.std
+            else value
+            for metric, value in values.items()
+        }
 
 
 class OneOfSeveral(Wrapper):
@@ -81,16 +78,13 @@ class OneOfSeveral(Wrapper):
     def metrics(self) -> tuple[str, ...]:
         return (*self.columns, *self._kept)
 
-    def change(self, archs: Sequence[Architecture], seed: int) -> Change:
-        def drawn(i: int, values: Values) -> Values:
-            chosen: Values = {}
-            for metric, names in self.columns.items():
-                there = [name for name in names if name in values]  # a row may lack a seed
-                if there:
-                    chosen[metric] = values[there[int(_rng(archs[i], metric, seed).integers(len(there)))]]
-            return chosen | {metric: values[metric] for metric in self._kept if metric in values}
-
-        return drawn
+    def change(self, arch: Architecture, values: Values, seed: int) -> Values:
+        chosen: Values = {}
+        for metric, names in self.columns.items():
+            there = [name for name in names if name in values]  # a row may lack a seed
+            if there:
+                chosen[metric] = values[there[int(_rng(arch, metric, seed).integers(len(there)))]]
+        return chosen | {metric: values[metric] for metric in self._kept if metric in values}
 
 
 def _rng(arch: Architecture, metric: str, seed: int) -> np.random.Generator:

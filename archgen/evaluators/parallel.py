@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from archgen.errors import ArchgenError, InvalidOption
-from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, attempt, failure, in_order
+from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, attempt, failure, in_order, noted
 from archgen.graph import Architecture
 
 MakeExecutor = Callable[..., Executor]
@@ -90,15 +90,22 @@ class Parallel(Wrapper):
     def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
         return in_order(self.stream(archs, seed=seed))
 
-    def stream(self, archs: Sequence[Architecture], *, seed: int) -> Results:
-        waiting, suspects = deque(range(len(archs))), deque[int]()
+    def stream(self, archs: Iterable[Architecture], *, seed: int) -> Results:
+        taken: list[Architecture] = []
+        source = enumerate(noted(archs, taken))
+        again, suspects = deque[int](), deque[int]()
         running: dict[Future[Measurement], _Running] = {}
+        more = True
         try:
-            while waiting or suspects or running:
+            while more or again or suspects or running:
                 if suspects and not running:
-                    self._submit(running, archs, suspects.popleft(), seed, alone=True)
-                while waiting and not suspects and len(running) < self.workers:
-                    self._submit(running, archs, waiting.popleft(), seed, alone=self.workers == 1)
+                    self._submit(running, taken, suspects.popleft(), seed, alone=True)
+                while (again or more) and not suspects and len(running) < self.workers:
+                    index = again.popleft() if again else next(source, (None, None))[0]
+                    if index is None:
+                        more = False
+                        break
+                    self._submit(running, taken, index, seed, alone=self.workers == 1)
                 self._wait(running)
                 for future in [f for f in running if f.done()]:
                     task = running.pop(future)
@@ -111,7 +118,7 @@ class Parallel(Wrapper):
                         yield task.index, Measurement({}, task.seconds, "the worker died: out of memory, or a crash")
                     else:
                         suspects.append(task.index)
-                yield from self._overdue(running, waiting)
+                yield from self._overdue(running, again)
         finally:
             if running:  # given up by the caller, or by an error
                 self._discard()

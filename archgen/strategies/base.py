@@ -25,6 +25,8 @@ LISTABLE = 100_000
 """Points of a space up to which it can be listed."""
 LISTED = 20_000
 """Points of a space up to which members that rank candidates take all architectures."""
+FITTED = 1000
+"""Most trials that models are fitted to; their cost grows with the cube of it."""
 CHUNK = 64
 """Architectures that the screen is asked about at a time, going down a ranking."""
 
@@ -34,6 +36,10 @@ class SearchStrategy(ABC):
 
     `ask` changes no state and draws from a generator seeded by `seed` and the number of trials told, so a resumed
     search goes on as if it had not been cut off.
+
+    Attributes:
+        trials: What was told.
+        busy: Architectures that are being evaluated; `ask` gives none of them. Whoever asks sets it.
 
     Args:
         space: The search space.
@@ -67,7 +73,9 @@ class SearchStrategy(ABC):
         self.trials: list[Trial] = []
         self._screen: Screen = screen or (lambda archs: [True] * len(archs))
         self._key = key or (lambda arch: arch)
+        self.busy: Sequence[Architecture] = ()
         self._seen: set[Hashable] = set()
+        self._usable: list[Trial] = []
 
     @abstractmethod
     def ask(self, n: int) -> list[Architecture]:
@@ -80,6 +88,11 @@ class SearchStrategy(ABC):
         """Learn of finished trials, failed ones included."""
         self.trials += trials
         self._seen |= {self._key(trial.arch) for trial in trials}
+        for trial in trials:
+            if trial.state == COMPLETE and all(np.isfinite(trial.values.get(w.metric, np.nan)) for w in self.bounds):
+                self._usable.append(trial)
+                if len(self._usable) > FITTED:
+                    self._usable = self._condensed(self._usable)
 
     @property
     def objective(self) -> Objective:
@@ -95,8 +108,17 @@ class SearchStrategy(ABC):
 
     @property
     def usable(self) -> list[Trial]:
-        """Trials with values of which every bounded metric is among them and finite: what models are fitted to."""
-        return [t for t in self.complete if all(np.isfinite(t.values.get(w.metric, np.nan)) for w in self.bounds)]
+        """What models are fitted to: trials with values of which every bounded metric is among them and finite.
+
+        Of more than `FITTED`, those that are kept are the better half by `fronts`, and as many of the others at random,
+        together half of them; from then on it grows again.
+        """
+        return list(self._usable)
+
+    def _condensed(self, trials: Sequence[Trial]) -> list[Trial]:
+        order, half = list(itertools.chain.from_iterable(self.fronts(trials))), FITTED // 4
+        rest = np.random.default_rng([self.seed, trials[-1].number]).choice(order[half:], half, replace=False)
+        return [trials[i] for i in sorted([*order[:half], *rest.tolist()])]
 
     def opening(self, n: int, initial: int) -> int:
         """How many of `n` to ask for before a model can be fitted: what is left of `initial`, then one by one."""
@@ -104,7 +126,7 @@ class SearchStrategy(ABC):
 
     def rng(self) -> np.random.Generator:
         """A fresh generator for one `ask`."""
-        return np.random.default_rng([self.seed, len(self.trials)])
+        return np.random.default_rng([self.seed, len(self.trials), *([len(self.busy)] if self.busy else [])])
 
     # -- which trial is better -------------------------------------------------------------------------------------
 
@@ -162,9 +184,11 @@ class SearchStrategy(ABC):
             rng: For the draws from the space.
         """
         found: dict[Hashable, Architecture] = {}
+        busy = set(map(self._key, self.busy))
 
         def add(archs: Sequence[Architecture]) -> None:
-            new = [a for a in archs if self._key(a) not in self._seen and self._key(a) not in found]
+            keyed = [(self._key(arch), arch) for arch in archs]
+            new = [arch for key, arch in keyed if key not in self._seen and key not in busy and key not in found]
             for arch, allowed in zip(new, self._screen(new) if new else [], strict=True):
                 if allowed and len(found) < n:
                     found.setdefault(self._key(arch), arch)
@@ -186,7 +210,7 @@ class SearchStrategy(ABC):
 
         Keys and screen are asked only as far down as the result is read.
         """
-        rest, found = iter(ranking), set(self._seen)
+        rest, found = iter(ranking), self._seen.union(map(self._key, self.busy))
         while chunk := list(itertools.islice(rest, CHUNK)):
             new: dict[Hashable, Architecture] = {}
             for arch in chunk:

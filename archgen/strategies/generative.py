@@ -198,9 +198,10 @@ class Generative(SearchStrategy):
 
     @property
     def _problem(self) -> Problem:
-        feasible = [t for t in self.complete if all_met(self.bounds, t.values)]
-        told = [t.arch for t in self.usable]
-        return Problem(self._objectives, self._limits, self.signed_values(feasible).tolist(), told)
+        told = self.usable
+        feasible = [trial for trial in told if all_met(self.bounds, trial.values)]
+        values = self.signed_values(feasible).tolist()
+        return Problem(self._objectives, self._limits, values, [trial.arch for trial in told])
 
     def _cost(self, told: Sequence[Trial]) -> Cost | None:
         """What an evaluation is predicted to cost, where a budget in seconds is given."""

@@ -57,7 +57,8 @@ class LocalSearch(SearchStrategy):
 
     def ask(self, n: int) -> list[Architecture]:
         if self._centre is not None:
-            return self._pending()[:n]
+            busy = set(self.busy)
+            return [arch for arch in self._pending() if arch not in busy][:n]
         rng = self.rng()
         return self.fresh(min(n, self.initial - len(self._starts)), lambda m: self.space.sample(m, rng), rng)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from archgen.evaluators.base import Evaluator
+from archgen.evaluators.base import Evaluator, noted
 from archgen.graph import Architecture
 from archgen.study.study import Claim, Study
 from archgen.study.trial import Trial
@@ -28,6 +28,7 @@ def search(
     budget: int,
     batch: int = 1,
     seed: int = 0,
+    asynchronous: bool = False,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
     """Ask, evaluate, tell, until `budget` trials are in the study or the strategy has nothing left to propose.
@@ -43,6 +44,8 @@ def search(
         budget: Trials in all, those already in the study included.
         batch: Architectures asked for at a time.
         seed: Passed to the evaluator.
+        asynchronous: Whether the next batch is asked for as soon as a worker of the evaluator has nothing to do, not
+            when the whole last one is measured: none idles, but the same seed gives the same trials no more.
         on_trial: Called after each trial of this process.
 
     Returns:
@@ -50,21 +53,51 @@ def search(
     """
     with study.working():
         study.refresh()
+        told = _Told(study, strategy)
         while True:
-            claims = _claims(study, strategy, budget, batch, evaluator.workers)
-            if claims:
-                archs = [claim.arch for claim in claims]
-                with closing(evaluator.stream(archs, seed=seed)) as results:
-                    for i, measured in results:
-                        trial = study.finish(claims[i], measured)
-                        if on_trial is not None and trial is not None:
-                            on_trial(trial)
-            elif study.busy:
-                _wait(study)
-            else:
+            claims: list[Claim] = []
+            feed = _claims(study, told, budget, batch, asynchronous)
+            archs = (claim.arch for claim in noted(feed, claims))
+            with closing(evaluator.stream(archs, seed=seed)) as results:
+                for i, measured in results:
+                    trial = study.finish(claims[i], measured)
+                    if on_trial is not None and trial is not None:
+                        on_trial(trial)
+            if not claims and not study.busy:
                 break
-    _tell(study, strategy)
+            if not claims:
+                _wait(study)
+    told.update()
     return study.trials
+
+
+class _Told:
+    """What of a study a strategy has been told.
+
+    Args:
+        study: Where trials are kept.
+        strategy: Proposes; it may have been told trials before.
+    """
+
+    def __init__(self, study: Study, strategy: SearchStrategy) -> None:
+        self.study, self.strategy = study, strategy
+        self._known, self._read = {trial.arch for trial in strategy.trials}, 0
+
+    def update(self) -> None:
+        """Tell what is new."""
+        found = self.study.finished_since(self._read)
+        self._read += len(found)
+        if new := [trial for trial in found if trial.arch not in self._known]:
+            self._known.update(trial.arch for trial in new)
+            with single_threaded():
+                self.strategy.tell(new)
+
+    def propose(self, n: int) -> list[Architecture]:
+        """Up to `n` architectures that nobody has claimed."""
+        busy = self.study.busy
+        self.strategy.busy = busy
+        with single_threaded():
+            return [arch for arch in self.strategy.ask(n) if arch not in busy]
 
 
 def _wait(study: Study) -> None:
@@ -77,38 +110,25 @@ def _wait(study: Study) -> None:
             return
 
 
-def _claims(study: Study, strategy: SearchStrategy, budget: int, batch: int, most: int) -> list[Claim]:
-    """Up to `most` claims: on what is pending, whoever proposed it, else on what the strategy proposes."""
-    claims: list[Claim] = []
-    while not claims and study.claimed < budget:  # again where other processes were quicker
+def _claims(study: Study, told: _Told, budget: int, batch: int, asynchronous: bool) -> Iterator[Claim]:
+    """Claims on what is pending, whoever proposed it, else on what the strategy proposes; each made when it is taken.
+
+    It ends where the strategy has to wait for what was taken: it can be started again.
+    """
+    while study.claimed < budget:
         queue, proposed = study.pending(), []
         if not queue:
-            _tell(study, strategy)
-            queue = proposed = _propose(study, strategy, min(batch, budget - study.claimed))
+            if study.claims and not asynchronous:
+                return
+            study.refresh()
+            told.update()
+            queue = proposed = told.propose(min(batch, budget - study.claimed))
         if not queue:
-            break
+            return
         for arch in queue:
-            if len(claims) == most or study.claimed >= budget:
+            if study.claimed >= budget:
                 break
             claim = study.claim(arch, budget=budget, batch=proposed)
             proposed = []  # written with the first claim
-            claims += [] if claim is None else [claim]
-    return claims
-
-
-def _propose(study: Study, strategy: SearchStrategy, n: int) -> list[Architecture]:
-    """Up to `n` architectures that nobody has claimed.
-
-    A strategy knows finished trials only, so it may propose what is being evaluated: it is asked for as many more.
-    """
-    busy = set(study.busy)
-    with single_threaded():
-        return [arch for arch in strategy.ask(n + len(busy)) if arch not in busy][:n]
-
-
-def _tell(study: Study, strategy: SearchStrategy) -> None:
-    known = {trial.arch for trial in strategy.trials}
-    new = [trial for trial in study.trials if trial.arch not in known]
-    if new:
-        with single_threaded():
-            strategy.tell(new)
+            if claim is not None:
+                yield claim

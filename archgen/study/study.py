@@ -20,7 +20,7 @@ from archgen.evaluators.base import Measurement
 from archgen.graph import Architecture
 from archgen.objectives import Objective, check, directions
 from archgen.spaces import SearchSpace
-from archgen.study.ledger import read_ledger
+from archgen.study.ledger import Ledger
 from archgen.study.liveness import Watch, at_work, beating, new_owner
 from archgen.study.storage import open_storage, quiet, shown, using
 from archgen.study.trial import Trial, trials_frame
@@ -88,6 +88,7 @@ class Study:
             name: CategoricalDistribution(options) for name, options in space.variables.items()
         }
         self._archs: dict[str, Architecture] = {}
+        self._ledger = Ledger(self._parse)
         self._open: dict[int, int] = {}  # claims of this object: number and id in the storage
         self._pulse = 0
         self._storage = open_storage(storage, timeout=timeout)
@@ -134,12 +135,12 @@ class Study:
     @property
     def trials(self) -> list[Trial]:
         """All finished trials, in the order in which they were begun, as of the last `refresh`."""
-        return list(self._ledger.trials.values())
+        return self._ledger.trials
 
     @property
     def claimed(self) -> int:
         """Trials that are finished or being evaluated, by whatever process."""
-        return len(self._ledger.live)
+        return self._ledger.claimed
 
     @property
     def busy(self) -> list[Architecture]:
@@ -150,18 +151,27 @@ class Study:
         """Architectures that were proposed but are neither finished nor being evaluated, in the order proposed."""
         return self._ledger.pending
 
+    def finished_since(self, read: int) -> list[Trial]:
+        """Trials in the order in which they were begun, without the first `read` that this object learned of.
+
+        It costs as much as what it returns: with `read` the length of all that it returned before, each trial once.
+        """
+        return self._ledger.since(read)
+
     def refresh(self) -> None:
         """Read what other processes wrote, and give up the claims of those that died."""
         with using(self._place):
             found = self._storage.get_all_trials(self._id, deepcopy=False)
-            dead = [t.number for t in found if t.state == TrialState.RUNNING and self._dead(t)]
+            dead = [n for n in self._ledger.unfinished(found) if self._dead(found[n])]
             for number in dead:
                 self._give_up(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
             if dead:
                 found = self._storage.get_all_trials(self._id, deepcopy=False)
-        self._ledger = read_ledger(found, self._parse)
+        self._ledger.update(found)
 
     def _dead(self, trial: FrozenTrial) -> bool:
+        if trial.state != TrialState.RUNNING:
+            return False
         attrs = trial.user_attrs
         if attrs.get("owner") == self._owner:  # not open: a claim that an error or Ctrl-C did not let finish
             return trial.number not in self._open
@@ -190,15 +200,22 @@ class Study:
             attrs["batch"] = [self.space.format(a) for a in batch]
         with using(self._place):
             trial = self._storage.create_new_trial(self._id, self._template(TrialState.RUNNING, arch, attrs))
-            number = self._storage.get_trial(trial).number
-        self._open[number] = trial
-        self.refresh()
-        before = [other for earlier, other in self._ledger.live.items() if earlier < number]
-        claim = Claim(trial, number, arch)
-        if arch in before or (budget is not None and len(before) >= budget):
+            made = self._storage.get_trial(trial)
+        claim, last = Claim(trial, made.number, arch), self._ledger.known
+        self._open[claim.number] = trial
+        if claim.number == last:  # nobody else claimed anything since this process looked
+            self._ledger.read(made)
+        if claim.number > last or self._lost(claim, budget):
+            self.refresh()
+        if self._lost(claim, budget):
             self.withdraw(claim)
             return None
         return claim
+
+    def _lost(self, claim: Claim, budget: int | None) -> bool:
+        """Whether an earlier claim has the architecture, or earlier ones have the budget, as of the last look."""
+        full = budget is not None and self._ledger.before(claim.number) >= budget
+        return full or self._ledger.held_before(claim.arch, claim.number)
 
     def finish(self, claim: Claim, measured: Measurement) -> Trial | None:
         """Store what was measured; None when the claim was lost, because this process was taken for dead."""
@@ -215,16 +232,16 @@ class Study:
                     self._storage.set_trial_state_values(claim.id, TrialState.FAIL)
             except optuna.exceptions.UpdateFinishedTrialError:
                 pass
+            self._ledger.read(self._storage.get_trial(claim.id))
         self._open.pop(claim.number, None)
-        self.refresh()
-        return self._ledger.trials.get(claim.number)
+        return self._ledger.trial(claim.number)
 
     def withdraw(self, claim: Claim) -> None:
         """Give up a claim; its architecture is pending again, unless another process has it."""
         with using(self._place):
             self._give_up(claim.id)
+            self._ledger.read(self._storage.get_trial(claim.id))
         self._open.pop(claim.number, None)
-        self.refresh()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -238,6 +255,11 @@ class Study:
                         while self._open:
                             self._give_up(self._open.popitem()[1])
                     self.refresh()
+
+    @property
+    def claims(self) -> int:
+        """Claims of this object that are neither finished nor withdrawn."""
+        return len(self._open)
 
     def _beat(self) -> None:
         self._pulse += 1
@@ -267,7 +289,7 @@ class Study:
                 trial = self._storage.create_new_trial(self._id, template)
                 numbers.append(self._storage.get_trial(trial).number)
         self.refresh()
-        return [self._ledger.trials[number] for number in numbers]
+        return [trial for trial in map(self._ledger.trial, numbers) if trial is not None]
 
     def _error(self, measured: Measurement, wanted: Sequence[float]) -> str | None:
         broken = [o.metric for o, value in zip(self.directions, wanted, strict=True) if not math.isfinite(value)]

@@ -39,7 +39,10 @@ def check_strategy(make: MakeStrategy, space: SearchSpace, *, rng: np.random.Gen
     assert trials == _search(make(0, None), space, measure, batch), "the same seed gave another sequence"
     others = (_search(make(seed, None), space, measure, batch) for seed in (1, 2))
     assert any(trials != other for other in others), "other seeds gave the same sequence"
-    _check_resumed(make, trials, lived.ask(batch), batch)
+    asked = lived.ask(batch)
+    _check_resumed(make, trials, asked, batch)
+    lived.busy = asked
+    assert not set(lived.ask(batch)) & set(asked), "ask gave what is being evaluated"
 
     def fail(number: int, arch: Architecture) -> Trial:
         return Trial(number, arch, {}, 0.0, FAILED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +135,19 @@ def test_a_file_serves_no_evaluator_that_says_it_is_another(
     assert counting.asked == 0
     with pytest.raises(InvalidTable, match="was measured by training for 20 epochs, asked for training for 5 epochs"):
         Cached(counting, space, path, "training for 5 epochs")
+
+
+def test_what_is_known_is_given_before_the_next_is_taken(space: SearchSpace, archs: list[Architecture]) -> None:
+    """What is asked for next may hang on it."""
+    cached = Cached(Counting(), space)
+    cached.evaluate(archs[:3], seed=0)
+    given: list[int] = []
+
+    def asked() -> Iterator[Architecture]:
+        for i, arch in enumerate(archs):
+            assert given == list(range(i))
+            yield arch
+
+    for i, _ in cached.stream(asked(), seed=0):
+        given.append(i)
+    assert len(given) == len(archs)

@@ -12,7 +12,7 @@ from archgen.errors import InvalidObjective, UnknownName
 from archgen.graph import Architecture
 from archgen.objectives import Objective, at_least, at_most, maximize, minimize
 from archgen.spaces import CellSpace, SearchSpace
-from archgen.strategies import STRATEGIES, Random, SearchStrategy
+from archgen.strategies import STRATEGIES, Random, SearchStrategy, base
 from archgen.study import COMPLETE, FAILED, Trial
 
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
@@ -247,3 +247,30 @@ def test_the_opening_ends_after_the_first_trials_and_then_goes_on_one_by_one(
     strategy.tell([trial(arch, acc=1.0) for arch in space.sample(5, rng)])
     assert strategy.opening(4, 6) == 1
     assert strategy.opening(4, 3) == 1
+
+
+# -- what models are fitted to -----------------------------------------------------------------------------------
+
+
+def test_of_many_trials_models_are_fitted_to_the_better_half_and_a_random_one(
+    space: SearchSpace, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "FITTED", 40)
+    archs = space.sample(100, rng)
+    trials = [trial(archs[i], i, acc=float(acc)) for i, acc in enumerate(rng.permutation(100))]
+    at_once, one_by_one = (Fixed(space, [maximize("acc")]) for _ in range(2))
+    at_once.tell(trials[:40])
+    assert at_once.usable == trials[:40]
+    at_once.tell(trials[40:41])
+    kept = at_once.usable
+    assert len(kept) == 20
+    assert [t.number for t in kept] == sorted(t.number for t in kept)
+    best = sorted(trials[:41], key=lambda t: -t.values["acc"])[:10]
+    assert all(t in kept for t in best)
+    assert min(t.values["acc"] for t in kept) < best[-1].values["acc"]
+    at_once.tell(trials[41:])
+    for one in trials:
+        one_by_one.tell([one])
+    assert at_once.usable == one_by_one.usable
+    assert max(trials, key=lambda t: t.values["acc"]) in at_once.usable
+    assert len(at_once.trials) == 100

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from archgen.errors import RunConflict
-from archgen.evaluators import Evaluator, Measurement
+from archgen.evaluators import Evaluator, Measurement, Parallel
 from archgen.generators import DiscreteFlow
 from archgen.graph import Architecture
 from archgen.objectives import Objective, maximize
@@ -348,3 +350,56 @@ def test_a_smaller_budget_leaves_the_rest_of_a_batch_for_later(
         trials = search(study, strategy("random"), Synthetic(space), budget=budget, batch=BATCH)
     assert trials == whole("random")
     assert study.pending() == []
+
+
+# -- several workers ---------------------------------------------------------------------------------------------
+
+
+class Straggling(Synthetic):
+    """The first evaluation ends when it is let go."""
+
+    def __init__(self, space: SearchSpace, go: threading.Event) -> None:
+        super().__init__(space)
+        self.go, self.first = go, threading.Lock()
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        if self.first.acquire(blocking=False):
+            assert self.go.wait(60)
+        return super().evaluate(archs, seed=seed)
+
+
+def test_an_asynchronous_search_does_not_wait_for_the_slowest_of_a_batch(
+    space: SearchSpace, wishes: list[Objective], strategy: Make
+) -> None:
+    go = threading.Event()
+    seen: list[Trial] = []
+
+    def note(trial: Trial) -> None:
+        seen.append(trial)
+        if len(seen) == 8:  # two batches and more, while the first evaluation of the first one has not ended
+            go.set()
+
+    parallel = Parallel(Straggling(space, go), workers=2, executor=ThreadPoolExecutor)
+    study = Study(space, wishes)
+    with closing(parallel):
+        trials = search(study, strategy("random"), parallel, budget=12, batch=3, asynchronous=True, on_trial=note)
+    assert len(seen) == len(trials) == len({t.arch for t in trials}) == 12
+    assert seen.index(trials[0]) >= 8
+
+
+def test_workers_find_what_one_evaluation_after_the_other_does(
+    space: SearchSpace, wishes: list[Objective], strategy: Make, whole: Whole
+) -> None:
+    parallel = Parallel(Synthetic(space), workers=3, executor=ThreadPoolExecutor)
+    with closing(parallel):
+        trials = search(Study(space, wishes), strategy("generative"), parallel, budget=BUDGET, batch=BATCH)
+    assert trials == whole("generative")
+
+
+def test_a_claim_is_made_when_a_worker_is_free_for_it(
+    space: SearchSpace, wishes: list[Objective], strategy: Make
+) -> None:
+    study, evaluator = Study(space, wishes), Synthetic(space)
+    claimed: list[int] = []
+    search(study, strategy("random"), evaluator, budget=6, batch=6, on_trial=lambda _: claimed.append(study.claimed))
+    assert claimed == [1, 2, 3, 4, 5, 6]

@@ -207,7 +207,8 @@ def test_of_two_claims_the_first_wins_and_the_second_leaves_no_trial(space: Sear
         assert other is not None
         assert second.finish(other, Measurement({"acc": 2.0}, 0.0)) is not None
         assert first.finish(claim, Measurement({"acc": 1.0}, 0.0)) is not None
-        second.refresh()
+        for study in (first, second):
+            study.refresh()
         assert second.trials == first.trials
         assert [(t.number, t.arch, t.values["acc"]) for t in first.trials] == [(0, a, 1.0), (1, b, 2.0)]
     assert first.busy == first.pending() == []
@@ -236,5 +237,6 @@ def test_what_other_processes_evaluate_is_not_proposed_again(space: SearchSpace,
         assert first.claim(asked[0]) is not None
         second.refresh()
         with second.working():
-            claims = loop._claims(second, Random(space, WISHES), 3, 2, 2)
+            told = loop._Told(second, Random(space, WISHES))
+            claims = list(loop._claims(second, told, 3, 2, asynchronous=False))
         assert len({claim.arch for claim in claims} | set(asked)) == 3
