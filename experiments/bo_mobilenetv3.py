@@ -107,7 +107,7 @@ def main() -> None:
             trained,
             bound,
         )
-        runs = search.runs(args.runs / f"bo_mobilenetv3_{bound:g}ms", args.workers)
+        runs = search.runs(args.runs / f"bo_mobilenetv3_{bound:g}ms", args.workers, args.ray)
         seen = [known(bound), *(float(np.nanmax(values)) for values in runs.values(ACCURACY).values())]
         text = report(
             search,

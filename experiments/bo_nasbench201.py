@@ -37,7 +37,7 @@ def compare(args: argparse.Namespace, dataset: str, known: Mapping[str, Variant]
     table = pd.read_parquet(path, columns=[wish.metric, shown])
     best = float(table[wish.metric].max())
     search = TableSearch((wish,), args.budget, args.batch, args.seeds, known, best, "nasbench201", path)
-    runs = search.runs(args.runs / name, args.workers)
+    runs = search.runs(args.runs / name, args.workers, args.ray)
     return report(
         search,
         runs,

@@ -33,7 +33,7 @@ from archgen import config, maximize, minimize, plots, spaces
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
 from archgen.comparison import AT, caption, markdown, mean_curves, per_run, summarise
-from archgen.evaluators import Evaluator, TabularEvaluator
+from archgen.evaluators import Evaluator, RayExecutor, TabularEvaluator
 from archgen.gaps import Gaps, find_gaps
 from archgen.generators import Generator
 from archgen.objectives import Objective
@@ -96,8 +96,11 @@ class Search(ABC):
 
         return self.protocol.run(name, make, evaluator, seed=seed)
 
-    def runs(self, folder: Path, workers: int) -> Runs:
-        """All runs; those that are not in the folder are done first."""
+    def runs(self, folder: Path, workers: int, ray: str | None = None) -> Runs:
+        """All runs; those that are not in the folder are done first, on a Ray cluster where one is named."""
+        if ray is not None:
+            with RayExecutor(workers, address=ray) as cluster:
+                return self.protocol.complete(folder, list(self.variants), self, executor=cluster, progress=Terminal())
         if workers == 1:
             return self.protocol.complete(folder, list(self.variants), self, progress=Terminal())
         with processes(workers) as pool:
@@ -149,6 +152,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--budget", type=int, default=200)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--ray", metavar="ADDRESS", help="Ray cluster to do the runs on: auto, HOST:PORT or local")
     parser.add_argument("--strategies", nargs="+", default=sorted([*STRATEGIES, *PLAIN]))
     parser.add_argument("--reference", default="generative", help="strategy that the others are tested against")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where finished runs are kept")
@@ -226,7 +230,7 @@ def main() -> None:
     best = float(objective.sign * np.nanmax(objective.sign * frame[objective.metric]))
     known = variants(args.strategies, args.budget)
     search = TableSearch((objective,), args.budget, args.batch, args.seeds, known, best, args.space, args.table)
-    runs = search.runs(args.runs / f"bo_{args.name}", args.workers)
+    runs = search.runs(args.runs / f"bo_{args.name}", args.workers, args.ray)
     gaps = find_gaps(runs, [objective], best=best)
     mean = None if args.show is None else float(frame[args.show].mean())
     text = report(

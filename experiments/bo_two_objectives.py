@@ -39,7 +39,7 @@ def main() -> None:
         path = join(tables / "nasbench201", device, folder / "table.parquet")
         known = variants(args.strategies, args.budget)
         search = TableSearch(wishes, args.budget, args.batch, args.seeds, known, None, "nasbench201", path)
-        runs = search.runs(folder, args.workers)
+        runs = search.runs(folder, args.workers, args.ray)
         text = report(
             search,
             runs,

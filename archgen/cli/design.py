@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archgen.cli.application import app
-from archgen.cli.options import AtMost, Json, Minimize, Seed, SpaceName, numbers
+from archgen.cli.options import AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
 if TYPE_CHECKING:
     from archgen.design import DesignRequest
+    from archgen.evaluators import Cluster
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -51,6 +52,8 @@ def design_command(
     strategy: Annotated[
         str | None, typer.Option(help="Search strategy; generative where the space has a generator, else bayes.")
     ] = None,
+    ray: Ray = None,
+    resource: Resource = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +92,7 @@ def design_command(
     )
     folder = resume or out
     assert folder is not None
-    _run(request, folder, resume is not None, as_json)
+    _run(request, folder, resume is not None, as_json, cluster(ray, resource))
 
 
 @app.command("resume")
@@ -127,11 +130,13 @@ def dashboard_command(
     run_server(f"sqlite:///{study.resolve()}", host="127.0.0.1", port=port)
 
 
-def _run(request: DesignRequest | None, folder: Path, resume: bool, as_json: bool) -> None:
+def _run(
+    request: DesignRequest | None, folder: Path, resume: bool, as_json: bool, cluster: Cluster | None = None
+) -> None:
     from archgen.design import design
 
     try:
-        result = design(request, folder, resume=resume, progress=Terminal())
+        result = design(request, folder, resume=resume, progress=Terminal(), cluster=cluster)
     except KeyboardInterrupt:
         say(f"interrupted; go on with: archgen design --resume {folder}")
         raise typer.Exit(130) from None

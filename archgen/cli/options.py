@@ -12,6 +12,7 @@ import typer
 from archgen.errors import InvalidObjective, InvalidOption, RunConflict
 
 if TYPE_CHECKING:
+    from archgen.evaluators import Cluster
     from archgen.objectives import Objective
 
 SpaceName = Annotated[
@@ -25,7 +26,33 @@ Minimize = Annotated[list[str] | None, typer.Option("--minimize", metavar="METRI
 AtMost = Annotated[list[str] | None, typer.Option("--at-most", metavar="METRIC=VALUE", help="Upper bound; repeat.")]
 AtLeast = Annotated[list[str] | None, typer.Option("--at-least", metavar="METRIC=VALUE", help="Lower bound; repeat.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Same seed, same result.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Evaluate on a Ray cluster: `auto`, HOST:PORT, `local` to start one."
+    ),
+]
+Resource = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource", metavar="NAME=NUMBER", help="An evaluation's share of a Ray node: CPU, GPU, ...; repeat."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def cluster(ray: str | None, resource: list[str] | None) -> Cluster | None:
+    """The cluster of the two options; raises `InvalidOption`."""
+    from archgen.evaluators import Cluster
+
+    if ray is None and resource:
+        raise InvalidOption("--resource is for --ray: it says what an evaluation needs of a node")
+    if ray is None:
+        return None
+    resources = assignments(resource, "--resource")
+    if any(number < 0 for number in resources.values()):
+        raise InvalidOption(f"expected numbers of at least 0 for --resource, got {resources}")
+    return Cluster(ray, resources)
 
 
 def wishes(

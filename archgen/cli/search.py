@@ -18,8 +18,11 @@ from archgen.cli.options import (
     Json,
     Maximize,
     Minimize,
+    Ray,
+    Resource,
     Seed,
     SpaceName,
+    cluster,
     wishes,
     writable,
     write_frame,
@@ -74,8 +77,19 @@ def search_command(
         Path | None, typer.Option(help="Parquet file of measurements that are not paid for again.")
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Evaluations at the same time, each in a process; a batch is at least as large.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Evaluations at the same time, each in a process; a batch is at least as large. 1, or all that a Ray "
+            "cluster has room for.",
+        ),
+    ] = None,
+    ray: Ray = None,
+    resource: Resource = None,
+    asynchronous: Annotated[
+        bool,
+        typer.Option("--asynchronous", help="Ask for the next batch while the last is measured: no worker waits."),
+    ] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that an evaluation may take.")] = None,
     free_labels: Annotated[
         bool, typer.Option(help="Whether strategies lean on the space's zero-cost proxies, where it has any.")
@@ -94,7 +108,9 @@ def search_command(
     if resume and study is None:
         raise InvalidObjective("--resume needs --study: a study in memory can not be gone on with")
     place = study if study is None or "://" in study else Path(study)
-    asked = EvaluatorOptions(evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout)
+    asked = EvaluatorOptions(
+        evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout, cluster(ray, resource)
+    )
     measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place)
     arguments |= pretrained_parts(kind, searched, given=() if free_labels else ("free_labels",))
     proposer = kind(
@@ -110,7 +126,16 @@ def search_command(
             bar.update()
 
         try:
-            search(trials, proposer, measuring, budget=budget, batch=max(batch, workers), seed=seed, on_trial=count)
+            search(
+                trials,
+                proposer,
+                measuring,
+                budget=budget,
+                batch=max(batch, measuring.workers),
+                seed=seed,
+                asynchronous=asynchronous,
+                on_trial=count,
+            )
         except BaseException as error:
             with contextlib.suppress(ArchgenError, OSError):  # what was paid for is kept, whatever ends the search
                 write_frame(trials.to_frame(measuring.metrics), out)

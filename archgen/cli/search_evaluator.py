@@ -12,7 +12,7 @@ from archgen.cli.options import writable
 from archgen.errors import InvalidOption, UnknownMetric
 
 if TYPE_CHECKING:
-    from archgen.evaluators import Evaluator
+    from archgen.evaluators import Cluster, Evaluator
     from archgen.objectives import Objective
     from archgen.spaces import SearchSpace
 
@@ -32,8 +32,9 @@ class EvaluatorOptions:
     transfer: float | None
     noise: list[str]
     cache: Path | None
-    workers: int
+    workers: int | None
     timeout: float | None
+    cluster: Cluster | None = None
 
     @property
     def measured_by(self) -> str:
@@ -67,7 +68,7 @@ def make_evaluator(
     """
     from archgen.evaluators import Cached, Noisy, Parallel
 
-    apart = options.workers > 1 or options.timeout is not None
+    apart = (options.workers or 1) > 1 or options.timeout is not None or options.cluster is not None
     if options.transfer is not None and (isinstance(study, str) or (study is None and apart)):
         raise InvalidOption("--transfer shares weights between processes beside a study's file: give --study FILE")
     evaluator = _bare(options, space, objectives, seed, study if isinstance(study, Path) else None)
@@ -75,8 +76,11 @@ def make_evaluator(
         if wish.metric not in evaluator.metrics:
             raise UnknownMetric(wish.metric, evaluator.metrics)
     std = read_noise(options.noise, [wish.metric for wish in objectives if not wish.is_bound])
-    if apart:
-        evaluator = Parallel(evaluator, workers=options.workers, timeout=options.timeout)
+    if options.cluster is not None:
+        workers = options.workers or options.cluster.slots()
+        evaluator = Parallel(evaluator, workers=workers, timeout=options.timeout, executor=options.cluster.executor)
+    elif apart:
+        evaluator = Parallel(evaluator, workers=options.workers or 1, timeout=options.timeout)
     if options.cache is not None:
         writable(options.cache)
         evaluator = Cached(evaluator, space, options.cache, options.measured_by)

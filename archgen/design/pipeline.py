@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from archgen.design.metrics import check_reachable, counts, predictors, within
 from archgen.design.plan import Timetable, probe, timetable
 from archgen.design.reporting import LATENCIES, RESULT, TRIALS, write
 from archgen.design.request import DesignRequest
-from archgen.evaluators import Annotated, SupernetEvaluator, image_network
+from archgen.evaluators import Annotated, Cluster, Evaluator, Parallel, SupernetEvaluator, image_network
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
 from archgen.inheritance import CALIBRATION
@@ -61,12 +62,19 @@ class Design:
         request: What to design.
         data: The images.
         progress: Shows how far it is.
+        cluster: Where the search evaluates; None: here.
     """
 
     def __init__(
-        self, run: RunFolder, request: DesignRequest, data: ImageData, progress: Progress | None = None
+        self,
+        run: RunFolder,
+        request: DesignRequest,
+        data: ImageData,
+        progress: Progress | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.folder, self.request, self.data, self.progress = run, request, data, progress or Progress()
+        self.cluster = cluster
         self.space = spaces.for_images(request.space, data.image_size)
         self.network = network_of(request, self.space, data)
         self.source: LatencySource = (
@@ -184,7 +192,10 @@ class Design:
 
     def search(self, plan: Timetable, supernet: Supernet, known: dict[str, Predictor]) -> Study:
         """The loop: strategy, evaluator by inherited weights, Optuna study in the folder."""
-        evaluator = Annotated(self.evaluator(supernet), known)
+        measuring: Evaluator = self.evaluator(supernet)
+        if self.cluster is not None:
+            measuring = Parallel(measuring, workers=self.cluster.slots(), executor=self.cluster.executor)
+        evaluator = Annotated(measuring, known)
         study = Study(self.space, self.request.objectives, storage=self.folder.file("study.db"), resume=True)
         kind = STRATEGIES[self.strategy]
         strategy = kind(
@@ -195,7 +206,7 @@ class Design:
             key=self.space.canonical,
             **pretrained_parts(kind, self.space),
         )
-        with self.progress.bar("searching", plan.budget) as bar, single_threaded():
+        with self.progress.bar("searching", plan.budget) as bar, single_threaded(), closing(evaluator):
             bar.update(len(study.trials))
             best = 0.0
 
@@ -205,7 +216,7 @@ class Design:
                 bar.update(best=best)
 
             while len(study.trials) < plan.budget:
-                before, some = len(study.trials), self.request.batch
+                before, some = len(study.trials), max(self.request.batch, evaluator.workers)
                 search(
                     study,
                     strategy,

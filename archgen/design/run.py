@@ -17,6 +17,7 @@ from archgen.design.pipeline import SUPERNET, Design, network_of, strategy_name
 from archgen.design.reporting import RESULT
 from archgen.design.request import DesignRequest
 from archgen.errors import Infeasible, RunConflict
+from archgen.evaluators import Cluster
 from archgen.hardware import RUNTIMES
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
@@ -24,7 +25,12 @@ from archgen.strategies import STRATEGIES, pretrained_parts
 
 
 def design(
-    request: DesignRequest | None, out: Path, *, resume: bool = False, progress: Progress | None = None
+    request: DesignRequest | None,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Run, or go on with, the whole pipeline.
 
@@ -33,6 +39,8 @@ def design(
         out: The run folder; new or empty, or that of the run to resume.
         resume: Whether to go on with the run in `out`.
         progress: Shows how far it is.
+        cluster: Where the architectures of the search are evaluated; None: here, one after another. A batch of the
+            search is then at least as large as there are places.
 
     Returns:
         The result as JSON types, as `archgen design --json` prints it.
@@ -47,7 +55,7 @@ def design(
         _check(request, data)
         run = RunFolder.create(out, asdict(request))
         try:
-            return Design(run, request, data, progress).run()
+            return Design(run, request, data, progress, cluster).run()
         except Infeasible:
             if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
                 shutil.rmtree(out)
@@ -62,7 +70,7 @@ def design(
         return result
     data = load(request)
     _check(request, data)
-    return Design(run, request, data, progress).run()
+    return Design(run, request, data, progress, cluster).run()
 
 
 def load(request: DesignRequest) -> ImageData:

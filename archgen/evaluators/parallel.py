@@ -63,7 +63,7 @@ class Parallel(Wrapper):
     Args:
         evaluator: Measures; each worker gets its own copy, once.
         workers: Evaluations at the same time, at least 1.
-        timeout: Seconds that one evaluation may take; None for any time.
+        timeout: Seconds that one evaluation may take, on a cluster the wait for a place included; None for any time.
         executor: Makes the executor: `ProcessPoolExecutor`, `ThreadPoolExecutor`, `archgen.evaluators.RayExecutor`.
 
     Raises:
@@ -175,7 +175,7 @@ class Parallel(Wrapper):
         left = None if math.isinf(first) else max(0.0, first - time.monotonic())
         wait(running, timeout=left, return_when=FIRST_COMPLETED)
 
-    def _overdue(self, running: dict[Future[Measurement], _Running], waiting: deque[int]) -> Results:
+    def _overdue(self, running: dict[Future[Measurement], _Running], again: deque[int]) -> Results:
         """Time-outs; what else ran in processes that were killed waits again, first in the queue."""
         now = time.monotonic()
         late = [future for future, r in running.items() if r.deadline <= now and not future.done()]
@@ -183,9 +183,14 @@ class Parallel(Wrapper):
             return
         assert self.timeout is not None
         indices = [running.pop(future).index for future in late]
-        again = [future for future in running if not future.done()]  # the others only wait to be read
-        if self._discard():
-            waiting.extendleft(sorted((running.pop(future).index for future in again), reverse=True))
+        kill = getattr(self._executor, "kill", None)
+        if kill is not None:  # Ray's ends one call alone
+            for future in late:
+                kill(future)
+        else:
+            others = [future for future in running if not future.done()]  # the rest only waits to be read
+            if self._discard():
+                again.extendleft(sorted((running.pop(future).index for future in others), reverse=True))
         for index in indices:
             yield index, Measurement({}, self.timeout, f"took more than {self.timeout:g} s")
 

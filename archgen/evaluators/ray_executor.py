@@ -3,27 +3,99 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from archgen.errors import MissingExtra
+from archgen.errors import ArchgenError, MissingExtra
+
+RETRIES = 2
+"""How often a task whose worker or node died is done again, elsewhere if there is another place."""
+_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
-class RayExecutor(Executor):
-    """Runs each call as a Ray task; a task whose process dies fails alone.
-
-    Connects to the cluster that `RAY_ADDRESS` names, or starts Ray on this machine; a Ray that runs already is used as
-    it is.
+def connect(address: str | None = None, *, workers: int | None = None) -> bool:
+    """Connect to a cluster, or start Ray on this machine; what is connected already stays.
 
     Args:
-        max_workers: CPUs of a Ray that is started here; a running cluster has its own number.
-        initializer: Called before each task in the task's process.
-        initargs: Its arguments, put into Ray's object store once.
-        resources: Options of the tasks: `num_gpus`, `num_cpus`, `memory`, as `ray.remote` takes them.
+        address: `auto` for the cluster of this machine, `HOST:PORT`, or `local` to start Ray here; None for what
+            `RAY_ADDRESS` names, else `local`.
+        workers: CPUs of a Ray that is started here.
+
+    Returns:
+        Whether this call connected.
 
     Raises:
         MissingExtra: Ray is not installed.
+        ArchgenError: There is no such cluster.
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report over the network
+    place = address or os.environ.get("RAY_ADDRESS") or "local"
+    here = {"num_cpus": workers, "include_dashboard": False} if place == "local" else {}
+    try:
+        ray.init(place, log_to_driver=False, configure_logging=False, **here)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise ArchgenError(f"no Ray cluster at '{place}': {line}; start one by `ray start --head`") from None
+    return True
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where evaluations run, and what each of them asks for.
+
+    Args:
+        address: As in `connect`.
+        resources: `CPU` (1 where it is not said), `GPU`, `memory` in bytes, or what nodes were started with.
+    """
+
+    address: str
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def slots(self) -> int:
+        """Evaluations at the same time, once connected.
+
+        Raises:
+            MissingExtra: Ray is not installed.
+            ArchgenError: There is no such cluster, or no place in it for one evaluation.
+        """
+        connect(self.address)
+        there = _ray().cluster_resources()
+        asked = {"CPU": 1.0, **self.resources}
+        n = min(there.get(name, 0.0) / number for name, number in asked.items() if number > 0)
+        if n < 1:
+            what = ", ".join(f"{name}={number:g}" for name, number in asked.items())
+            has = ", ".join(f"{name}={there.get(name, 0.0):g}" for name in asked)
+            raise ArchgenError(f"an evaluation asks for {what}, the cluster has {has}")
+        return int(n)
+
+    @property
+    def executor(self) -> Callable[..., Executor]:
+        """Makes executors on the cluster, for `Parallel`."""
+        return partial(RayExecutor, address=self.address, resources=self.resources)
+
+
+class RayExecutor(Executor):
+    """Runs each call as a Ray task; one whose worker or node dies is done again on another.
+
+    After `RETRIES` more deaths it is taken for the call's own fault, and a task that Ray ends for want of memory at
+    once: it fails alone.
+
+    Args:
+        max_workers: CPUs of a Ray that is started here; a running cluster has its own number.
+        initializer: Called once in each process, before its first task.
+        initargs: Its arguments, put into Ray's object store once.
+        address: As in `connect`.
+        resources: That a task asks for, as in `Cluster`.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        ArchgenError: There is no such cluster.
     """
 
     def __init__(
@@ -31,30 +103,57 @@ class RayExecutor(Executor):
         max_workers: int | None = None,
         initializer: Callable[..., None] | None = None,
         initargs: tuple[Any, ...] = (),
-        **resources: Any,
+        *,
+        address: str | None = None,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise MissingExtra("RayExecutor needs Ray: install it by pip install 'archgen[distributed]'") from None
-        self._ray, self._started = ray, not ray.is_initialized()
-        if self._started:
-            ray.init(**_local(max_workers), log_to_driver=False, configure_logging=False)
-        self._begin = ray.put((initializer, initargs))
-        self._task = ray.remote(max_retries=0, **resources)(_run)
-        self._tasks: set[Any] = set()
+        self._ray, self._started = _ray(), connect(address, workers=max_workers)
+        given = dict(resources or {})
+        options: dict[str, Any] = {_OPTIONS[name]: given.pop(name) for name in _OPTIONS if name in given}
+        begin = self._ray.put((initializer, initargs))
+        self._begin = [begin]  # in a list it is passed as it is: each process reads it once, not with each task
+        self._task = self._ray.remote(max_retries=0, resources=given, **options)(_run)
+        self._references: dict[Future[Any], Any] = {}
+        kinds = self._ray.exceptions
+        self._lost = (
+            kinds.WorkerCrashedError,
+            kinds.NodeDiedError,
+            kinds.LocalRayletDiedError,
+            kinds.ObjectLostError,
+        )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        reference = self._task.remote(self._begin, fn, args, kwargs)
-        self._tasks.add(reference)
-        future: Future[Any] = reference.future()
-        future.add_done_callback(lambda _: self._tasks.discard(reference))
+        future: Future[Any] = Future()
+        self._start(future, (fn, args, kwargs), RETRIES)
         return future
+
+    def _start(self, future: Future[Any], call: tuple[Any, ...], retries: int) -> None:
+        reference = self._task.remote(self._begin, *call)
+        self._references[future] = reference
+
+        def done(inner: Future[Any]) -> None:
+            error = inner.exception()
+            if isinstance(error, self._lost) and retries > 0 and future in self._references:
+                self._start(future, call, retries - 1)
+                return
+            self._references.pop(future, None)
+            if error is None:
+                future.set_result(inner.result())
+            else:
+                future.set_exception(getattr(error, "cause", None) or error)
+
+        reference.future().add_done_callback(done)
+
+    def kill(self, future: Future[Any]) -> None:
+        """End one call, and the process that it runs in; its future fails."""
+        reference = self._references.pop(future, None)
+        if reference is not None:
+            self._ray.cancel(reference, force=True)
 
     def kill_workers(self) -> None:
         """End whatever runs, as `ProcessPoolExecutor` does."""
-        for reference in list(self._tasks):
-            self._ray.cancel(reference, force=True)
+        for future in list(self._references):
+            self.kill(future)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for what runs, then leave Ray if this executor connected to it or started it.
@@ -62,23 +161,33 @@ class RayExecutor(Executor):
         A Ray that was started here ends by that, a cluster goes on. With `wait` off nothing is waited for, and Ray
         stays as it is until the process ends.
         """
+        running = list(self._references.values())
         if cancel_futures:
             self.kill_workers()
-        running = list(self._tasks)
         if wait and running:
             self._ray.wait(running, num_returns=len(running))
         if wait and self._started:
             self._ray.shutdown()
 
 
-def _local(max_workers: int | None) -> dict[str, Any]:
-    return {} if "RAY_ADDRESS" in os.environ else {"num_cpus": max_workers, "include_dashboard": False}
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("Ray is not installed: pip install 'archgen[distributed]'") from None
+    return ray
 
 
-def _run(
-    begin: tuple[Callable[..., None] | None, tuple[Any, ...]], fn: Callable[..., Any], args: Any, kwargs: Any
-) -> Any:
-    initializer, initargs = begin
-    if initializer is not None:
-        initializer(*initargs)
+# -- in the worker -----------------------------------------------------------------------------------------------
+
+_begun: set[str] = set()
+
+
+def _run(begin: list[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    (reference,) = begin
+    if reference.hex() not in _begun:
+        initializer, initargs = _ray().get(reference)
+        if initializer is not None:
+            initializer(*initargs)
+        _begun.add(reference.hex())
     return fn(*args, **kwargs)

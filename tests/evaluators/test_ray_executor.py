@@ -1,17 +1,107 @@
-"""Ray runs what `Parallel` asks for, and a task whose process dies fails alone."""
+"""On a Ray cluster of several nodes, whatever dies: no trial is lost and none doubled."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from archgen.errors import MissingExtra
-from archgen.evaluators import Parallel, RayExecutor, TabularEvaluator
+from archgen.errors import ArchgenError, MissingExtra
+from archgen.evaluators import Cluster, Evaluator, Measurement, Parallel, RayExecutor
+from archgen.graph import Architecture
+from archgen.objectives import maximize
 from archgen.spaces import SearchSpace
+from archgen.strategies import Random
+from archgen.study import COMPLETE, Study, search
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, and sockets that it leaves to the garbage collector
+LONG = 120.0
+
+
+class Places(Evaluator):
+    """The place of an architecture in a list; some kill their process, once or always, or wait until they are let go.
+
+    Args:
+        archs: The list.
+        folder: Where each evaluation that begins adds its place to `begun`.
+        does: `dies once`, `dies`, `hangs` or `waits` by place.
+    """
+
+    def __init__(self, archs: Sequence[Architecture], folder: Path, does: dict[int, str] | None = None) -> None:
+        self.archs, self.folder, self.does = list(archs), folder, does or {}
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("acc",)
+
+    def evaluate(self, archs: Sequence[Architecture], *, seed: int) -> list[Measurement]:
+        return [self.measure(self.archs.index(arch)) for arch in archs]
+
+    def measure(self, place: int) -> Measurement:
+        before = self.begun().count(place)
+        with (self.folder / "begun").open("a") as file:
+            file.write(f"{place} {os.getpid()} {ray_node()}\n")
+        does = self.does.get(place)
+        if does == "dies" or (does == "dies once" and before == 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if does == "hangs":
+            threading.Event().wait(LONG)
+        if does == "waits" and before == 0:
+            while not (self.folder / "go").exists():
+                time.sleep(0.01)
+        return Measurement({"acc": float(place)}, 0.0)
+
+    def begun(self) -> list[int]:
+        """Places of the evaluations that began, in order."""
+        return [int(place) for place, _, _ in self.log()]
+
+    def log(self) -> list[list[str]]:
+        """Place, process and node of each evaluation that began."""
+        path = self.folder / "begun"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def ray_node() -> str:
+    """Of the process that asks."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster on this machine: two nodes of one CPU, each with a resource of its own; this process is connected."""
+    pytest.importorskip("ray", reason="Ray is not installed: archgen[distributed]")
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"first": 1}})
+    cluster.add_node(num_cpus=1, resources={"second": 1})
+    ray.init(cluster.address, log_to_driver=False, configure_logging=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def archs(space: SearchSpace) -> list[Architecture]:
+    return list(dict.fromkeys(space.sample(16, np.random.default_rng(0))))[:8]
+
+
+@pytest.fixture
+def here(nodes: Any) -> Cluster:
+    return Cluster(nodes.address)
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,13 +110,105 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
         RayExecutor(2)
 
 
-@pytest.mark.filterwarnings("ignore")  # Ray's own, and sockets that it leaves to the garbage collector
-def test_evaluations_in_ray_are_those_of_the_evaluator(space: SearchSpace, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: archgen[distributed]")
-    archs = list(dict.fromkeys(space.sample(8, np.random.default_rng(0))))[:4]
-    rows = {"arch": [space.format(arch) for arch in archs], "acc": range(4), "cost_seconds": 2.0}
-    pd.DataFrame(rows).to_parquet(tmp_path / "table.parquet")
-    table = TabularEvaluator(space, tmp_path / "table.parquet", partial=True)
-    parallel = Parallel(table, workers=1, executor=RayExecutor)
-    assert parallel.evaluate(archs, seed=0) == table.evaluate(archs, seed=0)
-    parallel.close()
+def test_where_there_is_no_cluster_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance.\nPlease start one")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(ArchgenError, match=r"^no Ray cluster at 'auto': Could not find .* start one by `ray start"):
+        RayExecutor(address="auto")
+
+
+def test_a_cluster_has_places_for_what_an_evaluation_asks_for(here: Cluster) -> None:
+    assert here.slots() == 2
+    assert Cluster(here.address, {"second": 1.0}).slots() == 1
+    assert Cluster(here.address, {"CPU": 0.5}).slots() == 4
+    with pytest.raises(ArchgenError, match=r"asks for CPU=1, GPU=1, the cluster has CPU=2, GPU=0"):
+        Cluster(here.address, {"GPU": 1.0}).slots()
+
+
+def test_an_evaluation_runs_where_its_resource_is(here: Cluster) -> None:
+    import ray
+
+    def where() -> list[str]:
+        return [name for name in ray.get_runtime_context().get_assigned_resources() if name == "second"]
+
+    with Cluster(here.address, {"second": 1.0}).executor() as executor:
+        assert executor.submit(where).result() == ["second"]
+
+
+def test_evaluations_on_the_cluster_are_those_of_the_evaluator(
+    here: Cluster, archs: list[Architecture], tmp_path: Path
+) -> None:
+    places = Places(archs, tmp_path)
+    with closing(Parallel(places, workers=2, executor=here.executor)) as parallel:
+        assert [m.values["acc"] for m in parallel.evaluate(archs, seed=0)] == list(range(8))
+
+
+def test_a_worker_that_is_killed_loses_no_trial_and_doubles_none(
+    here: Cluster, space: SearchSpace, tmp_path: Path
+) -> None:
+    asked = Random(space, [maximize("acc")]).ask(8)
+    places = Places(asked, tmp_path, {2: "dies once", 5: "dies once"})
+    study = Study(space, [maximize("acc")], storage=tmp_path / "study.db")
+    with closing(Parallel(places, workers=2, executor=here.executor)) as parallel:
+        trials = search(study, Random(space, [maximize("acc")]), parallel, budget=8, batch=8)
+    assert [(t.arch, t.state, t.values["acc"]) for t in trials] == [
+        (arch, COMPLETE, float(place)) for place, arch in enumerate(asked)
+    ]
+    assert sorted(places.begun()) == sorted([*range(8), 2, 5]), "only what was killed was done again"
+
+
+def test_a_node_that_is_lost_loses_no_trial_and_doubles_none(
+    nodes: Any, here: Cluster, space: SearchSpace, tmp_path: Path
+) -> None:
+    lost = nodes.add_node(num_cpus=1, resources={"third": 1})
+    asked = Random(space, [maximize("acc")]).ask(8)
+    places = Places(asked, tmp_path, dict.fromkeys(range(3), "waits"))  # one on each node, till the node is gone
+
+    def lose() -> None:
+        while len(places.begun()) < 3:
+            time.sleep(0.01)
+        (process,) = [int(pid) for _, pid, node in places.log() if node == lost.node_id]
+        nodes.remove_node(lost, allow_graceful=False)
+        while Path(f"/proc/{process}").exists():  # its worker outlives a node for a moment
+            time.sleep(0.01)
+        (tmp_path / "go").touch()
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    study = Study(space, [maximize("acc")], storage=tmp_path / "study.db")
+    with closing(Parallel(places, workers=3, executor=here.executor)) as parallel:
+        trials = search(study, Random(space, [maximize("acc")]), parallel, budget=8, batch=8)
+    thread.join()
+    assert [(t.arch, t.values.get("acc")) for t in trials] == [(arch, float(i)) for i, arch in enumerate(asked)]
+    assert len(places.begun()) == 9, "what ran on the lost node was done again, and nothing else"
+
+
+def test_what_kills_every_worker_fails_alone(here: Cluster, archs: list[Architecture], tmp_path: Path) -> None:
+    places = Places(archs, tmp_path, {1: "dies"})
+    with closing(Parallel(places, workers=2, executor=here.executor)) as parallel:
+        measured = parallel.evaluate(archs, seed=0)
+    assert [i for i, m in enumerate(measured) if m.error is not None] == [1]
+    assert "WorkerCrashedError" in str(measured[1].error)
+    assert places.begun().count(1) == 3
+
+
+def test_a_time_out_ends_one_evaluation_and_leaves_the_others_alone(
+    here: Cluster, archs: list[Architecture], tmp_path: Path
+) -> None:
+    places = Places(archs, tmp_path, {0: "hangs"})
+    with closing(Parallel(places, workers=2, executor=here.executor)) as parallel:
+        parallel.evaluate(archs[1:], seed=0)  # starts the processes, which is not what is timed
+        parallel.timeout = 5.0
+        measured = parallel.evaluate(archs, seed=0)
+    assert [m.error for m in measured] == ["took more than 5 s", *[None] * 7]
+    assert sorted(places.begun()) == sorted([*range(1, 8), *range(8)])
+
+
+def test_an_exception_is_the_evaluations_own(here: Cluster) -> None:
+    def fails() -> None:
+        raise LookupError("no such layer")
+
+    with here.executor() as executor, pytest.raises(LookupError, match="no such layer"):
+        executor.submit(fails).result()
