@@ -12,6 +12,7 @@ import torch
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData
+from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
@@ -24,6 +25,7 @@ from archgen.hardware import LatencyMeasurement
 from archgen.inheritance import CALIBRATION
 from archgen.predictors import Predictor
 from archgen.progress import Progress
+from archgen.proxies import PROXIES
 from archgen.report.verdict import seconds_in_words
 from archgen.run_folder import RunFolder
 from archgen.sampler import has_generator
@@ -31,7 +33,7 @@ from archgen.spaces import SearchSpace
 from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Schedule, TrainingStrategy, default_strategy, train_supernet
+from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, default_strategy, train_supernet
 from archgen.threads import single_threaded
 
 SUPERNET = "supernet.safetensors"
@@ -91,9 +93,9 @@ class Design:
         return strategy_name(self.request, self.space)
 
     @property
-    def delivered(self) -> int:
-        """Networks that are handed over at most."""
-        return self.request.networks if self.request.minimize else 1
+    def finetuned(self) -> int:
+        """Networks that are fine-tuned at most."""
+        return self.request.networks if self.request.minimize else self.request.finalists
 
     @property
     def left(self) -> float:
@@ -126,7 +128,7 @@ class Design:
         if "plan" not in facts:
             strategy, supernet = self._untrained()
             costs = probe(self, supernet, strategy)
-            facts["plan"] = timetable(self.request, costs, self.delivered).to_json()
+            facts["plan"] = timetable(self.request, costs, self.finetuned).to_json()
             self.folder.save()
         plan = Timetable(**facts["plan"])
         parts = ", ".join(f"{stage} {seconds_in_words(seconds)}" for stage, seconds in plan.seconds.items())
@@ -233,6 +235,8 @@ class Design:
         return study
 
     def evaluator(self, supernet: Supernet) -> SupernetEvaluator:
-        """Scores by inherited weights on the validation images."""
+        """Scores by inherited weights on the validation images; proxies where single paths are trained, as `ranked`."""
         part = self.data.validation
-        return SupernetEvaluator(supernet, self.data.train.images[:CALIBRATION], part.images, part.labels)
+        proxies = () if isinstance(default_strategy(supernet), Sandwich) else tuple(PROXIES[name]() for name in JOINED)
+        shown = self.data.train.images[:CALIBRATION]
+        return SupernetEvaluator(supernet, shown, part.images, part.labels, proxies=proxies)

@@ -110,17 +110,17 @@ def _seconds(work: Callable[[], object], times: int = TRIES) -> float:
     return statistics.median(spent[times > 1 :])
 
 
-def timetable(request: DesignRequest, costs: Costs, delivered: int) -> Timetable:
+def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
     """The whole request, or what of it the time limit allows.
 
     Args:
         request: What is asked for.
         costs: Of its parts.
-        delivered: Networks to fine-tune and measure.
+        finetuned: Networks to fine-tune and measure.
     """
     latency = request.measured * (costs.export + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
-    whole = _table(request, costs, latency, delivered)
+    whole = _table(request, costs, latency, finetuned)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
     left = max(request.time_limit - latency, 0.0)
@@ -132,13 +132,13 @@ def timetable(request: DesignRequest, costs: Costs, delivered: int) -> Timetable
         request,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
-        finetune_epochs=fits(request.finetune_epochs, delivered * costs.finetune_epoch, SHARES["final"] / 2),
+        finetune_epochs=fits(request.finetune_epochs, finetuned * costs.finetune_epoch, SHARES["final"] / 2),
     )
-    return _table(smaller, costs, latency, delivered)
+    return _table(smaller, costs, latency, finetuned)
 
 
-def _table(request: DesignRequest, costs: Costs, latency: float, delivered: int) -> Timetable:
-    final = delivered * (request.finetune_epochs * costs.finetune_epoch + 2 * costs.export + costs.measurement)
+def _table(request: DesignRequest, costs: Costs, latency: float, finetuned: int) -> Timetable:
+    final = finetuned * (request.finetune_epochs * costs.finetune_epoch + 2 * costs.export + costs.measurement)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,

@@ -11,13 +11,13 @@ from archgen.objectives import Objective, at_most, check, maximize, minimize
 LATENCY, MEMORY = "latency_ms", "memory_mb"
 EFFORTS = MappingProxyType(
     {
-        "quick": {"budget": 50, "epochs": 60, "finetune_epochs": 40, "measured": 24},
-        "standard": {"budget": 100, "epochs": 200, "finetune_epochs": 100, "measured": 40},
-        "thorough": {"budget": 300, "epochs": 600, "finetune_epochs": 200, "measured": 60},
+        "quick": {"budget": 50, "epochs": 60, "finetune_epochs": 40, "measured": 24, "finalists": 1},
+        "standard": {"budget": 100, "epochs": 200, "finetune_epochs": 100, "measured": 40, "finalists": 3},
+        "thorough": {"budget": 300, "epochs": 600, "finetune_epochs": 200, "measured": 60, "finalists": 5},
     }
 )
 """What a preset of the command line sets."""
-_POSITIVE = ("budget", "batch", "epochs", "finetune_epochs", "threads", "networks")
+_POSITIVE = ("budget", "batch", "epochs", "finetune_epochs", "threads", "networks", "finalists")
 _LEAST_MEASURED = 12
 
 
@@ -36,7 +36,8 @@ class DesignRequest:
         budget: Architectures to evaluate.
         batch: Architectures asked for at a time.
         epochs: Of the supernet.
-        finetune_epochs: Of each network that is delivered.
+        finetune_epochs: Of each finalist and each network of a Pareto set.
+        finalists: Most promising architectures that are fine-tuned; that of the best validation accuracy wins.
         network: Arguments of the networks, those that the images settle apart; empty for small ones.
         measured: Architectures to fit the latency predictor on.
         latency: Table with columns `arch` and `latency_ms`, measured elsewhere, in place of measuring here, or None.
@@ -59,6 +60,7 @@ class DesignRequest:
     finetune_epochs: int = 100
     network: dict[str, int] = field(default_factory=dict)
     measured: int = 40
+    finalists: int = 1
     latency: str | None = None
     runtime: str = "onnxruntime"
     processor: str = "cpu"

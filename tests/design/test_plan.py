@@ -14,7 +14,7 @@ REQUEST = DesignRequest("digits", "nasbench201", {}, budget=100, epochs=200, fin
 
 
 def test_stages_add_up() -> None:
-    plan = timetable(REQUEST, COSTS, delivered=3)
+    plan = timetable(REQUEST, COSTS, finetuned=3)
     assert plan.seconds == {
         "latency": 20.0,
         "supernet": 400.0,

@@ -1,0 +1,102 @@
+"""Which of the evaluated architectures are fine-tuned: by what is measured of inherited weights, and by latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from archgen.design.request import LATENCY
+from archgen.errors import Infeasible
+from archgen.hardware import LatencyMeasurement
+from archgen.metrics import pareto_front
+from archgen.objectives import all_met
+from archgen.proxies import az_nas
+from archgen.study import COMPLETE, Study, Trial
+
+if TYPE_CHECKING:
+    from archgen.design.pipeline import Design
+
+MEASURED_AT_ONCE = 5
+MEASURED_AT_MOST = 30
+JOINED = ("nwot", "synflow")
+"""Zero-cost proxies of the networks with inherited weights, which rank better together with the loss."""
+
+Chosen = tuple[Trial, LatencyMeasurement]
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """The complete ones, the most promising first.
+
+    Where proxies of the networks with inherited weights were measured, by AZ-NAS's sum of the logarithms of ranks of
+    the loss and the proxies: single paths train each network little, and size and shape, which the loss is nearly
+    blind to, tell more (`experiments/supernet_ranking.py`). One that a network lacks, as dead ones do, is
+    its worst. Else by the accuracy, and the loss breaks ties.
+
+    Raises:
+        Infeasible: There is no complete trial.
+    """
+    if not trials:
+        raise Infeasible("no architecture is predicted to meet the bounds, so none was evaluated; raise the bound")
+    good = [trial for trial in trials if trial.state == COMPLETE]
+    if not good:
+        raise Infeasible("no evaluation gave a finite accuracy; look at trials.parquet, or lower the learning rate")
+    proxies = [name for name in JOINED if any(name in trial.values for trial in good)]
+    table = pd.DataFrame([t.values for t in good]).assign(loss=[-t.values["val_loss"] for t in good])
+    joint = az_nas(table, ["loss", *proxies]).tolist() if proxies else [0.0] * len(good)
+    merits = [(score, t.values["val_acc"], -t.values["val_loss"]) for score, t in zip(joint, good, strict=True)]
+    order = sorted(range(len(good)), key=merits.__getitem__, reverse=True)
+    return [good[i] for i in order]
+
+
+def choose(design: Design, study: Study, n: int = 1) -> list[Chosen]:
+    """The `n` most promising trials whose measured latency is within the bound, interval included.
+
+    They are measured a few at a time. When none of the first `MEASURED_AT_MOST` is within the bound for sure, the best
+    whose median is, else the fastest.
+
+    Raises:
+        Infeasible: There is no complete trial.
+    """
+    trials, bound = ranked(study.trials), design.request.at_most.get(LATENCY, np.inf)
+    measured: list[Chosen] = []
+    for start in range(0, min(len(trials), MEASURED_AT_MOST), MEASURED_AT_ONCE):
+        some = trials[start : start + MEASURED_AT_ONCE]
+        measured += zip(some, design.measure([t.arch for t in some]), strict=True)
+        sure = [pair for pair in measured if pair[1].high_ms <= bound]
+        if len(sure) >= n:
+            return sure[:n]
+    likely = [pair for pair in measured if pair[1].latency_ms <= bound]
+    return sure or (likely[:1] if likely else [min(measured, key=lambda pair: pair[1].latency_ms)])
+
+
+def choose_set(design: Design, study: Study) -> list[Chosen]:
+    """Up to `networks` trials of the Pareto front, the most accurate first, spread evenly over it.
+
+    The front of what is predicted is measured, and what then breaks the bound on the latency, or is dominated, left
+    out; when nothing is left, the one that `choose` gives.
+
+    Raises:
+        Infeasible: There is no complete trial.
+    """
+    directions, objectives = design.request.directions, design.request.objectives
+    good = [t for t in study.trials if t.state == COMPLETE and all_met(objectives, t.values)]
+    points = [[t.values[wish.metric] for wish in directions] for t in good]
+    signs = [wish.sign for wish in directions]
+    front = [good[i] for i in pareto_front(points, signs)] if good else []
+    front = _spread(sorted(front, key=lambda t: -t.values["val_acc"]), design.request.networks)
+    bound = design.request.at_most.get(LATENCY, np.inf)
+    pairs = zip(front, design.measure([t.arch for t in front]), strict=True) if front else []
+    kept = [pair for pair in pairs if pair[1].latency_ms <= bound]
+    if not kept:
+        return choose(design, study)
+    values = [[{**t.values, LATENCY: m.latency_ms}[wish.metric] for wish in directions] for t, m in kept]
+    return [kept[i] for i in pareto_front(values, signs)]
+
+
+def _spread(trials: list[Trial], n: int) -> list[Trial]:
+    """At most `n` of a sorted front, both ends included."""
+    places = np.linspace(0, len(trials) - 1, min(n, len(trials))).round().astype(int)
+    return [trials[i] for i in dict.fromkeys(places.tolist())]

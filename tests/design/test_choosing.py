@@ -1,0 +1,166 @@
+"""Which trials are fine-tuned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from archgen.design import Design, DesignRequest
+from archgen.design.choosing import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, ranked
+from archgen.errors import Infeasible
+from archgen.evaluators.base import Measurement
+from archgen.graph import Architecture
+from archgen.hardware import LatencyMeasurement
+from archgen.objectives import maximize
+from archgen.spaces import SearchSpace
+from archgen.study import Study, Trial
+
+
+@dataclass
+class Bench:
+    """Stands for a design whose measurements are made up: `(median, upper end)` in ms by architecture."""
+
+    bound: float | None
+    latency: dict[Architecture, tuple[float, float]]
+    asked: list[list[Architecture]] = field(default_factory=list)
+
+    @property
+    def request(self) -> DesignRequest:
+        return DesignRequest("digits", "nasbench201", {} if self.bound is None else {"latency_ms": self.bound})
+
+    def measure(self, archs: list[Architecture]) -> list[LatencyMeasurement]:
+        self.asked.append(list(archs))
+        return [LatencyMeasurement(m, m - (high - m), high, 0.0, 1) for m, high in (self.latency[a] for a in archs)]
+
+
+def study_of(space: SearchSpace, figures: list[tuple[float, float] | None]) -> tuple[Study, list[Architecture]]:
+    """A study of `(val_acc, val_loss)`, None for a failed evaluation."""
+    archs = list(dict.fromkeys(space.sample(3 * len(figures) + 3, np.random.default_rng(0))))[: len(figures)]
+    study = Study(space, [maximize("val_acc")])
+    measured = [
+        Measurement({}, 0.1, "diverged") if f is None else Measurement({"val_acc": f[0], "val_loss": f[1]}, 0.1)
+        for f in figures
+    ]
+    study.record(archs, measured)
+    return study, archs
+
+
+def winner(
+    space: SearchSpace,
+    figures: list[tuple[float, float] | None],
+    latency: list[tuple[float, float]],
+    bound: float | None,
+) -> tuple[int, Bench]:
+    """Number of the trial that is chosen, and the bench."""
+    study, archs = study_of(space, figures)
+    bench = Bench(bound, dict(zip(archs, latency, strict=True)))
+    ((trial, measured),) = choose(cast(Design, bench), study)
+    assert measured.latency_ms == bench.latency[trial.arch][0], "another trial's measurement"
+    return trial.number, bench
+
+
+FAST, SLOW, UNSURE = (1.0, 1.1), (3.0, 3.1), (1.9, 2.1)  # against a bound of 2 ms
+
+
+def test_the_most_accurate_trial_wins(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3), (90, 0.1)], [FAST] * 3, 2.0)[0] == 1
+
+
+def test_the_loss_breaks_ties(space: SearchSpace) -> None:
+    assert winner(space, [(95, 0.4), (95, 0.2), (95, 0.3), (90, 0.1)], [FAST] * 4, 2.0)[0] == 1
+
+
+def test_what_is_slower_than_the_bound_is_passed_over(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3), (90, 0.1)], [FAST, SLOW, FAST], 2.0)[0] == 2
+
+
+def test_the_whole_interval_must_be_within_the_bound(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3)], [FAST, UNSURE], 2.0)[0] == 0
+
+
+def test_an_interval_that_ends_at_the_bound_is_within(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3)], [FAST, (1.9, 2.0)], 2.0)[0] == 1
+
+
+def test_with_none_for_sure_the_best_whose_median_is_within_wins(space: SearchSpace) -> None:
+    assert winner(space, [(99, 0.1), (80, 1.0), (85, 1.0)], [SLOW, UNSURE, UNSURE], 2.0)[0] == 2
+
+
+def test_with_none_within_the_fastest_is_handed_back(space: SearchSpace) -> None:
+    assert winner(space, [(99, 0.1), (80, 1.0), (85, 1.0)], [(4.0, 5.0), (3.0, 3.1), (3.5, 3.6)], 2.0)[0] == 1
+
+
+def test_without_a_bound_on_latency_accuracy_alone_decides(space: SearchSpace) -> None:
+    assert winner(space, [(80, 1.0), (95, 0.3)], [FAST, (900.0, 950.0)], None)[0] == 1
+
+
+def test_failed_trials_are_not_measured(space: SearchSpace) -> None:
+    number, bench = winner(space, [None, (80, 1.0), None], [FAST] * 3, 2.0)
+    assert number == 1
+    assert [len(batch) for batch in bench.asked] == [1]
+
+
+def test_the_best_are_measured_a_few_at_a_time_and_no_more_than_needed(space: SearchSpace) -> None:
+    accuracies: list[tuple[float, float] | None] = [(float(i), 1.0) for i in range(40)]
+    latency = [SLOW] * 40
+    latency[40 - MEASURED_AT_ONCE - 2] = FAST  # in the second handful
+    number, bench = winner(space, accuracies, latency, 2.0)
+    assert number == 40 - MEASURED_AT_ONCE - 2
+    assert [len(batch) for batch in bench.asked] == [MEASURED_AT_ONCE] * 2
+
+
+def test_measuring_ends_after_the_first_thirty(space: SearchSpace) -> None:
+    accuracies: list[tuple[float, float] | None] = [(float(i), 1.0) for i in range(40)]
+    latency = [SLOW] * 10 + [(9.0, 9.1)] * 30  # the faster ones are the least accurate ten
+    number, bench = winner(space, accuracies, latency, 2.0)
+    assert number >= 10
+    assert sum(map(len, bench.asked)) == MEASURED_AT_MOST == 30
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ([], "no architecture is predicted to meet the bounds, so none was evaluated; raise the bound"),
+        ([None, None], "no evaluation gave a finite accuracy; look at trials.parquet"),
+    ],
+    ids=["nothing evaluated", "all failed"],
+)
+def test_without_a_complete_trial_it_says_why(space: SearchSpace, figures: list[Any], message: str) -> None:
+    study, _ = study_of(space, figures)
+    with pytest.raises(Infeasible, match=message):
+        choose(cast(Design, Bench(2.0, {})), study)
+
+
+# -- several
+
+
+def test_finalists_are_the_most_promising_of_those_within_the_bound(space: SearchSpace) -> None:
+    study, archs = study_of(space, [(80.0, 0.5), (90.0, 0.3), (95.0, 0.2), (70.0, 0.9)])
+    bench = Bench(2.0, dict(zip(archs, [FAST, FAST, SLOW, FAST], strict=True)))
+    assert [trial.number for trial, _ in choose(cast(Design, bench), study, 2)] == [1, 0]
+    assert [trial.number for trial, _ in choose(cast(Design, bench), study, 9)] == [1, 0, 3], "there are no more"
+
+
+def trial(number: int, arch: Architecture, **values: float) -> Trial:
+    return Trial(number, arch, values, 0.0)
+
+
+def test_proxies_of_inherited_weights_count_as_much_as_the_loss(space: SearchSpace) -> None:
+    archs = space.sample(3, np.random.default_rng(0))
+    measured = [
+        {"val_acc": 90.0, "val_loss": 0.3, "nwot": 1.0, "synflow": 1.0},
+        {"val_acc": 89.0, "val_loss": 0.4, "nwot": 3.0, "synflow": 2.0},
+        {"val_acc": 50.0, "val_loss": 1.5, "nwot": 2.0, "synflow": 3.0},
+    ]
+    trials = [trial(i, arch, **values) for i, (arch, values) in enumerate(zip(archs, measured, strict=True))]
+    # sums of log ranks: log(3/3 1/3 1/3), log(2/3 3/3 2/3), log(1/3 2/3 3/3)
+    assert [t.number for t in ranked(trials)] == [1, 2, 0]
+    without = [replace(t, values={m: v for m, v in t.values.items() if m != "nwot"}) for t in trials]
+    # log(3/3 1/3), log(2/3 2/3), log(1/3 3/3): the accuracy breaks the tie
+    assert [t.number for t in ranked(without)] == [1, 0, 2]
+    one_lacks_it = [*trials[:2], without[2]]
+    # log(3/3 2/3 1/3), log(2/3 3/3 2/3), log(1/3 1/3 3/3)
+    assert [t.number for t in ranked(one_lacks_it)] == [1, 0, 2]

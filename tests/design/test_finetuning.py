@@ -1,0 +1,143 @@
+"""Fine-tuning never hands back something worse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from archgen.data import ImageData, Split, load_data
+from archgen.design import Design, DesignRequest, finetuning
+from archgen.design.finetuning import finetune, largest
+from archgen.evaluators.base import Measurement
+from archgen.objectives import maximize
+from archgen.progress import Progress
+from archgen.spaces import SearchSpace, load
+from archgen.study import Study
+from archgen.supernets import Supernet, make_supernet, recalibrate
+from archgen.supernets.training import accuracy
+
+NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
+
+
+@dataclass
+class Bare:
+    """What `finetune` reads of a design."""
+
+    data: ImageData
+    request: DesignRequest
+    space: SearchSpace = field(default_factory=lambda: load("nasbench201"))
+    network: dict[str, int] = field(default_factory=lambda: NETWORK)
+    progress: Progress = field(default_factory=Progress)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Bare:
+    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}))
+
+
+@pytest.fixture
+def supernet(space: SearchSpace) -> Supernet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make_supernet(space, **NETWORK)
+
+
+@pytest.fixture
+def study(space: SearchSpace) -> Study:
+    arch = space.parse("|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|")
+    study = Study(space, [maximize("val_acc")])
+    study.record([arch], [Measurement({"val_acc": 10.0, "val_loss": 2.3}, 0.1)])
+    return study
+
+
+def inherited(bare: Bare, supernet: Supernet, study: Study) -> nn.Module:
+    arch = study.trials[0].arch
+    return recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]])
+
+
+def on_validation(bare: Bare, network: nn.Module) -> tuple[float, float]:
+    return accuracy(network, bare.data.validation.images, bare.data.validation.labels)
+
+
+def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = inherited(bare, supernet, study)
+    before = on_validation(bare, start)
+    for name, statistics in supernet.named_buffers():
+        if "running" in name:
+            statistics.fill_(3.0)  # as another architecture's evaluation leaves them: they must be found anew
+    real, started = finetuning.train_network, {}
+
+    def train(network: nn.Module, *args: Any, **options: Any) -> None:
+        started.update({name: value.clone() for name, value in network.state_dict().items()})
+        real(network, *args, **options)
+
+    monkeypatch.setattr(finetuning, "train_network", train)
+    network, val_acc = finetune(cast(Design, bare), supernet, study.trials[0], 4)
+    assert all(torch.equal(value, started[name]) for name, value in start.state_dict().items())
+    assert val_acc == on_validation(bare, network)[0]
+    assert val_acc > before[0], "a few epochs on random weights must help"
+    assert not network.training
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0], ids=["untrained", "wrong"])
+def test_inherited_weights_are_kept_when_training_makes_them_worse(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    start = inherited(bare, supernet, study)
+    images = bare.data.validation.images
+    with torch.no_grad():  # labels that the inherited weights get right, all of them
+        known = replace(bare.data, validation=Split(images, start.eval()(images).argmax(-1)))
+    right = Bare(known, bare.request)
+    before = on_validation(right, start)
+    assert before[0] == 100
+
+    def spoil(network: nn.Module, *args: Any, **options: Any) -> None:
+        with torch.no_grad():
+            network.classifier.weight.mul_(factor)  # type: ignore[union-attr, operator]
+            network.classifier.bias.mul_(factor)  # type: ignore[union-attr, operator]
+
+    monkeypatch.setattr(finetuning, "train_network", spoil)
+    network, val_acc = finetune(cast(Design, right), supernet, study.trials[0], 4)
+    assert val_acc == 100
+    assert on_validation(right, network) == before
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, start.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_largest_teaches_where_it_is_clearly_better(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, better: bool
+) -> None:
+    images = bare.data.validation.images
+    arch = study.trials[0].arch if not better else largest(bare.space, NETWORK)
+    with torch.no_grad():  # labels that the one gets right, all of them
+        labels = recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]]).eval()(images).argmax(-1)
+    known = Bare(replace(bare.data, validation=Split(images, labels)), bare.request)
+    teachers: list[nn.Module | None] = []
+    monkeypatch.setattr(finetuning, "train_network", lambda *args, teacher, **options: teachers.append(teacher))
+    finetune(cast(Design, known), supernet, study.trials[0], 4)
+    (teacher,) = teachers
+    assert (teacher is not None) == better
+    if teacher is not None:
+        assert on_validation(known, teacher)[0] == 100
+
+
+def test_the_largest_is_the_extreme_or_has_the_most_flops(space: SearchSpace) -> None:
+    ordered = load("nasbench_macro")
+    assert ordered.extremes is not None
+    assert largest(ordered, {}) == ordered.extremes[1]
+    most = max(space.count(arch)["flops"] for arch in space.sample(1000, np.random.default_rng(0)))
+    assert space.count(largest(space, {}))["flops"] == most
+
+
+def test_the_supernet_keeps_its_weights(bare: Bare, supernet: Supernet, study: Study) -> None:
+    weights = {name: value.clone() for name, value in supernet.named_parameters()}
+    finetune(cast(Design, bare), supernet, study.trials[0], 4)
+    assert all(torch.equal(value, weights[name]) for name, value in supernet.named_parameters())
