@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,12 +35,14 @@ class RunFolder:
         """
         if path.exists() and not path.is_dir():
             raise RunConflict(f"{path} is a file, expected a folder for the run; give another --out")
-        if (path / RUN).exists():
-            raise RunConflict(f"{path} holds another run; go on with it by --resume {path}, or give another --out")
-        if path.exists() and any(path.iterdir()):
-            raise RunConflict(f"{path} is not empty and holds no run; give another --out")
         run = cls(path, {"request": request, "seconds": {}, "facts": {}})
-        run.save()
+        path.mkdir(parents=True, exist_ok=True)
+        with run.locked():  # of two that begin in it at the same moment one is refused
+            if (path / RUN).exists():
+                raise RunConflict(f"{path} holds another run; go on with it by --resume {path}, or give another --out")
+            if any(path.iterdir()):
+                raise RunConflict(f"{path} is not empty and holds no run; give another --out")
+            run.save()
         return run
 
     @classmethod
@@ -78,6 +81,25 @@ class RunFolder:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
             self.save()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes off the run while the body runs; a process that ends, however it does, lets go.
+
+        Raises:
+            RunConflict: Another process works on it.
+        """
+        import fcntl  # POSIX has it
+
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunConflict(f"another process works on the run in {self.path}; wait for it, or stop it") from None
+            yield
+        finally:
+            os.close(folder)
 
     def file(self, name: str) -> Path:
         """Path of a file of the run."""

@@ -21,7 +21,7 @@ from scipy.stats import sem, ttest_1samp
 
 from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
-from archgen.design.delivery import FINETUNE_LR, largest
+from archgen.design.finetuning import FINETUNE_LR, largest
 from archgen.graph import Architecture
 from archgen.inheritance import CALIBRATION, load_supernet
 from archgen.supernets import recalibrate

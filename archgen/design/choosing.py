@@ -32,8 +32,8 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
     Where proxies of the networks with inherited weights were measured, by AZ-NAS's sum of the logarithms of ranks of
     the loss and the proxies: single paths train each network little, and size and shape, which the loss is nearly
-    blind to, tell more (`experiments/supernet_ranking.py`). One that a network lacks, as dead ones do, is
-    its worst. Else by the accuracy, and the loss breaks ties.
+    blind to, tell more (`experiments/supernet_ranking.py`). One that a network lacks, as dead ones do, counts as its
+    worst. Else by the accuracy, and the loss breaks ties.
 
     Raises:
         Infeasible: There is no complete trial.

@@ -36,7 +36,7 @@ from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, default_strategy, train_supernet
 from archgen.threads import single_threaded
 
-SUPERNET = "supernet.safetensors"
+SUPERNET, STUDY = "supernet.safetensors", "study.db"
 SMALL_NETWORK = {"cells": 1, "channels": 16}
 """Of published spaces of cells, whose own networks are made for large sets of images."""
 
@@ -198,7 +198,7 @@ class Design:
         if self.cluster is not None:
             measuring = Parallel(measuring, workers=self.cluster.slots(), executor=self.cluster.executor)
         evaluator = Annotated(measuring, known)
-        study = Study(self.space, self.request.objectives, storage=self.folder.file("study.db"), resume=True)
+        study = Study(self.space, self.request.objectives, storage=self.folder.file(STUDY), resume=True)
         kind = STRATEGIES[self.strategy]
         strategy = kind(
             self.space,

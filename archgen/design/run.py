@@ -13,7 +13,7 @@ from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
 from archgen.design.latency import MeasuredElsewhere
 from archgen.design.metrics import check_metrics
-from archgen.design.pipeline import SUPERNET, Design, network_of, strategy_name
+from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
 from archgen.design.reporting import RESULT
 from archgen.design.request import DesignRequest
 from archgen.errors import Infeasible, RunConflict
@@ -22,6 +22,7 @@ from archgen.hardware import RUNTIMES
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
 from archgen.strategies import STRATEGIES, pretrained_parts
+from archgen.study.storage import check_length
 
 
 def design(
@@ -51,11 +52,13 @@ def design(
     progress = progress or Progress()
     if not resume:
         assert request is not None
+        check_length(out / STUDY)
         data = load(request)
         _check(request, data)
         run = RunFolder.create(out, asdict(request))
         try:
-            return Design(run, request, data, progress, cluster).run()
+            with run.locked():
+                return Design(run, request, data, progress, cluster).run()
         except Infeasible:
             if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
                 shutil.rmtree(out)
@@ -70,7 +73,8 @@ def design(
         return result
     data = load(request)
     _check(request, data)
-    return Design(run, request, data, progress, cluster).run()
+    with run.locked():
+        return Design(run, request, data, progress, cluster).run()
 
 
 def load(request: DesignRequest) -> ImageData:

@@ -71,7 +71,8 @@ def train_in_folder(
     progress.note(ready.data.describe())
     epochs = request.epochs + request.splits * request.before_a_split
     timed = run.stage("training") if first else nullcontext()
-    with timed, progress.bar("training the supernet", epochs) as bar:
+    alone = run.locked() if first else nullcontext()
+    with alone, timed, progress.bar("training the supernet", epochs) as bar:
         supernet, strategy = train_and_split(
             ready.supernet,
             lambda: make_strategy(request),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from archgen.errors import MissingExtra, RunConflict
 
+LONGEST = 480
+"""Bytes of the path of an SQLite file: SQLite itself takes 512, those of the journal beside it included."""
 CREATION_RACES = ("already exists", "UNIQUE constraint", "duplicate key")
 """What a database says to a process that makes its tables while another one does."""
 
@@ -33,6 +36,8 @@ def open_storage(place: Path | str | None, *, timeout: float) -> BaseStorage:
     """
     if place is None:
         return InMemoryStorage()
+    if isinstance(place, Path):
+        check_length(place)
     with _refusing(place):
         url = URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
         if url.drivername in ("postgresql", "postgres"):
@@ -45,6 +50,13 @@ def open_storage(place: Path | str | None, *, timeout: float) -> BaseStorage:
         text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
         with quiet():
             return optuna.storages.get_storage(_patient(text, options))
+
+
+def check_length(path: Path) -> None:
+    """Raise `RunConflict` where SQLite would say no more than that it is unable to open the file."""
+    length = len(os.fsencode(path.absolute()))
+    if length > LONGEST:
+        raise RunConflict(f"the path of {path.name} has {length} bytes, SQLite takes {LONGEST}; use a shorter folder")
 
 
 def _patient(url: str, options: dict[str, object]) -> RDBStorage:

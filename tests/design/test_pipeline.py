@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from archgen.data import ImageData, Split, load_data
-from archgen.design import Design, DesignRequest, delivery, design, pipeline
+from archgen.design import Design, DesignRequest, choosing, design, pipeline
 from archgen.design import run as run_module
 from archgen.design.latency import MeasuredHere
 from archgen.design.metrics import check_reachable
@@ -37,6 +37,7 @@ from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
 from archgen.predictors.counts import Count
 from archgen.progress import Bar, Progress
+from archgen.proxies import az_nas
 from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace
 
@@ -91,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "load_data", load)
-        patch.setattr(delivery, "MEASURED_AT_ONCE", 2)  # exports take most of the time
+        patch.setattr(choosing, "MEASURED_AT_ONCE", 2)  # exports take most of the time
         return Finished(design(REQUEST, folder), folder, looks)
 
 
@@ -177,7 +178,8 @@ def test_the_winner_is_the_best_trial_and_not_clearly_worse_than_its_inherited_w
 ) -> None:
     """Fine-tuned weights are kept unless they are worse by more than two standard errors on the validation part."""
     trials, winner = run.trials(), run.result["winner"]
-    best = trials.sort_values(["val_acc", "val_loss"], ascending=[False, True]).iloc[0]
+    trials["score"] = az_nas(trials.assign(loss=-trials["val_loss"]), ["loss", *choosing.JOINED])
+    best = trials.sort_values(["score", "val_acc"], ascending=[False, False]).iloc[0]
     assert space.simplify(space.parse(best["arch"])) == space.parse(winner["arch"])
     assert winner["inherited_val_acc"] == best["val_acc"]
     error = 100 * (0.25 / len(images.validation.images)) ** 0.5  # at most
@@ -186,11 +188,13 @@ def test_the_winner_is_the_best_trial_and_not_clearly_worse_than_its_inherited_w
 
 def test_the_table_of_trials_has_its_columns_in_the_order_evaluated(run: Finished, space: SearchSpace) -> None:
     trials = run.trials()
-    metrics = ["val_acc", "val_loss", "latency_ms", "params", "flops"]
+    metrics = ["val_acc", "val_loss", *choosing.JOINED, "latency_ms", "params", "flops"]
     assert list(trials.columns) == ["trial", "arch", *metrics, "cost_seconds", "state"]
     assert trials["trial"].tolist() == list(range(REQUEST.budget))
     assert set(trials["state"]) == {"complete"}
-    assert np.isfinite(trials[metrics].to_numpy()).all()
+    always = [metric for metric in metrics if metric not in choosing.JOINED]  # a dead network has no synflow
+    assert np.isfinite(trials[always].to_numpy()).all()
+    assert trials[list(choosing.JOINED)].notna().any().all()
     assert trials["val_acc"].between(0, 100).all()
     assert (trials["cost_seconds"] > 0).all()
     archs = [space.parse(text) for text in trials["arch"]]

@@ -1,0 +1,319 @@
+"""What can happen to a whole design: nothing is lost, nothing half-written, and one line says what to do.
+
+Faults of one part are tested beside it: an evaluator that raises, hangs or eats memory in tests/evaluators, dead
+processes and full databases in tests/study, losses that are not finite in tests/supernets, damaged tables, checkpoints
+and images in tests/cli, bombs in tests/test_data.py.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from archgen import spaces
+from archgen.design import DesignRequest, design
+from archgen.errors import ArchgenError, InvalidData, RunConflict
+from archgen.run_folder import RunFolder
+
+NETWORK = {"cells": 1, "channels": 4}
+SAME = ("arch", "val_acc", "inherited_val_acc", "test_acc", "params", "latency_ms")
+"""Of a winner, whatever happened on the way."""
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latencies of a device elsewhere: nothing is measured here, so the same request has the same result."""
+    space = spaces.load("nasbench201")
+    archs = [space.simplify(a) for a in space.sample(40, np.random.default_rng(0)) if space.computation(a).edges]
+    rows = {space.format(a): space.count(a, **NETWORK, image_size=8, in_channels=1, classes=10)["flops"] for a in archs}
+    path = tmp_path_factory.mktemp("phone") / "phone.csv"
+    pd.DataFrame({"arch": list(rows), "latency_ms": [flops / 1e6 for flops in rows.values()]}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def request_of(phone: Path) -> Callable[..., DesignRequest]:
+    def request_of(**changes: Any) -> DesignRequest:
+        plain = DesignRequest(
+            "digits",
+            "nasbench201",
+            {"latency_ms": 0.5},
+            budget=6,
+            epochs=3,
+            finetune_epochs=2,
+            finalists=2,
+            limit=300,
+            network=NETWORK,
+            latency=str(phone),
+        )
+        return replace(plain, **changes)
+
+    return request_of
+
+
+@pytest.fixture(scope="module")
+def whole(request_of: Callable[..., DesignRequest], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The result of a run that nothing happened to, and the names of its files."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return {**design(request_of(), folder), "files": sorted(path.name for path in folder.iterdir())}
+
+
+def arguments(request: DesignRequest, folder: Path) -> list[str]:
+    """The command line of a request."""
+    sizes = ("budget", "epochs", "finetune_epochs", "limit")
+    options = [f"--{name.replace('_', '-')}={getattr(request, name)}" for name in sizes]
+    options += [f"--network={name}={n}" for name, n in NETWORK.items()]
+    return ["design", *options, "--at-most=latency_ms=0.5", f"--latency={request.latency}", f"--out={folder}"]
+
+
+def started(*command: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "archgen", *command],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def same(result: dict[str, Any], whole: dict[str, Any], folder: Path) -> None:
+    """The run ended as the one did that nothing happened to."""
+    assert {name: result["winner"][name] for name in SAME} == {name: whole["winner"][name] for name in SAME}
+    assert result["evaluations"] == whole["evaluations"]
+    assert sorted(path.name for path in folder.iterdir()) == whole["files"], "nothing half-written is left"
+
+
+# -- kill -9, Ctrl-C
+
+
+@pytest.mark.parametrize("line", ["this will take about", "latency predictor", "training the supernet", "searching"])
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+    line: str, request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
+    with started("design", "--resume", str(folder)) as running:
+        assert running.stderr is not None
+        assert any(line in text for text in running.stderr)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL
+    assert not (folder / "result.json").exists()
+    same(design(None, folder, resume=True), whole, folder)
+
+
+def test_a_run_that_is_killed_while_it_fine_tunes_goes_on(
+    request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
+    with started("design", "--resume", str(folder)) as running:
+        assert running.stderr is not None
+        assert any("fine-tuning" in text for text in running.stderr)
+        running.kill()
+    assert (folder / "trials.parquet").exists()
+    before = pd.read_parquet(folder / "trials.parquet")
+    same(design(None, folder, resume=True), whole, folder)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), before)
+
+
+def test_ctrl_c_twice_ends_a_run_that_can_be_resumed(
+    request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        running = started("design", "--resume", str(folder))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    with running:
+        assert running.stderr is not None
+        assert any("searching" in text for text in running.stderr)
+        for _ in range(2):
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        rest = running.stderr.read()
+    assert running.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in rest
+    same(design(None, folder, resume=True), whole, folder)
+
+
+# -- disks and folders
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes; the system refuses it as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [300, 2_000, 20_000, 60_000, 140_000])
+def test_a_disk_that_fills_up_is_one_error_and_the_run_goes_on_when_there_is_room(
+    size: int, request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    """The sizes stop it in different stages: its own file, the supernet, the study, the networks, the report."""
+    folder = tmp_path / "run"
+    with room_for(size), pytest.raises((OSError, ArchgenError)) as error:
+        design(request_of(), folder)
+    assert "\n" not in str(error.value)
+    assert not (folder / "result.json").exists()
+    if not (folder / "run.json").exists():
+        assert size < 1000
+        return
+    same(design(None, folder, resume=True), whole, folder)
+
+
+@pytest.mark.parametrize("folder", ["/proc/run", "/proc/self/run"])
+def test_a_folder_that_nobody_can_write_is_refused_before_any_work(
+    folder: str, request_of: Callable[..., DesignRequest]
+) -> None:
+    with started(*arguments(request_of(), Path(folder))) as running:
+        out, err = running.communicate()
+    assert (running.returncode, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "nothing was overwritten" in line
+
+
+@pytest.mark.parametrize("name", ["réseaux 設計 🧠", "a" * 200, "/".join(["b" * 60] * 5)])
+def test_names_that_are_long_or_not_ascii_do(
+    name: str, request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / name
+    same(design(request_of(), folder), whole, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("c" * 300, "File name too long"), ("/".join(["d" * 100] * 20), "SQLite takes 480; use a shorter folder")],
+)
+def test_a_name_that_no_system_takes_is_refused_before_any_work(
+    name: str, message: str, request_of: Callable[..., DesignRequest], tmp_path: Path
+) -> None:
+    with started(*arguments(request_of(), tmp_path / name)) as running:
+        _, err = running.communicate()
+    assert running.returncode == 2
+    (line,) = err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_runs_in_one_folder_the_second_is_refused(
+    request_of: Callable[..., DesignRequest], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    RunFolder.create(folder, json.loads(json.dumps(vars(request_of(epochs=100_000)))))
+    with started("design", "--resume", str(folder)) as running:
+        assert running.stderr is not None
+        assert any("training the supernet" in text for text in running.stderr)
+        with pytest.raises(RunConflict, match="another process works on the run in"):
+            design(None, folder, resume=True)
+        with pytest.raises(RunConflict, match=r"holds another run|another process works"):
+            design(request_of(), folder)
+        running.kill()
+    with RunFolder.open(folder).locked():
+        pass  # who was killed holds it no more
+
+
+# -- damage
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garbled(path: Path) -> None:
+    path.write_bytes(bytes(byte ^ 0x5A for byte in path.read_bytes()))
+
+
+@pytest.mark.parametrize("damage", [cut_off, garbled])
+@pytest.mark.parametrize("name", ["run.json", "supernet.safetensors", "study.db"])
+def test_a_damaged_file_of_a_run_is_named(
+    name: str, damage: Callable[[Path], None], request_of: Callable[..., DesignRequest], tmp_path: Path, began: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(began, folder)
+    damage(folder / name)
+    with pytest.raises(ArchgenError) as error:
+        design(None, folder, resume=True)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def began(request_of: Callable[..., DesignRequest], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was cut off after its search."""
+    folder = tmp_path_factory.mktemp("began") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archgen.design.pipeline.deliver", stop)
+        with pytest.raises(KeyboardInterrupt):
+            design(request_of(), folder)
+    with closing(sqlite3.connect(folder / "study.db")) as database:
+        assert database.execute("SELECT COUNT(*) FROM trials").fetchone() == (6,)
+    return folder
+
+
+def stop(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_what_the_images_became_is_seen_when_a_run_goes_on(
+    request_of: Callable[..., DesignRequest], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (120, 8, 8), dtype=np.uint8), np.arange(120) % 10
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    folder = tmp_path / "run"
+    request = request_of(data=str(tmp_path / "mine.npz"), limit=None)
+    RunFolder.create(folder, json.loads(json.dumps(vars(request))))
+    (tmp_path / "mine.npz").write_bytes((tmp_path / "mine.npz").read_bytes()[:500])
+    with pytest.raises(InvalidData, match=r"mine\.npz"):
+        design(None, folder, resume=True)
+
+
+# -- clocks
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day changes back and forth by years at each look; only the clock that never runs backwards counts."""
+    real, looks = time.time, iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: real() + (-1) ** next(looks) * 1e8)
+    folder = tmp_path / "run"
+    result = design(request_of(time_limit=3600.0), folder)
+    same(result, whole, folder)
+    assert all(0 <= seconds < 600 for seconds in result["seconds"].values())
+
+
+def test_a_machine_without_memory_ends_the_run_and_blames_no_architecture(
+    request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("archgen.evaluators.supernet.accuracy", none_left)
+        with pytest.raises(MemoryError):
+            design(request_of(), folder)
+    same(design(None, folder, resume=True), whole, folder)
