@@ -62,7 +62,7 @@ class SupernetRequest:
     batch: int | None = None
     every: int | None = None
     precision: str = "no"
-    channels_last: bool = False
+    channels_last: bool = True
     mixture: int = 1
     splits: int = 0
     warm_up: int | None = None

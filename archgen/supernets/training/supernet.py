@@ -26,7 +26,7 @@ def train_supernet(
     batch: int | None = None,
     processes: Processes | None = None,
     precision: str = "no",
-    channels_last: bool = False,
+    channels_last: bool = True,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Train on the augmented training part, in the order and by the schedule that the strategy makes of the given one.

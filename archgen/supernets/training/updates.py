@@ -32,7 +32,7 @@ class Updates(Gradients):
         processes: Which train together.
         precision: Of the forward passes.
         channels_last: Whether images and the weights of convolutions are stored channels last, which GPUs with
-            half-precision units want.
+            half-precision units want and which halves a step on a CPU (`experiments/channels_last.py`).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Updates(Gradients):
         *,
         processes: Processes | None = None,
         precision: str = "no",
-        channels_last: bool = False,
+        channels_last: bool = True,
     ) -> None:
         self.module, self.optimizer = module, optimizer
         self.processes, self.precision = processes or Processes(), Precision(precision)
