@@ -83,11 +83,12 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     evaluator = design.evaluator(supernet)
     batches = training_batches(data)
     generator = torch.Generator().manual_seed(request.seed)
-    batch = next(iter(batches.draw(generator)))
+    images, labels = next(iter(batches.draw(generator)))
+    batch = images.contiguous(memory_format=torch.channels_last), labels  # as they are stored in a training
     strategy.prepare(supernet, Plan(len(data.train), batches.steps, request.epochs))
     strategy.order(generator)
     rng = np.random.default_rng(request.seed)
-    supernet.train()
+    supernet.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = _seconds(lambda: strategy.step(supernet, batch, rng))
     archs = space.sample(TRIES, rng)
     (network,) = networks(space, archs[:1], design.network, request.seed)
@@ -95,7 +96,7 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     example = space.example_input(1, **design.network)
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
-    network.train()
+    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     finetune = _seconds(lambda: F.cross_entropy(network(batch[0]), batch[1]).backward())  # type: ignore[no-untyped-call]
     return Costs(export, measurement, step * batches.steps, evaluation + ASK_SECONDS, finetune * batches.steps)
 
