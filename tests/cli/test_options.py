@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from archgen.cli.options import assignments, wishes, writable, write_frame
-from archgen.errors import InvalidObjective, RunConflict
+from archgen.cli.options import assignments, cluster, wishes, writable, write_frame
+from archgen.errors import InvalidObjective, InvalidOption, RunConflict
+from archgen.evaluators import Cluster
 from archgen.objectives import at_least, at_most, maximize, minimize
 
 
@@ -72,3 +73,22 @@ def test_a_table_is_written_by_the_ending_of_its_name() -> None:
     write_frame(frame, Path("t.parquet"))
     pd.testing.assert_frame_equal(pd.read_csv("t.csv"), frame)
     pd.testing.assert_frame_equal(pd.read_parquet("t.parquet"), frame)
+
+
+def test_a_cluster_is_an_address_and_what_an_evaluation_needs() -> None:
+    assert cluster(None, None) is None
+    assert cluster("auto", None) == Cluster("auto", {})
+    assert cluster("head:6379", ["GPU=0.5", "memory=2e9"]) == Cluster("head:6379", {"GPU": 0.5, "memory": 2e9})
+
+
+@pytest.mark.parametrize(
+    ("ray", "resource", "message"),
+    [
+        (None, ["CPU=1"], "--resource is for --ray"),
+        ("auto", ["CPU=-1"], "expected numbers of at least 0 for --resource"),
+        ("auto", ["CPU"], "expected METRIC=VALUE with a number for --resource, got 'CPU'"),
+    ],
+)
+def test_what_is_no_share_of_a_cluster_is_refused(ray: str | None, resource: list[str], message: str) -> None:
+    with pytest.raises((InvalidObjective, InvalidOption), match=message):
+        cluster(ray, resource)

@@ -414,6 +414,29 @@ def test_workers_change_nothing_but_the_time(listed: Path, succeeds: Run, monkey
     pd.testing.assert_frame_equal(pd.read_parquet("trials.parquet")[columns], alone)
 
 
+def test_an_asynchronous_search_pays_for_as_many(listed: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Parallel.__init__, "__kwdefaults__", {"timeout": None, "executor": ThreadPoolExecutor})
+    succeeds(*search("--workers", 3, "--asynchronous", budget=20))
+    trials = pd.read_parquet("trials.parquet")
+    assert len(trials) == 20
+    assert trials["arch"].is_unique
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_search_on_ray_is_the_one_that_runs_here(
+    listed: Path, succeeds: Run, refused: Refused, request: pytest.FixtureRequest
+) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: archgen[distributed]")
+    request.addfinalizer(ray.shutdown)
+    succeeds(*search("--strategy", "evolution", "--batch", 4))
+    columns = ["trial", "arch", "acc", "lat", "state"]
+    here = pd.read_parquet("trials.parquet")[columns]
+    succeeds(*search("--strategy", "evolution", "--batch", 4, "--ray", "local", "--workers", 2))
+    pd.testing.assert_frame_equal(pd.read_parquet("trials.parquet")[columns], here)
+    line = refused(*search("--ray", "local", "--resource", "GPU=64"))
+    assert "an evaluation asks for CPU=1, GPU=64, the cluster has" in line
+
+
 def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     few = load_data("digits", limit=100)
     monkeypatch.setattr("archgen.data.load_data", lambda what, *, seed: few)
@@ -437,6 +460,7 @@ def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytes
         (["--cache", "table.parquet"], "it belongs to another evaluator; name another file"),
         (["--cache", "no/such/folder/c.parquet"], "can not be written"),
         (["--workers", "0"], "--workers"),
+        (["--resource", "CPU=2"], "--resource is for --ray"),
         (["--timeout", "0"], "a time-out must be above 0 seconds, got 0"),
         (["--transfer", "0.8"], "--transfer needs --evaluator train"),
         (["--epochs", "20"], "--epochs needs --evaluator train"),

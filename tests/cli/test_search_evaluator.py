@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from archgen.cli.search_evaluator import EvaluatorOptions, make_evaluator, read_noise
 from archgen.data import ImageData, Split
 from archgen.errors import InvalidOption, RunConflict, UnknownMetric
-from archgen.evaluators import Cached, Evaluator, Noisy, Parallel, TabularEvaluator, TrainEvaluator, Wrapper
+from archgen.evaluators import Cached, Cluster, Evaluator, Noisy, Parallel, TabularEvaluator, TrainEvaluator, Wrapper
 from archgen.objectives import at_least, at_most, maximize
 from archgen.spaces import SearchSpace
 
@@ -191,3 +192,18 @@ def test_partial_is_refused_before_images_are_read(read: list[tuple[str, int]], 
     with pytest.raises(InvalidOption, match="--partial is for tables"):
         make_evaluator(replace(TRAIN, partial=True), space, [maximize("val_acc")], seed=0, study=None)
     assert read == []
+
+
+def test_on_a_cluster_there_are_as_many_workers_as_places(
+    listed: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cluster, "slots", lambda self: 7)
+    cluster = Cluster("auto", {"GPU": 1.0})
+    for workers, expected in ((None, 7), (3, 3)):
+        options = replace(OPTIONS, workers=workers, cluster=cluster)
+        evaluator = make_evaluator(options, space, WISHES, seed=0, study=None)
+        assert isinstance(evaluator, Parallel)
+        assert evaluator.workers == expected
+        made = evaluator._make
+        assert isinstance(made, partial)
+        assert made.keywords == {"address": "auto", "resources": {"GPU": 1.0}}

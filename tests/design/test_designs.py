@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -15,6 +18,7 @@ from archgen import spaces
 from archgen.data import load_data
 from archgen.design import DesignRequest, design, pipeline
 from archgen.design.latency import spread
+from archgen.evaluators import Cluster
 from archgen.export import check_onnx, load_network
 from archgen.metrics import pareto_front
 from archgen.progress import Progress
@@ -145,3 +149,26 @@ def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypat
     assert "the time limit ends the training of the supernet early" in said.lines
     assert len(epochs) < result["plan"]["epochs"]
     assert np.isfinite(result["winner"]["test_acc"])
+
+
+class Threads:
+    """Stands for a cluster."""
+
+    def slots(self) -> int:
+        return 3
+
+    @property
+    def executor(self) -> Callable[..., Executor]:
+        return ThreadPoolExecutor
+
+
+def test_a_design_on_a_cluster_asks_for_as_many_as_it_has_places(tmp_path: Path) -> None:
+    arguments = {"cells": 1, "channels": 4}
+    table = phone(tmp_path, "nasbench201", images_of(arguments))
+    request = replace(REQUEST, network=arguments, latency=table, budget=6, batch=2)
+    result = design(request, tmp_path / "run", cluster=cast(Cluster, Threads()))
+    assert result["evaluations"] == 6
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'run' / 'study.db'}")
+    trials = optuna.load_study(study_name="archgen", storage=storage).trials
+    assert len(trials[0].user_attrs["batch"]) == 3, "not the two of the request"
+    storage.engine.dispose()
