@@ -60,17 +60,13 @@ class Ledger:
         return list(self._placed)
 
     def trial(self, number: int) -> Trial | None:
-        """The finished trial of this number in the storage."""
-        if number not in self._finished:
-            return None
-        at = bisect_left(self._order, number)
-        self._place(at + 1)
-        return self._placed[at]
+        """The finished trial of this number in the storage, with its place as of now."""
+        found = self._finished.get(number)
+        return None if found is None else replace(found, number=bisect_left(self._order, number))
 
     def since(self, read: int) -> list[Trial]:
         """Trials by number, without the first `read` that this ledger learned of."""
-        found = (self.trial(number) for number in sorted(self._log[read:]))
-        return [trial for trial in found if trial is not None]
+        return [trial for number in sorted(self._log[read:]) if (trial := self.trial(number)) is not None]
 
     def before(self, number: int) -> int:
         """Trials of lower numbers that are finished or being evaluated."""

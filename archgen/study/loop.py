@@ -94,8 +94,8 @@ class _Told:
 
     def propose(self, n: int) -> list[Architecture]:
         """Up to `n` architectures that nobody has claimed."""
-        busy = self.study.busy
-        self.strategy.busy = busy
+        self.strategy.busy = self.study.busy
+        busy = set(self.strategy.busy)
         with single_threaded():
             return [arch for arch in self.strategy.ask(n) if arch not in busy]
 
