@@ -51,6 +51,29 @@ def networks(facts: Facts) -> str:
     return "".join(parts)
 
 
+def finalists(facts: Facts) -> str:
+    """What fine-tuning made of the most promising architectures; empty where only one was fine-tuned."""
+    listed = facts.result.get("finalists")
+    rows = [n for n in listed if isinstance(n, Mapping)] if isinstance(listed, list) else []
+    if len(rows) < 2:
+        return ""
+    names = ("inherited_val_acc", "val_acc", "latency_ms")
+    won = str((facts.winner or {}).get("arch"))
+    cells = [[str(i + 1), *(escaped(shown(row.get(n), n) or "–") for n in names)] for i, row in enumerate(rows)]
+    table = table_of(
+        ["Rank", "Inherited", "Fine-tuned", "Latency"],
+        cells,
+        numbers=range(1, 4),
+        marked={i for i, row in enumerate(rows) if row.get("arch") == won},
+        below=[f"<code>{breakable(row.get('arch'))}</code>" for row in rows],
+    )
+    note = (
+        '<p class="note">The most promising by what is measured of inherited weights, all fine-tuned alike; the best on '
+        "the validation images, in bold, was handed over. Their accuracies differ by chance, too.</p>"
+    )
+    return f"<section><h2>The finalists</h2>{note}{table}</section>"
+
+
 def _quantized(row: Mapping[str, object], int8: Mapping[str, object]) -> list[str]:
     sizes = [number(int8.get(name)) for name in ("bytes", "float_bytes")]
     words = [

@@ -20,7 +20,7 @@ import pandas as pd
 from archgen import plots
 from archgen.artifacts import write_atomic
 from archgen.graph import Architecture
-from archgen.report.chosen import networks, picking
+from archgen.report.chosen import finalists, networks, picking
 from archgen.report.pieces import breakable, escaped, figure_section, flat, millions, shown, table_of
 from archgen.report.verdict import Facts, number, seconds_in_words, verdict
 
@@ -75,6 +75,7 @@ def render(
     parts = [
         _verdict(facts),
         _cards(facts),
+        finalists(facts),
         networks(facts),
         _pareto(facts, graphs or {}),
         _graph(facts, arch, computation),

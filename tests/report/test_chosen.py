@@ -12,7 +12,7 @@ import pytest
 
 from archgen.graph import Architecture
 from archgen.report import chosen
-from archgen.report.chosen import networks, picking
+from archgen.report.chosen import finalists, networks, picking
 from archgen.report.verdict import Facts
 from archgen.spaces import load
 
@@ -76,6 +76,23 @@ def test_a_single_network_has_no_table_and_a_set_has_one(trials: pd.DataFrame) -
     assert "network2.onnx" in html
     assert "0.5 ms" in html
     assert "In 8 bits" not in html
+
+
+def test_finalists_are_listed_where_there_were_several_and_the_winner_is_marked(trials: pd.DataFrame) -> None:
+    rows = [
+        {"arch": f"<{name}>", "inherited_val_acc": 80.0 + i, "val_acc": 90.0 - i, "latency_ms": 1.0 + i}
+        for i, name in enumerate("abc")
+    ]
+    facts = Facts({"finalists": rows, "winner": rows[1]}, trials)
+    html = finalists(facts)
+    assert "&lt;a&gt;" in html.replace("<wbr>", "")
+    assert "<a>" not in html
+    for row in rows:
+        assert f"{row['val_acc']:.2f} %" in html
+    (bold,) = re.findall(r'<tr class="winner headed">(.*?)</tr>', html)
+    assert "89.00 %" in bold
+    assert finalists(Facts({"finalists": rows[:1], "winner": rows[0]}, trials)) == ""
+    assert finalists(Facts({"winner": rows[0]}, trials)) == ""
 
 
 def test_eight_bits_stand_beside_the_floats(trials: pd.DataFrame) -> None:
