@@ -68,8 +68,8 @@ def finalists(facts: Facts) -> str:
         below=[f"<code>{breakable(row.get('arch'))}</code>" for row in rows],
     )
     note = (
-        '<p class="note">The most promising by what is measured of inherited weights, all fine-tuned alike; the best on '
-        "the validation images, in bold, was handed over. Their accuracies differ by chance, too.</p>"
+        '<p class="note">The most promising by what is measured of inherited weights, all fine-tuned alike; the best '
+        "on the validation images, in bold, was handed over. Their accuracies differ by chance, too.</p>"
     )
     return f"<section><h2>The finalists</h2>{note}{table}</section>"
 

@@ -13,6 +13,7 @@ import pytest
 from archgen.graph import Architecture
 from archgen.report import chosen
 from archgen.report.chosen import finalists, networks, picking
+from archgen.report.pieces import shown
 from archgen.report.verdict import Facts
 from archgen.spaces import load
 
@@ -88,9 +89,9 @@ def test_finalists_are_listed_where_there_were_several_and_the_winner_is_marked(
     assert "&lt;a&gt;" in html.replace("<wbr>", "")
     assert "<a>" not in html
     for row in rows:
-        assert f"{row['val_acc']:.2f} %" in html
+        assert str(shown(row["val_acc"], "val_acc")) in html
     (bold,) = re.findall(r'<tr class="winner headed">(.*?)</tr>', html)
-    assert "89.00 %" in bold
+    assert str(shown(89.0, "val_acc")) in bold
     assert finalists(Facts({"finalists": rows[:1], "winner": rows[0]}, trials)) == ""
     assert finalists(Facts({"winner": rows[0]}, trials)) == ""
 
