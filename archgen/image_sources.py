@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ MIN_SIZE, MAX_SIZE = 8, 1024
 """Smallest image that is accepted, largest `resize`, in pixels of a side."""
 MAX_PIXELS = 50_000_000
 """Largest image that is decoded: what claims more is taken for a decompression bomb."""
+MAX_BYTES = 8_000_000_000
+"""Most bytes that an .npz may unpack to: a megabyte of it may claim a gigabyte."""
 MIN_CLASS = 5
 """Fewest images of a class: three to train on, one to validate, one to test."""
 
@@ -79,8 +82,14 @@ def digits() -> Rows:
 def _npz(path: Path) -> Rows:
     keys = [f"{axis}_{part}" for part in ("train", "test", "val") for axis in "xy"]
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise InvalidData(f"{path} unpacks to {size / 1e9:.3g} GB, of which at most {MAX_BYTES / 1e9:g} are read")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {key: file[key] for key in keys if key in file}
+    except InvalidData:
+        raise
     except Exception as error:  # a damaged archive fails in its own way in zipfile, zlib, numpy's parser ...
         raise InvalidData(f"{path} is not an .npz of plain arrays ({one_line(error)}); write it anew") from None
     parts = ["train", "test", *(["val"] if {"x_val", "y_val"} & arrays.keys() else [])]

@@ -225,6 +225,15 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     fails(tmp_path / "d.npz", "not an .npz")
 
 
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {**arrays(), "x_more": np.zeros((4000, 32, 32), np.uint8)}
+    np.savez_compressed(tmp_path / "a.npz", **content)
+    assert (tmp_path / "a.npz").stat().st_size < 50_000
+    monkeypatch.setattr(np, "load", None)
+    monkeypatch.setattr(image_sources, "MAX_BYTES", 4_000_000)
+    fails(tmp_path / "a.npz", "unpacks to 0.00411 GB, of which at most 0.004 are read")
+
+
 # -- folders --------------------------------------------------------------------------------------------------------
 
 
