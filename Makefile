@@ -7,7 +7,7 @@ DEMO ?= runs/demo
 # Processes of the tests, of one thread each.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format wheel-check audit clean
 
 setup: .venv/.installed
 
@@ -32,6 +32,21 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The built wheel in an environment and a folder of its own, by another Python if asked: make wheel-check PYTHON=python3.13
+wheel-check:
+	rm -rf runs/wheel && mkdir -p runs/wheel/work
+	$(PYTHON) -m venv runs/wheel/venv
+	runs/wheel/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir runs/wheel .
+	runs/wheel/venv/bin/python -m pip install --quiet -c constraints.txt runs/wheel/*.whl
+	cd runs/wheel/work && ../venv/bin/archgen generate --space nasbench201 -n 2 --maximize cifar10_val_acc
+	cd runs/wheel/work && ../venv/bin/archgen design --effort quick --epochs 5 --budget 8 --finetune-epochs 2 \
+		--measured 12 --limit 400 --network cells=1 --network channels=4 --out run
+
+# What is known against the versions that are tested; asks a database on the network.
+audit: setup
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

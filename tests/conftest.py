@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +125,19 @@ def additive(space: SearchSpace) -> dict[str, Additive]:
 @pytest.fixture(scope="session")
 def obedient(space: SearchSpace, additive: dict[str, Additive]) -> Obedient:
     return Obedient(space, list(additive.values()))
+
+
+@pytest.fixture(scope="module")
+def ray_nodes() -> Iterator[Any]:
+    """A cluster on this machine: two nodes of one CPU, each with a resource of its own; this process is connected."""
+    pytest.importorskip("ray", reason="Ray is not installed: archgen[distributed]")
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"first": 1}})
+    cluster.add_node(num_cpus=1, resources={"second": 1})
+    ray.init(cluster.address, log_to_driver=False, configure_logging=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archgen.cli.application import latency_app
-from archgen.cli.options import Json, Seed, SpaceName, writable
+from archgen.cli.options import Json, Ray, Resource, Seed, SpaceName, cluster, writable
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import InvalidCheckpoint, InvalidObjective
 
@@ -36,19 +36,26 @@ def measure_command(
     threads: Annotated[int, typer.Option(min=1, help="Threads a network runs on.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Inputs a run.")] = 1,
     rounds: Annotated[int, typer.Option(min=5, help="Times each network is timed.")] = 30,
+    ray: Ray = None,
+    resource: Resource = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure the latency of architectures on this machine and rank them; overlapping intervals are ties."""
+    """Measure the latency of architectures on this machine, or a node of a Ray cluster, and rank them.
+
+    Overlapping intervals are ties.
+    """
     from archgen import spaces
-    from archgen.hardware import RUNTIMES, MeasurementFile, measure_missing
+    from archgen.hardware import RUNTIMES, MeasurementFile, RemoteMeter, measure_missing
 
     if n is not None and archs is not None:
         raise InvalidObjective("expected either -n (random architectures) or --archs (those of a table), got both")
     loaded, kind = spaces.load(space), RUNTIMES[runtime]
     writable(out)
     file = MeasurementFile(out, loaded.name)
-    meter = kind(loaded.example_input(1), threads=threads, batch=batch, rounds=rounds, processor=processor)
+    node, example = cluster(ray, resource), loaded.example_input(1)
+    settings: dict[str, Any] = {"threads": threads, "batch": batch, "rounds": rounds, "processor": processor}
+    meter = kind(example, **settings) if node is None else RemoteMeter(kind, node, example, **settings)
     wanted = _wanted(loaded, n, archs, seed)
     texts, device = [loaded.format(arch) for arch in wanted], meter.device
     known = len(file.measured(device.id).keys() & set(texts))

@@ -5,10 +5,10 @@ from archgen.evaluators.base import Evaluator, Measurement, Wrapper
 from archgen.evaluators.cached import Cached
 from archgen.evaluators.noisy import Noisy, OneOfSeveral
 from archgen.evaluators.parallel import Parallel
-from archgen.evaluators.ray_executor import Cluster, RayExecutor
 from archgen.evaluators.supernet import SupernetEvaluator
 from archgen.evaluators.tabular import Labels, TabularEvaluator, read_architectures, read_labels, read_proxies
 from archgen.evaluators.train import TrainEvaluator, image_network
+from archgen.ray_cluster import Cluster, RayExecutor
 
 __all__ = [
     "Annotated",

@@ -5,6 +5,7 @@ from archgen.hardware.measurements import MeasuredDevice, MeasurementFile
 from archgen.hardware.onnx_latency import OnnxLatency, measure_files
 from archgen.hardware.ranking import Rank, faster, ranks, tied_groups
 from archgen.hardware.record import DeviceRecord, LatencyMeasurement
+from archgen.hardware.remote import RemoteMeter
 from archgen.hardware.survey import Survey, draw_distinct, measure_missing
 from archgen.hardware.timing import Timing, interleaved
 from archgen.hardware.torch_compile_latency import TorchCompileLatency
@@ -21,6 +22,7 @@ __all__ = [
     "MeasurementFile",
     "OnnxLatency",
     "Rank",
+    "RemoteMeter",
     "Survey",
     "Timing",
     "TorchCompileLatency",

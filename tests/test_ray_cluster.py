@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,30 +78,14 @@ def ray_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """A cluster on this machine: two nodes of one CPU, each with a resource of its own; this process is connected."""
-    pytest.importorskip("ray", reason="Ray is not installed: archgen[distributed]")
-    import ray
-    from ray.cluster_utils import Cluster as Nodes
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"first": 1}})
-    cluster.add_node(num_cpus=1, resources={"second": 1})
-    ray.init(cluster.address, log_to_driver=False, configure_logging=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-
-
 @pytest.fixture
 def archs(space: SearchSpace) -> list[Architecture]:
     return list(dict.fromkeys(space.sample(16, np.random.default_rng(0))))[:8]
 
 
 @pytest.fixture
-def here(nodes: Any) -> Cluster:
-    return Cluster(nodes.address)
+def here(ray_nodes: Any) -> Cluster:
+    return Cluster(ray_nodes.address)
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +144,9 @@ def test_a_worker_that_is_killed_loses_no_trial_and_doubles_none(
 
 
 def test_a_node_that_is_lost_loses_no_trial_and_doubles_none(
-    nodes: Any, here: Cluster, space: SearchSpace, tmp_path: Path
+    ray_nodes: Any, here: Cluster, space: SearchSpace, tmp_path: Path
 ) -> None:
-    lost = nodes.add_node(num_cpus=1, resources={"third": 1})
+    lost = ray_nodes.add_node(num_cpus=1, resources={"third": 1})
     asked = Random(space, [maximize("acc")]).ask(8)
     places = Places(asked, tmp_path, dict.fromkeys(range(3), "waits"))  # one on each node, till the node is gone
 
@@ -170,7 +154,7 @@ def test_a_node_that_is_lost_loses_no_trial_and_doubles_none(
         while len(places.begun()) < 3:
             time.sleep(0.01)
         (process,) = [int(pid) for _, pid, node in places.log() if node == lost.node_id]
-        nodes.remove_node(lost, allow_graceful=False)
+        ray_nodes.remove_node(lost, allow_graceful=False)
         while Path(f"/proc/{process}").exists():  # its worker outlives a node for a moment
             time.sleep(0.01)
         (tmp_path / "go").touch()

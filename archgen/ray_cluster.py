@@ -1,4 +1,4 @@
-"""Ray as a `concurrent.futures.Executor`: the workers of `Parallel` on the nodes of a cluster."""
+"""Ray clusters: what work asks of a node, an executor for it, and objects that live on one."""
 
 from __future__ import annotations
 
@@ -75,6 +75,25 @@ class Cluster:
         return int(n)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Options of a Ray task or actor that asks for `resources`."""
+        given = dict(self.resources)
+        options: dict[str, Any] = {_OPTIONS[name]: given.pop(name) for name in _OPTIONS if name in given}
+        return {**options, "resources": given}
+
+    def place(self, kind: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """An object on a node that has what is asked for, kept for it alone.
+
+        Returns:
+            A handle: `handle.method.remote(...)` gives what `wait` waits for.
+
+        Raises:
+            MissingExtra, ArchgenError: As `slots`.
+        """
+        self.slots()
+        return _ray().remote(**self.options)(kind).remote(*args, **kwargs)
+
+    @property
     def executor(self) -> Callable[..., Executor]:
         """Makes executors on the cluster, for `Parallel`."""
         return partial(RayExecutor, address=self.address, resources=self.resources)
@@ -108,11 +127,10 @@ class RayExecutor(Executor):
         resources: Mapping[str, float] | None = None,
     ) -> None:
         self._ray, self._started = _ray(), connect(address, workers=max_workers)
-        given = dict(resources or {})
-        options: dict[str, Any] = {_OPTIONS[name]: given.pop(name) for name in _OPTIONS if name in given}
+        options = Cluster(address or "", resources or {}).options
         begin = self._ray.put((initializer, initargs))
         self._begin = [begin]  # in a list it is passed as it is: each process reads it once, not with each task
-        self._task = self._ray.remote(max_retries=0, resources=given, **options)(_run)
+        self._task = self._ray.remote(max_retries=0, **options)(_run)
         self._references: dict[Future[Any], Any] = {}
         kinds = self._ray.exceptions
         self._lost = (
@@ -168,6 +186,21 @@ class RayExecutor(Executor):
             self._ray.wait(running, num_returns=len(running))
         if wait and self._started:
             self._ray.shutdown()
+
+
+def wait(reference: Any) -> Any:
+    """What a method of a placed object gives; its exceptions are raised as they are.
+
+    Raises:
+        ConnectionError: The object's process or node died.
+    """
+    ray = _ray()
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayActorError as error:
+        raise ConnectionError(" ".join(str(error).split())[:200]) from None
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
 
 
 def _ray() -> Any:
