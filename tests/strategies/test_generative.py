@@ -20,7 +20,7 @@ from archgen.objectives import Objective, all_met, at_least, at_most, maximize, 
 from archgen.pareto import dominance
 from archgen.sampler import pretrained_generator
 from archgen.spaces import SearchSpace
-from archgen.strategies import Generative, Random
+from archgen.strategies import Generative, Random, generative
 from archgen.study import COMPLETE, FAILED, Study, Trial, search
 
 
@@ -183,6 +183,30 @@ def test_a_batch_is_diverse(space: SearchSpace, flow: DiscreteFlow, rng: np.rand
     asked = strategy.ask(6)
     known = {space.canonical(t.arch) for t in strategy.trials}
     assert len({space.canonical(arch) for arch in asked} - known) == 6
+
+
+@pytest.mark.parametrize("wishes", [[maximize("merit")], [maximize("merit"), minimize("cost")]])
+def test_a_large_batch_is_as_good_as_a_small_one_and_diverse(
+    space: SearchSpace,
+    flow: DiscreteFlow,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    wishes: list[Objective],
+) -> None:
+    """Of more than a few the rest is chosen given beliefs, not samples: nearly the same are in both."""
+    evaluator, draws = Counted(space), space.sample(40, rng)
+    asked = []
+    for sampled in (24, 2):
+        monkeypatch.setattr(generative, "SAMPLED", sampled)
+        strategy = make(space, flow, wishes, pool=24, key=space.canonical)
+        told(strategy, evaluator, draws)
+        asked.append(strategy.ask(20))
+        assert len({space.canonical(arch) for arch in asked[-1]}) == 20
+    by_samples, by_beliefs = ([evaluator.values(arch)["merit"] for arch in batch] for batch in asked)
+    everywhere = [evaluator.values(arch)["merit"] for arch in draws]
+    assert np.mean(by_beliefs) > np.mean(everywhere)
+    assert np.mean(by_beliefs) > np.mean(by_samples) - np.std(everywhere) / 2
+    assert asked[0] != asked[1]
 
 
 def test_bounds_are_learnt_and_kept(space: SearchSpace, flow: DiscreteFlow, rng: np.random.Generator) -> None:
