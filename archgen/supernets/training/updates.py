@@ -32,7 +32,8 @@ class Updates(Gradients):
         processes: Which train together.
         precision: Of the forward passes.
         channels_last: Whether images and the weights of convolutions are stored channels last, which GPUs with
-            half-precision units want and which halves a step on a CPU (`experiments/channels_last.py`).
+            half-precision units want, and which saves a quarter to a half of a step on a CPU
+            (`experiments/channels_last.py`).
     """
 
     def __init__(
