@@ -172,6 +172,7 @@ def test_an_unsteady_machine_is_said_to_be(device: Device, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--resource", "CPU=1"), "--resource is for --ray"),
         (("--runtime", "onnxrntime"), "unknown runtime 'onnxrntime': did you mean 'onnxruntime'"),
         (("--device", "gpu"), "unknown processor 'gpu'"),
         (("--threads", "0"), "--threads"),
