@@ -208,6 +208,9 @@ class Design:
             key=self.space.canonical,
             **pretrained_parts(kind, self.space),
         )
+        ahead = plan.seconds["search"] + plan.seconds["final"]
+        # Where the stages before took longer than planned, search and fine-tuning share what is left.
+        reserved = min(1.0, self.left / max(ahead, 1e-9)) * plan.seconds["final"]
         with self.progress.bar("searching", plan.budget) as bar, single_threaded(), closing(evaluator):
             bar.update(len(study.trials))
             best = 0.0
@@ -228,7 +231,7 @@ class Design:
                     seed=self.request.seed,
                     on_trial=show,
                 )
-                if len(study.trials) == before or self.left < plan.seconds["final"]:
+                if len(study.trials) == before or self.left < reserved:
                     break
         frame = study.to_frame(evaluator.metrics)
         artifacts.write_atomic(self.folder.file(TRIALS), lambda p: frame.to_parquet(p, index=False))

@@ -18,6 +18,7 @@ from archgen import spaces
 from archgen.data import load_data
 from archgen.design import DesignRequest, design, pipeline
 from archgen.design.latency import spread
+from archgen.design.plan import Costs, Timetable
 from archgen.evaluators import Cluster
 from archgen.export import check_onnx, load_network
 from archgen.metrics import pareto_front
@@ -149,6 +150,19 @@ def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypat
     assert "the time limit ends the training of the supernet early" in said.lines
     assert len(epochs) < result["plan"]["epochs"]
     assert np.isfinite(result["winner"]["test_acc"])
+
+
+def test_a_run_that_is_late_still_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fine-tuning was meant to take all that is left and more: both share it."""
+
+    def late(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
+        return Timetable(2, 6, 1, {"latency": 1.0, "supernet": 1.0, "search": 500.0, "final": 2000.0})
+
+    monkeypatch.setattr(pipeline, "timetable", late)
+    arguments = {"cells": 1, "channels": 4}
+    table = phone(tmp_path, "nasbench201", images_of(arguments))
+    request = replace(REQUEST, network=arguments, latency=table, batch=2, time_limit=1000.0)
+    assert design(request, tmp_path / "run")["evaluations"] == 6
 
 
 class Threads:
