@@ -57,9 +57,12 @@ def finalists(facts: Facts) -> str:
     rows = [n for n in listed if isinstance(n, Mapping)] if isinstance(listed, list) else []
     if len(rows) < 2:
         return ""
-    names = ("inherited_val_acc", "val_acc", "latency_ms")
+    names = {"inherited_val_acc": "val_acc", "val_acc": "val_acc", "latency_ms": "latency_ms"}
     won = str((facts.winner or {}).get("arch"))
-    cells = [[str(i + 1), *(escaped(shown(row.get(n), n) or "–") for n in names)] for i, row in enumerate(rows)]
+    cells = [
+        [str(i + 1), *(escaped(shown(row.get(name), kind) or "–") for name, kind in names.items())]
+        for i, row in enumerate(rows)
+    ]
     table = table_of(
         ["Rank", "Inherited", "Fine-tuned", "Latency"],
         cells,

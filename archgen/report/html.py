@@ -75,9 +75,9 @@ def render(
     parts = [
         _verdict(facts),
         _cards(facts),
-        finalists(facts),
         networks(facts),
         _pareto(facts, graphs or {}),
+        finalists(facts),
         _graph(facts, arch, computation),
         _progress(facts),
         _fit(facts, latency_fit),
