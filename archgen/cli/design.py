@@ -31,10 +31,11 @@ def design_command(
     minimize: Minimize = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run; must be new or empty.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
-    effort: Annotated[str, typer.Option(help="quick, standard or thorough; sets the next four.")] = "standard",
+    effort: Annotated[str, typer.Option(help="quick, standard or thorough; sets the next five.")] = "standard",
     budget: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
+    finalists: Annotated[int | None, typer.Option(help="Most promising architectures to fine-tune.")] = None,
     measured: Annotated[int | None, typer.Option(help="Architectures to measure for the latency predictor.")] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="Seconds, or as 90s, 10m, 2h: training and search are cut to fit.")
@@ -71,7 +72,13 @@ def design_command(
     check(bounds)
     if effort not in EFFORTS:
         raise UnknownName("effort", effort, EFFORTS)
-    given = {"budget": budget, "epochs": epochs, "finetune_epochs": finetune_epochs, "measured": measured}
+    given = {
+        "budget": budget,
+        "epochs": epochs,
+        "finetune_epochs": finetune_epochs,
+        "finalists": finalists,
+        "measured": measured,
+    }
     request = DesignRequest(
         data=data,
         space=space,

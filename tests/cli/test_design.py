@@ -190,6 +190,7 @@ def test_design_refuses_data_that_can_not_be_learnt(
         (["--out", "run", "--device", "tpu"], "unknown processor 'tpu'"),
         (["--out", "run", "--at-most", "latency_ms"], "expected METRIC=VALUE"),
         (["--out", "run", "--budget", "0"], "expected whole numbers of at least 1, got {'budget': 0}"),
+        (["--out", "run", "--finalists", "0"], "expected whole numbers of at least 1, got {'finalists': 0}"),
         (["--out", "run", "--measured", "11"], "expected at least 12 measured architectures"),
         (["--out", "run", "--limit", "5"], "--limit 5 is too small"),
         ([], "expected either --out FOLDER (a new run) or --resume FOLDER"),
