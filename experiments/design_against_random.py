@@ -44,6 +44,8 @@ from archgen.supernets import Supernet
 from archgen.supernets.training import accuracy
 
 RESULTS = Path(__file__).parent / "results"
+CHUNK = 2000
+"""Architectures drawn at a time."""
 
 
 @lru_cache(maxsize=1)
@@ -62,7 +64,9 @@ def under_the_bound(folder: Path, n: int, seed: int) -> list[str]:
     found: dict[str, Architecture] = {}
     rng = np.random.default_rng([seed, 1])
     for _ in range(100):
-        drawn = [arch for arch in space.sample(10 * n, rng) if space.computation(arch).edges]
+        if len(found) == n:
+            break
+        drawn = [arch for arch in space.sample(CHUNK, rng) if space.computation(arch).edges]  # more are the same first
         for arch, allowed in zip(drawn, within(drawn, design.request, known), strict=True):
             if allowed and len(found) < n:
                 found.setdefault(space.canonical(arch), space.simplify(arch))
@@ -93,7 +97,7 @@ def random_ones(folder: Path, args: argparse.Namespace, seed: int) -> pd.DataFra
             if i % 10 == 9 or i == len(futures) - 1:
                 frame = pd.DataFrame(rows)
                 write_atomic(path, lambda beside, frame=frame: frame.to_parquet(beside, index=False))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows[: args.archs])
 
 
 def designed(folder: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
