@@ -46,6 +46,20 @@ def _before(self: Random, n: int) -> list[Architecture]:
     return [t.arch for t in self.trials[:1]] + Random.ask(self, n)[1:]
 
 
+def _ignores_the_screen(self: Random, n: int) -> list[Architecture]:
+    other = Random(self.space, [self.objective], seed=len(self.trials) + 9 * self.seed)
+    other.busy = self.busy
+    return other.ask(n)
+
+
+def _ignores_what_runs(self: Random, n: int) -> list[Architecture]:
+    busy, self.busy = self.busy, ()
+    try:
+        return Random.ask(self, n)
+    finally:
+        self.busy = busy
+
+
 def _dies(self: Any, n: int) -> list[Architecture]:
     return [] if len(self.trials) > 3 and not self.complete else Random.ask(self, n)
 
@@ -63,9 +77,10 @@ BROKEN: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
     "stops when all fail": ({"ask": _dies}, "ask gave nothing"),
     "tell counts its calls": ({"tell": _remembers}, "goes on otherwise"),
     "screen ignored": (
-        {"ask": lambda self, n: Random(self.space, [self.objective], seed=len(self.trials) + 9 * self.seed).ask(n)},
+        {"ask": _ignores_the_screen},
         "screen",
     ),
+    "what runs ignored": ({"ask": _ignores_what_runs}, "ask gave what is being evaluated"),
     "merit ignores failures": ({"merit": lambda self, t: (0.0, next(iter(t.values.values()), 5.0))}, "merit"),
     "merit ignores bounds": (
         {"merit": lambda self, t: (0.0, t.values[self.objective.metric]) if t.values else (-np.inf, 0.0)},

@@ -97,6 +97,8 @@ def train_network(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
+    # As it is when it is read again: what is exported then is the same file.
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
