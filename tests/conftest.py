@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +145,39 @@ def ray_nodes() -> Iterator[Any]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def process() -> Callable[..., subprocess.Popen[str]]:
+    """Start Python in a process of its own."""
+
+    def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONUNBUFFERED", "COLUMNS")}
+        # a shell's background job ignores Ctrl-C and would hand that down; what is handled here is not inherited
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                [sys.executable, *arguments],
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options},
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    return process
+
+
+@pytest.fixture(scope="session")
+def room_for() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """No file may grow beyond so many bytes; the system refuses it as it does on a full disk."""
+
+    @contextlib.contextmanager
+    def room_for(size: int) -> Iterator[None]:
+        resource = pytest.importorskip("resource")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return room_for

@@ -57,7 +57,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial, epochs: int) -> t
     share = before / 100.0
     margin = 200.0 * float(np.sqrt(max(share * (1 - share), 1e-9) / len(data.validation)))
     teacher = inherit(design, supernet, largest(design.space, design.network))
-    with design.progress.bar("fine-tuning the winner", epochs) as bar:
+    with design.progress.bar("fine-tuning", epochs) as bar:
         train_network(
             network,
             data,

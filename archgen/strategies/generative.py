@@ -198,7 +198,7 @@ class Generative(SearchStrategy):
     def _believed(
         self, ranked: Sequence[Architecture], told: Sequence[Trial], believers: Sequence[GaussianProcess], n: int
     ) -> list[Architecture]:
-        """The first of the candidates, then the best given those before, a few at a time."""
+        """A batch of `n`: the first of the ranking, then the best of the rest given those before, a few at a time."""
         few = -(-n // UPDATES)
         picks, rest = list(ranked[:few]), list(ranked[few:])
         while len(picks) < n:
@@ -215,13 +215,13 @@ class Generative(SearchStrategy):
         objectives: Sequence[Surrogate] | None = None,
         pending: Sequence[Architecture] = (),
     ) -> Floats:
-        """The expected improvement, in closed form, and the probability to meet the bounds; logarithms.
+        """The expected improvement, in closed form, and the probability to meet the bounds; logarithms, `b`.
 
         Args:
-            archs: Candidates.
-            told: What was told.
-            objectives: In place of the surrogates.
-            pending: What these believe the mean of; they count as if that had been told, and within the bounds.
+            archs: `b` candidates.
+            told: `t` trials.
+            objectives: Surrogates of the `m` directions in place of the strategy's, which believe `pending`.
+            pending: Architectures that count as told, with their predicted means and within the bounds.
         """
         met, values = [all_met(self.bounds, trial.values) for trial in told], self.signed_values(told)
         if pending:

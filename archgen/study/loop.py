@@ -118,7 +118,7 @@ def _claims(study: Study, told: _Told, budget: int, batch: int, asynchronous: bo
     while study.claimed < budget:
         queue, proposed = study.pending(), []
         if not queue:
-            if study.claims and not asynchronous:
+            if study.open_claims and not asynchronous:
                 return
             study.refresh()
             told.update()

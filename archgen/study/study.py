@@ -257,7 +257,7 @@ class Study:
                     self.refresh()
 
     @property
-    def claims(self) -> int:
+    def open_claims(self) -> int:
         """Claims of this object that are neither finished nor withdrawn."""
         return len(self._open)
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,42 +97,6 @@ def refused(run: Run, contents: Callable[[Path], dict[str, bytes | None]]) -> Ca
         return lines[-1]
 
     return refused
-
-
-@pytest.fixture(scope="session")
-def process() -> Callable[..., subprocess.Popen[str]]:
-    """Start Python in a process of its own."""
-
-    def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONUNBUFFERED", "COLUMNS")}
-        # a shell's background job ignores Ctrl-C and would hand that down; what is handled here is not inherited
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return subprocess.Popen(
-                [sys.executable, *arguments],
-                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options},
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    return process
-
-
-@pytest.fixture(scope="session")
-def room_for() -> Callable[[int], contextlib.AbstractContextManager[None]]:
-    """No file may grow beyond so many bytes; the system refuses it as it does on a full disk."""
-
-    @contextlib.contextmanager
-    def room_for(size: int) -> Iterator[None]:
-        resource = pytest.importorskip("resource")
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return room_for
 
 
 # -- tables

@@ -8,15 +8,13 @@ and images in tests/cli, bombs in tests/test_data.py.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,8 @@ from archgen.design import DesignRequest, design
 from archgen.errors import ArchgenError, InvalidData, RunConflict
 from archgen.run_folder import RunFolder
 
+Process = Callable[..., subprocess.Popen[str]]
+RoomFor = Callable[[int], AbstractContextManager[None]]
 NETWORK = {"cells": 1, "channels": 4}
 SAME = ("arch", "val_acc", "inherited_val_acc", "test_acc", "params", "latency_ms")
 """Of a winner, whatever happened on the way."""
@@ -81,16 +81,6 @@ def arguments(request: DesignRequest, folder: Path) -> list[str]:
     return ["design", *options, "--at-most=latency_ms=0.5", f"--latency={request.latency}", f"--out={folder}"]
 
 
-def started(*command: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "archgen", *command],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def same(result: dict[str, Any], whole: dict[str, Any], folder: Path) -> None:
     """The run ended as the one did that nothing happened to."""
     assert {name: result["winner"][name] for name in SAME} == {name: whole["winner"][name] for name in SAME}
@@ -103,11 +93,11 @@ def same(result: dict[str, Any], whole: dict[str, Any], folder: Path) -> None:
 
 @pytest.mark.parametrize("line", ["this will take about", "latency predictor", "training the supernet", "searching"])
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
-    line: str, request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+    line: str, request_of: Callable[..., DesignRequest], process: Process, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
-    with started("design", "--resume", str(folder)) as running:
+    with process("-m", "archgen", "design", "--resume", str(folder)) as running:
         assert running.stderr is not None
         assert any(line in text for text in running.stderr)
         running.kill()
@@ -117,11 +107,11 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
 
 
 def test_a_run_that_is_killed_while_it_fine_tunes_goes_on(
-    request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+    request_of: Callable[..., DesignRequest], process: Process, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
-    with started("design", "--resume", str(folder)) as running:
+    with process("-m", "archgen", "design", "--resume", str(folder)) as running:
         assert running.stderr is not None
         assert any("fine-tuning" in text for text in running.stderr)
         running.kill()
@@ -132,15 +122,11 @@ def test_a_run_that_is_killed_while_it_fine_tunes_goes_on(
 
 
 def test_ctrl_c_twice_ends_a_run_that_can_be_resumed(
-    request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+    request_of: Callable[..., DesignRequest], process: Process, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    try:
-        running = started("design", "--resume", str(folder))
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    running = process("-m", "archgen", "design", "--resume", str(folder))
     with running:
         assert running.stderr is not None
         assert any("searching" in text for text in running.stderr)
@@ -156,20 +142,9 @@ def test_ctrl_c_twice_ends_a_run_that_can_be_resumed(
 # -- disks and folders
 
 
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes; the system refuses it as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("size", [300, 2_000, 20_000, 60_000, 140_000])
 def test_a_disk_that_fills_up_is_one_error_and_the_run_goes_on_when_there_is_room(
-    size: int, request_of: Callable[..., DesignRequest], whole: dict[str, Any], tmp_path: Path
+    size: int, request_of: Callable[..., DesignRequest], room_for: RoomFor, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     """The sizes stop it in different stages: its own file, the supernet, the study, the networks, the report."""
     folder = tmp_path / "run"
@@ -185,9 +160,9 @@ def test_a_disk_that_fills_up_is_one_error_and_the_run_goes_on_when_there_is_roo
 
 @pytest.mark.parametrize("folder", ["/proc/run", "/proc/self/run"])
 def test_a_folder_that_nobody_can_write_is_refused_before_any_work(
-    folder: str, request_of: Callable[..., DesignRequest]
+    folder: str, request_of: Callable[..., DesignRequest], process: Process
 ) -> None:
-    with started(*arguments(request_of(), Path(folder))) as running:
+    with process("-m", "archgen", *arguments(request_of(), Path(folder))) as running:
         out, err = running.communicate()
     assert (running.returncode, out) == (2, "")
     (line,) = err.splitlines()
@@ -207,9 +182,9 @@ def test_names_that_are_long_or_not_ascii_do(
     [("c" * 300, "File name too long"), ("/".join(["d" * 100] * 20), "SQLite takes 480; use a shorter folder")],
 )
 def test_a_name_that_no_system_takes_is_refused_before_any_work(
-    name: str, message: str, request_of: Callable[..., DesignRequest], tmp_path: Path
+    name: str, message: str, request_of: Callable[..., DesignRequest], process: Process, tmp_path: Path
 ) -> None:
-    with started(*arguments(request_of(), tmp_path / name)) as running:
+    with process("-m", "archgen", *arguments(request_of(), tmp_path / name)) as running:
         _, err = running.communicate()
     assert running.returncode == 2
     (line,) = err.splitlines()
@@ -218,11 +193,11 @@ def test_a_name_that_no_system_takes_is_refused_before_any_work(
 
 
 def test_of_two_runs_in_one_folder_the_second_is_refused(
-    request_of: Callable[..., DesignRequest], tmp_path: Path
+    request_of: Callable[..., DesignRequest], process: Process, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     RunFolder.create(folder, json.loads(json.dumps(vars(request_of(epochs=100_000)))))
-    with started("design", "--resume", str(folder)) as running:
+    with process("-m", "archgen", "design", "--resume", str(folder)) as running:
         assert running.stderr is not None
         assert any("training the supernet" in text for text in running.stderr)
         with pytest.raises(RunConflict, match="another process works on the run in"):
