@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
 from archgen.design.finetuning import finetune
-from archgen.design.plan import Timetable
+from archgen.design.plan import Costs, Timetable
 from archgen.design.request import LATENCY, MEMORY
 from archgen.errors import ArchgenError
 from archgen.export import check_onnx, save_network, to_onnx
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BEST = "best"
 QUANTIZED_ON = 256
 """Training images that show a network's ranges."""
+TRAINING = 0.9
+"""Of the time that is left for fine-tuning: steps are timed on a machine that may get busier."""
 
 
 def deliver(
@@ -48,10 +50,12 @@ def deliver(
     """
     several, request = bool(design.request.minimize), design.request
     chosen = choose_set(design, study) if several else choose(design, study, request.finalists)
+    # Under a time limit all that is left is used, be it more than was planned or less.
+    epochs = plan.finetune_epochs if request.time_limit is None else request.finetune_epochs
     tuned: list[Tuned] = []
     for i, (trial, measured) in enumerate(chosen):
-        epochs = _epochs(design, plan, len(chosen) - i)
-        tuned.append(Tuned(trial, measured, *finetune(design, supernet, trial, epochs)))
+        seconds = _seconds(design, len(chosen) - i, len(chosen) if several else 1)
+        tuned.append(Tuned(trial, measured, *finetune(design, supernet, trial, epochs, seconds)))
     finalists = [each.to_json(design.space) for each in tuned]
     if not several:
         tuned = [max(tuned, key=lambda each: each.val_acc)]  # of equal ones the most promising
@@ -86,12 +90,12 @@ def deliver(
     }
 
 
-def _epochs(design: Design, plan: Timetable, networks: int) -> int:
-    """Epochs of fine-tuning that a time limit leaves to each of the networks that are not done yet."""
+def _seconds(design: Design, networks: int, exported: int) -> float:
+    """Of fine-tuning that a time limit leaves to each of the networks that are not done yet, `exported` at the end."""
     if design.request.time_limit is None:
-        return plan.finetune_epochs
-    an_epoch = max(plan.seconds["final"] / plan.finetune_epochs / design.finetuned, 1e-9)  # measuring included
-    return max(1, min(plan.finetune_epochs, int(design.left / networks / an_epoch)))
+        return float("inf")
+    costs = Costs(**design.folder.state["facts"]["costs"])
+    return TRAINING * (design.left - exported * (2 * costs.export + costs.measurement)) / networks
 
 
 @dataclass(frozen=True)

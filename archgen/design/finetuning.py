@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from archgen.design.plan import epoch_seconds
 from archgen.graph import Architecture
 from archgen.inheritance import CALIBRATION
 from archgen.predictors.counts import Count
@@ -35,8 +36,12 @@ def largest(space: SearchSpace, arguments: dict[str, int]) -> Architecture:
     return drawn[int(Count(space, "flops", arguments).predict(drawn).mean.argmax())]
 
 
-def finetune(design: Design, supernet: Supernet, trial: Trial, epochs: int) -> tuple[nn.Module, float]:
+def finetune(
+    design: Design, supernet: Supernet, trial: Trial, epochs: int, seconds: float = float("inf")
+) -> tuple[nn.Module, float]:
     """A stand-alone network that starts from the inherited weights, and its validation accuracy in percent.
+
+    It is trained for `epochs`, or as many of them, at least one, as `seconds` are expected to allow.
 
     The largest architecture with its inherited weights is the teacher, where it is better than the network by more
     than two standard errors. Where the supernet was trained by single paths it rarely is, and a worse one costs several
@@ -56,7 +61,10 @@ def finetune(design: Design, supernet: Supernet, trial: Trial, epochs: int) -> t
     before = validated(network)
     share = before / 100.0
     margin = 200.0 * float(np.sqrt(max(share * (1 - share), 1e-9) / len(data.validation)))
-    teacher = inherit(design, supernet, largest(design.space, design.network))
+    largest_one = inherit(design, supernet, largest(design.space, design.network))
+    teacher = largest_one if validated(largest_one) > before + margin else None
+    if seconds < float("inf"):
+        epochs = max(1, min(epochs, int(seconds / epoch_seconds(network, data, teacher))))
     with design.progress.bar("fine-tuning", epochs) as bar:
         train_network(
             network,
@@ -64,7 +72,7 @@ def finetune(design: Design, supernet: Supernet, trial: Trial, epochs: int) -> t
             Schedule(epochs=epochs, lr=FINETUNE_LR),
             seed=request.seed,
             on_epoch=lambda epoch, losses: bar.update(1, **losses),
-            teacher=teacher if validated(teacher) > before + margin else None,
+            teacher=teacher,
         )
     after = validated(network)
     if after < before - margin:

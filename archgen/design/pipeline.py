@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ class Design:
         if "plan" not in facts:
             strategy, supernet = self._untrained()
             costs = probe(self, supernet, strategy)
+            facts["costs"] = asdict(costs)
             facts["plan"] = timetable(self.request, costs, self.finetuned).to_json()
             self.folder.save()
         plan = Timetable(**facts["plan"])

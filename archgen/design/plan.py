@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from archgen.data import ImageData
 from archgen.design.latency import MeasuredHere, networks
 from archgen.design.request import MEMORY, DesignRequest
 from archgen.peak_memory import peak_memory_mb
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 ASK_SECONDS = 0.3
 """Of a strategy's proposal, an architecture (`experiments/ask_profile.py`)."""
 SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
-"""Of the time that a limit leaves after the latencies."""
+"""Of the time that a limit leaves after the latencies and exports."""
 TRIES = 3
 
 
@@ -96,9 +99,23 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     example = space.example_input(1, **design.network)
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    finetune = _seconds(lambda: F.cross_entropy(network(batch[0]), batch[1]).backward())  # type: ignore[no-untyped-call]
-    return Costs(export, measurement, step * batches.steps, evaluation + ASK_SECONDS, finetune * batches.steps)
+    return Costs(export, measurement, step * batches.steps, evaluation + ASK_SECONDS, epoch_seconds(network, data))
+
+
+def epoch_seconds(network: nn.Module, data: ImageData, teacher: nn.Module | None = None) -> float:
+    """Of training a network alone, with a teacher or without, by the time of a few steps of a copy."""
+    batches = training_batches(data)
+    images, labels = next(iter(batches.draw(torch.Generator().manual_seed(0))))
+    images, copy = images.contiguous(memory_format=torch.channels_last), deepcopy(network)
+    copy.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def step() -> None:
+        if teacher is not None:
+            with torch.no_grad():
+                teacher.eval()(images)
+        F.cross_entropy(copy(images), labels).backward()  # type: ignore[no-untyped-call]
+
+    return _seconds(step) * batches.steps
 
 
 def _seconds(work: Callable[[], object], times: int = TRIES) -> float:
@@ -124,7 +141,7 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
     whole = _table(request, costs, latency, finetuned)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
-    left = max(request.time_limit - latency, 0.0)
+    left = max(request.time_limit - latency - finetuned * (2 * costs.export + costs.measurement), 0.0)
 
     def fits(wanted: int, seconds: float, share: float) -> int:
         return max(1, min(wanted, int(share * left / max(seconds, 1e-9))))
@@ -133,7 +150,7 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
         request,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
-        finetune_epochs=fits(request.finetune_epochs, finetuned * costs.finetune_epoch, SHARES["final"] / 2),
+        finetune_epochs=fits(request.finetune_epochs, finetuned * costs.finetune_epoch, SHARES["final"]),
     )
     return _table(smaller, costs, latency, finetuned)
 
