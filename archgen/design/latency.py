@@ -77,9 +77,8 @@ class MeasuredHere(LatencySource):
         self, space: SearchSpace, request: DesignRequest, arguments: dict[str, int], path: Path, progress: Progress
     ) -> None:
         self.space, self.request, self.arguments, self.path, self.progress = space, request, arguments, path, progress
-        self._wanted = spread(space, request.measured, arguments, request.seed)
-        table = self.table()
-        middle = self._wanted[len(self._wanted) // 2 :][:1]
+        wanted, table = spread(space, request.measured, arguments, request.seed), self.table()
+        middle = wanted[len(wanted) // 2 :][:1]
         self.meter = RUNTIMES[request.runtime](
             space.example_input(1, **arguments),
             threads=request.threads,
@@ -102,12 +101,13 @@ class MeasuredHere(LatencySource):
             raise RunConflict(f"{self.path} is of another version ({reason}); remove it to measure anew") from None
         return table
 
-    def learn(self) -> None:
-        """Measure, or read what was measured, and fit the predictor."""
+    def learn(self, n: int) -> None:
+        """Measure `n` networks, or read what was measured, and fit the predictor."""
         table = self.table()
         if table is None:
-            rows = [asdict(measured) for measured in self.measure(self._wanted)]
-            texts = map(self.space.format, self._wanted)
+            wanted = spread(self.space, n, self.arguments, self.request.seed)
+            rows = [asdict(measured) for measured in self.measure(wanted)]
+            texts = map(self.space.format, wanted)
             table = pd.DataFrame([{"arch": text, **row} for text, row in zip(texts, rows, strict=True)])
             table["reference_ms"] = self.meter.reference_ms
             frame = table

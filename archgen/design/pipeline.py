@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Design:
         with self.folder.stage("plan"):
             plan = self.plan()
         with self.folder.stage("latency"):
-            known = self.predictors()
+            known = self.predictors(plan)
             check_reachable(self.space, self.request, known)
         with self.folder.stage("supernet"):
             supernet = self.supernet(plan)
@@ -136,21 +136,24 @@ class Design:
         parts = ", ".join(f"{stage} {seconds_in_words(seconds)}" for stage, seconds in plan.seconds.items())
         self.progress.note(f"this will take about {seconds_in_words(plan.total)} ({parts})")
         if (plan.epochs, plan.budget) != (self.request.epochs, self.request.budget):
-            self.progress.note(f"the time limit allows {plan.epochs} epochs and {plan.budget} evaluations")
+            fewer = f"{plan.measured} latencies, " if plan.measured < self.request.measured else ""
+            done = f"{fewer}{plan.epochs} epochs and {plan.budget} evaluations"
+            self.progress.note(f"the time limit allows {done}")
         return plan
 
     # -- latency ------------------------------------------------------------------------------------------------------
 
-    def predictors(self) -> dict[str, Predictor]:
+    def predictors(self, plan: Timetable) -> dict[str, Predictor]:
         """Measure, or read, latencies; what predicts each metric."""
         if isinstance(self.source, MeasuredHere):
-            self.source.learn()
+            self.source.learn(plan.measured)
         self.folder.state["facts"] |= self.source.facts
         self.folder.save()
         held_out = self.source.facts["latency_predictor"]
         rho, n = held_out.get("rho", float("nan")), held_out["n_test"]
         self.progress.note(f"latency predictor: held-out rho {rho:.3f} on {n} architectures")
-        return predictors(self.space, self.request, self.network, self.source, self.folder.path, self.progress)
+        request = replace(self.request, measured=plan.measured)
+        return predictors(self.space, request, self.network, self.source, self.folder.path, self.progress)
 
     def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
         """Latency of networks for one image."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from archgen.data import ImageData
 from archgen.design.latency import MeasuredHere, networks
-from archgen.design.request import MEMORY, DesignRequest
+from archgen.design.request import LEAST_MEASURED, MEMORY, DesignRequest
 from archgen.peak_memory import peak_memory_mb
 from archgen.supernets import Supernet
 from archgen.supernets.training import Plan, TrainingStrategy
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 0.3
 """Of a strategy's proposal, an architecture (`experiments/ask_profile.py`)."""
+LATENCIES = 0.2
+"""Share of a time limit that measuring latencies, and memory, may take."""
 SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
 """Of the time that a limit leaves after the latencies and exports."""
 TRIES = 3
@@ -57,13 +59,14 @@ class Timetable:
     """What will be done and how long it is expected to take.
 
     Args:
-        epochs, budget, finetune_epochs: As in the request, or less.
+        epochs, budget, finetune_epochs, measured: As in the request, or less.
         seconds: Expected, by stage.
     """
 
     epochs: int
     budget: int
     finetune_epochs: int
+    measured: int
     seconds: dict[str, float]
 
     @property
@@ -136,26 +139,30 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
         costs: Of its parts.
         finetuned: Networks to fine-tune and measure.
     """
-    latency = request.measured * (costs.export + costs.measurement) * (request.latency is None)
-    latency += request.measured * costs.export * (MEMORY in request.metrics)
-    whole = _table(request, costs, latency, finetuned)
+    whole = _table(request, costs, finetuned)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
-    left = max(request.time_limit - latency - finetuned * (2 * costs.export + costs.measurement), 0.0)
+    each = whole.seconds["latency"] / request.measured
+    allowed = int(LATENCIES * request.time_limit / max(each, 1e-9))
+    measured = max(LEAST_MEASURED, min(request.measured, allowed))
+    left = request.time_limit - measured * each - finetuned * (2 * costs.export + costs.measurement)
 
     def fits(wanted: int, seconds: float, share: float) -> int:
         return max(1, min(wanted, int(share * left / max(seconds, 1e-9))))
 
     smaller = replace(
         request,
+        measured=measured,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
         finetune_epochs=fits(request.finetune_epochs, finetuned * costs.finetune_epoch, SHARES["final"]),
     )
-    return _table(smaller, costs, latency, finetuned)
+    return _table(smaller, costs, finetuned)
 
 
-def _table(request: DesignRequest, costs: Costs, latency: float, finetuned: int) -> Timetable:
+def _table(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
+    latency = request.measured * (costs.export + costs.measurement) * (request.latency is None)
+    latency += request.measured * costs.export * (MEMORY in request.metrics)
     final = finetuned * (request.finetune_epochs * costs.finetune_epoch + 2 * costs.export + costs.measurement)
     seconds = {
         "latency": latency,
@@ -163,4 +170,4 @@ def _table(request: DesignRequest, costs: Costs, latency: float, finetuned: int)
         "search": request.budget * costs.evaluation,
         "final": final,
     }
-    return Timetable(request.epochs, request.budget, request.finetune_epochs, seconds)
+    return Timetable(request.epochs, request.budget, request.finetune_epochs, request.measured, seconds)

@@ -18,7 +18,8 @@ EFFORTS = MappingProxyType(
 )
 """What a preset of the command line sets."""
 _POSITIVE = ("budget", "batch", "epochs", "finetune_epochs", "threads", "networks", "finalists")
-_LEAST_MEASURED = 12
+LEAST_MEASURED = 12
+"""Networks that a latency predictor is fitted to and judged on."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class DesignRequest:
         small = {k: v for k, v in asdict(self).items() if k in _POSITIVE and v < 1}
         if small:
             raise InvalidObjective(f"expected whole numbers of at least 1, got {small}")
-        if self.measured < _LEAST_MEASURED:
+        if self.measured < LEAST_MEASURED:
             raise InvalidObjective(
-                f"expected at least {_LEAST_MEASURED} measured architectures to fit a predictor, got {self.measured}"
+                f"expected at least {LEAST_MEASURED} measured architectures to fit a predictor, got {self.measured}"
             )
         if self.time_limit is not None and not self.time_limit > 0:
             raise InvalidObjective(f"expected a time limit above 0 seconds, got {self.time_limit:g}")

@@ -156,7 +156,7 @@ def test_a_run_that_is_late_still_searches(tmp_path: Path, monkeypatch: pytest.M
     """Fine-tuning was meant to take all that is left and more: both share it."""
 
     def late(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
-        return Timetable(2, 6, 1, {"latency": 1.0, "supernet": 1.0, "search": 500.0, "final": 2000.0})
+        return Timetable(2, 6, 1, 12, {"latency": 1.0, "supernet": 1.0, "search": 500.0, "final": 2000.0})
 
     monkeypatch.setattr(pipeline, "timetable", late)
     arguments = {"cells": 1, "channels": 4}

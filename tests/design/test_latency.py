@@ -60,10 +60,10 @@ def test_the_runtime_of_the_request_measures(tmp_path: Path, space: SearchSpace)
     source = MeasuredHere(space, request, NETWORK, tmp_path / "latency.parquet", Progress())
     assert isinstance(source.meter, TorchLatency)
     source.meter.rounds = 5
-    source.learn()
+    source.learn(12)
     assert source.facts["device"]["runtime"] == "torch"
     again = MeasuredHere(space, request, NETWORK, tmp_path / "latency.parquet", Progress())
-    again.learn()
+    again.learn(12)
     assert again.measured == source.measured, "read, not measured again"
 
 

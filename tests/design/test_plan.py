@@ -44,6 +44,15 @@ def test_a_limit_is_kept(limit: float) -> None:
     assert 1 <= plan.budget <= 100
 
 
+def test_a_short_limit_measures_fewer_latencies_but_enough_for_a_predictor() -> None:
+    slow = replace(COSTS, export=3.8)
+    assert timetable(replace(REQUEST, time_limit=300.0), slow, 1).measured == 15, "a fifth of the time, 4 s each"
+    short = timetable(replace(REQUEST, time_limit=100.0), slow, 1)
+    assert (short.measured, short.seconds["latency"]) == (12, pytest.approx(48.0))
+    elsewhere = replace(REQUEST, latency="phone.csv", time_limit=100.0)
+    assert timetable(elsewhere, slow, 1).measured == REQUEST.measured, "costs nothing"
+
+
 def test_even_an_impossible_limit_leaves_a_little_of_everything() -> None:
     plan = timetable(replace(REQUEST, time_limit=1.0), COSTS, 2)
     assert (plan.epochs, plan.budget, plan.finetune_epochs) == (1, 1, 1)
