@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,22 @@ REQUEST = DesignRequest(
     limit=200,
     network={"cells": 1, "channels": 4},
 )
+
+
+def test_under_a_time_limit_finalists_share_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it more than what was planned: 1,000 seconds allow all epochs, but few were planned."""
+    real, shares = delivery.finetune, []
+
+    def finetune(*given: Any) -> Any:
+        shares.append(given[3:])
+        return real(*given[:3], 1)
+
+    monkeypatch.setattr(delivery, "finetune", finetune)
+    request = replace(REQUEST, finetune_epochs=10**6, time_limit=1000.0)
+    result = design(request, tmp_path / "run")
+    assert result["plan"]["finetune_epochs"] < 10**6
+    assert [epochs for epochs, _ in shares] == [10**6] * 3
+    assert [seconds for _, seconds in shares] == pytest.approx([300, 450, 900], rel=0.3)
 
 
 def test_the_finalist_of_the_best_validation_accuracy_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from archgen.progress import Progress
 from archgen.spaces import SearchSpace, load
 from archgen.study import Study
 from archgen.supernets import Supernet, make_supernet, recalibrate
-from archgen.supernets.training import accuracy
+from archgen.supernets.training import Schedule, accuracy
 
 NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
 
@@ -127,6 +127,17 @@ def test_the_largest_teaches_where_it_is_clearly_better(
     assert (teacher is not None) == better
     if teacher is not None:
         assert on_validation(known, teacher)[0] == 100
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(float("inf"), 40), (5.0, 25), (100.0, 40), (-3.0, 1)])
+def test_as_many_epochs_as_the_time_allows(
+    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, seconds: float, epochs: int
+) -> None:
+    schedules: list[Schedule] = []
+    monkeypatch.setattr(finetuning, "epoch_seconds", lambda *given: 0.2)
+    monkeypatch.setattr(finetuning, "train_network", lambda n, d, schedule, **options: schedules.append(schedule))
+    finetune(cast(Design, bare), supernet, study.trials[0], 40, seconds)
+    assert [schedule.epochs for schedule in schedules] == [epochs]
 
 
 def test_the_largest_is_the_extreme_or_has_the_most_flops(space: SearchSpace) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
+from archgen.data import load_data
 from archgen.design import DesignRequest
-from archgen.design.plan import Costs, timetable
+from archgen.design.plan import Costs, epoch_seconds, timetable
 
 COSTS = Costs(export=0.3, measurement=0.2, epoch=2.0, evaluation=1.0, finetune_epoch=0.5)
 REQUEST = DesignRequest("digits", "nasbench201", {}, budget=100, epochs=200, finetune_epochs=40, measured=40)
@@ -51,6 +54,15 @@ def test_a_short_limit_measures_fewer_latencies_but_enough_for_a_predictor() -> 
     assert (short.measured, short.seconds["latency"]) == (12, pytest.approx(48.0))
     elsewhere = replace(REQUEST, latency="phone.csv", time_limit=100.0)
     assert timetable(elsewhere, slow, 1).measured == REQUEST.measured, "costs nothing"
+
+
+def test_an_epoch_is_timed_on_a_copy() -> None:
+    data, network = load_data("digits", limit=200), nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert epoch_seconds(network, data) > 0
+    assert epoch_seconds(network, data, teacher=network) > 0
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
 
 
 def test_even_an_impossible_limit_leaves_a_little_of_everything() -> None:
