@@ -15,7 +15,7 @@ import archgen.surrogates  # noqa: F401  its members are predictors too: checkpo
 from archgen import config, spaces
 from archgen.artifacts import read_json
 from archgen.errors import ArchgenWarning, Infeasible, InvalidCheckpoint, InvalidObjective, UnknownMetric
-from archgen.generators import Generator, Guidance, load_generator
+from archgen.generators import GENERATORS, Generator, Guidance, load_generator
 from archgen.graph import Architecture
 from archgen.objectives import Objective, check, maximize, minimize
 from archgen.predictors import Predictor, load_predictor
@@ -25,6 +25,7 @@ from archgen.samples import Samples
 from archgen.spaces import SearchSpace
 from archgen.steering import Drawing, Steering
 
+DEFAULT = "discrete_flow"
 MOST = 10_000_000
 IDLE = 6
 """Rounds in a row that may give nothing new before the sampler stops."""
@@ -75,17 +76,17 @@ class GuidedSampler:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, generator: str = "discrete_flow", checkpoints: Path | None = None
+        cls, name: str | Path, *, generator: str = DEFAULT, checkpoints: Path | None = None
     ) -> GuidedSampler:
         """The sampler of the committed checkpoints of a space; predictors are read when first asked for.
 
         Args:
             name: Name of the space, or the path of its TOML file.
-            generator: Name of the generator.
+            generator: Name of the generator, or the folder of one of your own.
             checkpoints: Folder of the checkpoints; the package's own by default.
 
         Raises:
-            UnknownName: No such space.
+            UnknownName: No such space, or no such generator.
             InvalidCheckpoint: No generator for it, or a damaged one.
         """
         space = spaces.load(name)
@@ -281,19 +282,37 @@ def predictor_folders(space: SearchSpace, root: Path) -> dict[str, Path]:
     return folders
 
 
-def has_generator(space: SearchSpace, name: str = "discrete_flow") -> bool:
+def generator_folder(space: SearchSpace, name: str = DEFAULT, root: Path | None = None) -> Path:
+    """Where a generator lies: in the checkpoints, or in the folder that is given in place of a name.
+
+    Raises:
+        UnknownName: There is no generator of this name, and no such folder.
+    """
+    if name not in GENERATORS and Path(name).is_dir():
+        return Path(name)
+    GENERATORS[name]
+    return (root or config.checkpoints_dir()) / "generators" / f"{space.origin}-{name}"
+
+
+def has_generator(space: SearchSpace) -> bool:
     """Whether the checkpoints have a generator of the space."""
-    return (config.checkpoints_dir() / "generators" / f"{space.origin}-{name}").is_dir()
+    return generator_folder(space).is_dir()
 
 
-def pretrained_generator(space: SearchSpace, name: str = "discrete_flow", root: Path | None = None) -> Generator:
-    """The committed generator of a space.
+def pretrained_generator(space: SearchSpace, name: str = DEFAULT, root: Path | None = None) -> Generator:
+    """The committed generator of a space, or one of the user's own.
+
+    Args:
+        space: What it draws architectures of.
+        name: Name of the generator, or the folder that `archgen train generator --out` wrote.
+        root: Folder of the checkpoints; the package's own by default.
 
     Raises:
         InvalidCheckpoint: There is none: train one with `archgen train generator`; or it is damaged, or was trained
             on another space.
+        UnknownName: There is no generator of this name, and no such folder.
     """
-    folder = (root or config.checkpoints_dir()) / "generators" / f"{space.origin}-{name}"
+    folder = generator_folder(space, name, root)
     if not folder.is_dir():
         raise InvalidCheckpoint(
             f"there is no {name} generator for {space.name} in {folder.parent}; "

@@ -15,8 +15,8 @@ from archgen.errors import ArchgenError, InvalidCheckpoint, UnknownName
 from archgen.generators import DiscreteFlow
 from archgen.objectives import at_most, maximize
 from archgen.predictors import save_predictor
-from archgen.sampler import GuidedSampler
-from archgen.spaces import CellSpace, SearchSpace
+from archgen.sampler import GuidedSampler, generator_folder
+from archgen.spaces import CellSpace, SearchSpace, load
 from archgen.surrogates import GaussianProcess
 
 GENERATOR = "nasbench201-discrete_flow"
@@ -50,6 +50,19 @@ def test_predictors_are_read_when_first_asked_for(space: SearchSpace, rng: np.ra
     again.sample(4, [maximize("params")], steps=2)
     with pytest.raises(InvalidCheckpoint, match="not a whole safetensors file"):
         again.sample(4, [maximize("val_acc")], steps=2)
+
+
+def test_a_folder_of_ones_own_stands_for_a_generator(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = root / "generators" / GENERATOR
+    ours = GuidedSampler.from_pretrained("nasbench201").sample(6, steps=4, seed=0).archs
+    assert GuidedSampler.from_pretrained("nasbench201", generator=str(own)).sample(6, steps=4, seed=0).archs == ours
+    shutil.move(own, root / "discrete_flow")
+    monkeypatch.chdir(root)  # a folder that is called like a generator does not hide it
+    assert generator_folder(load("nasbench201")) == config.checkpoints_dir() / "generators" / GENERATOR
+    with pytest.raises(UnknownName, match="unknown generator 'my_generator'"):
+        GuidedSampler.from_pretrained("nasbench201", generator="my_generator")
+    with pytest.raises(InvalidCheckpoint, match="trained on another space than nasbench101"):
+        GuidedSampler.from_pretrained("nasbench101", generator=str(root / "discrete_flow"))
 
 
 def _truncate(folder: Path) -> None:

@@ -53,6 +53,9 @@ def design_command(
     strategy: Annotated[
         str | None, typer.Option(help="Search strategy; generative where the space has a generator, else bayes.")
     ] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Generator that the search draws from: a name, or the folder of your own.")
+    ] = None,
     ray: Ray = None,
     resource: Resource = None,
     seed: Seed = 0,
@@ -95,6 +98,7 @@ def design_command(
         resize=resize,
         limit=limit,
         strategy=strategy,
+        generator=generator,
         time_limit=None if time_limit is None else _seconds(time_limit),
     )
     folder = resume or out

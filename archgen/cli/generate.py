@@ -43,7 +43,9 @@ def generate(
     confidence: Annotated[
         float | None, typer.Option(help="Probability with which bounds hold, by the predictor's interval.")
     ] = None,
-    generator: Annotated[str, typer.Option(help="Generator.")] = "discrete_flow",
+    generator: Annotated[
+        str, typer.Option(help="Name of the generator, or the folder of one of your own.")
+    ] = "discrete_flow",
     guidance: Annotated[
         list[str] | None, typer.Option(help="How wishes steer: classifier_free, importance, particles, noised; repeat.")
     ] = None,
@@ -58,11 +60,9 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Draw architectures from the trained generator, guided by the predictors of the checkpoints."""
-    from archgen.generators import GENERATORS
     from archgen.sampler import GuidedSampler
     from archgen.threads import single_threaded
 
-    GENERATORS[generator]
     if not math.isfinite(strength):
         raise InvalidObjective(f"expected a finite --strength of at least 0, got {strength}")
     objectives = wishes(maximize, minimize, at_most, at_least)

@@ -91,6 +91,9 @@ def search_command(
         typer.Option("--asynchronous", help="Ask for the next batch while the last is measured: no worker waits."),
     ] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds that an evaluation may take.")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Generator that the strategy draws from: a name, or the folder of your own.")
+    ] = None,
     free_labels: Annotated[
         bool, typer.Option(help="Whether strategies lean on the space's zero-cost proxies, where it has any.")
     ] = True,
@@ -112,7 +115,7 @@ def search_command(
         evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout, cluster(ray, resource)
     )
     measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place)
-    arguments |= pretrained_parts(kind, searched, given=() if free_labels else ("free_labels",))
+    arguments |= pretrained_parts(kind, searched, given=() if free_labels else ("free_labels",), generator=generator)
     proposer = kind(
         searched, objectives, seed=seed, screen=lambda archs: [measuring.can_evaluate(a) for a in archs], **arguments
     )

@@ -50,7 +50,8 @@ def network_of(request: DesignRequest, space: SearchSpace, data: ImageData) -> d
 
 def strategy_name(request: DesignRequest, space: SearchSpace) -> str:
     """Name of the search strategy; a published space has a generator, or its checkpoint is missing."""
-    return request.strategy or ("generative" if space.origin in spaces.available() or has_generator(space) else "bayes")
+    generates = request.generator or space.origin in spaces.available() or has_generator(space)
+    return request.strategy or ("generative" if generates else "bayes")
 
 
 class OutOfTime(Exception):
@@ -211,7 +212,7 @@ class Design:
             seed=self.request.seed,
             screen=lambda archs: within(archs, self.request, known),
             key=self.space.canonical,
-            **pretrained_parts(kind, self.space),
+            **pretrained_parts(kind, self.space, generator=self.request.generator),
         )
         ahead = plan.seconds["search"] + plan.seconds["final"]
         # Where the stages before took longer than planned, search and fine-tuning share what is left.

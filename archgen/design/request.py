@@ -46,6 +46,7 @@ class DesignRequest:
         resize: Side in pixels to resize the images to, or None.
         limit: Most images to use, or None.
         strategy: Name of the search strategy; None for `generative` where the space has a generator, else `bayes`.
+        generator: Name or folder of the generator that the strategy draws from; None for the checkpoints' own.
         networks: Most networks to deliver of a Pareto set.
         time_limit: Seconds that all may take, or None; training and search are cut to fit.
     """
@@ -69,6 +70,7 @@ class DesignRequest:
     resize: int | None = None
     limit: int | None = None
     strategy: str | None = None
+    generator: str | None = None
     networks: int = 5
     time_limit: float | None = None
 

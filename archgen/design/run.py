@@ -91,6 +91,6 @@ def _check(request: DesignRequest, data: ImageData) -> None:
     example = space.example_input(1, **arguments)
     RUNTIMES[request.runtime](example, threads=request.threads, processor=request.processor)
     kind = STRATEGIES[strategy_name(request, space)]
-    kind(space, request.directions, **pretrained_parts(kind, space))
+    kind(space, request.directions, **pretrained_parts(kind, space, generator=request.generator))
     if request.latency is not None:
         MeasuredElsewhere(space, Path(request.latency), request.seed)

@@ -19,10 +19,13 @@ from archgen.data import load_data
 from archgen.design import DesignRequest, design, pipeline
 from archgen.design.latency import spread
 from archgen.design.plan import Costs, Timetable
+from archgen.errors import UnknownName
 from archgen.evaluators import Cluster
 from archgen.export import check_onnx, load_network
+from archgen.generators import DiscreteFlow
 from archgen.metrics import pareto_front
 from archgen.progress import Progress
+from archgen.run_folder import RunFolder
 
 OWN = Path(__file__).parents[1] / "spaces" / "fixtures" / "my_cells.toml"
 REQUEST = DesignRequest(
@@ -104,6 +107,28 @@ def test_other_spaces(tmp_path: Path, space: str, arguments: dict[str, int], bui
     network, _ = load_network(tmp_path / "run" / "best.json", spaces.for_images(space, 8))
     images = load_data("digits", limit=150).test.images
     assert check_onnx(network, tmp_path / "run" / "best.onnx", images) < 1e-4
+
+
+def test_a_space_of_ones_own_is_searched_by_a_generator_of_ones_own(tmp_path: Path) -> None:
+    space, arguments = spaces.load(str(OWN)), {"channels": 4}
+    folder = tmp_path / "my_generator"
+    flow = DiscreteFlow(space.node_domain, space.edge_domain, width=8, layers=1, heads=2)
+    flow.save("discrete_flow", folder, {}, "# card\n")
+    request = replace(
+        REQUEST,
+        space=str(OWN),
+        generator=str(folder),
+        network=arguments,
+        epochs=1,
+        limit=150,
+        latency=phone(tmp_path, str(OWN), images_of(arguments)),
+    )
+    result = design(request, tmp_path / "run")
+    assert (result["strategy"], result["evaluations"]) == ("generative", 8)
+    assert RunFolder.open(tmp_path / "run").state["request"]["generator"] == str(folder), "kept for a resume"
+    with pytest.raises(UnknownName, match="unknown generator 'nowhere'"):
+        design(replace(request, generator="nowhere"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archgen import spaces
-from archgen.errors import InvalidCheckpoint
+from archgen import config, spaces
+from archgen.errors import InvalidCheckpoint, InvalidOption, UnknownName
 from archgen.generators import Generator
 from archgen.predictors.free_labels import FreeLabels
 from archgen.spaces import CellSpace, SearchSpace
@@ -19,6 +19,15 @@ def test_a_strategy_gets_what_it_takes_and_what_is_given_is_left_alone(space: Se
     assert set(pretrained_parts(Generative, space, {"generator"})) == {"free_labels"}
     assert set(pretrained_parts(Bayes, space)) == {"free_labels"}
     assert pretrained_parts(Random, space) == {}
+
+
+def test_a_generator_of_ones_own_and_strategies_that_take_none(space: SearchSpace) -> None:
+    folder = config.checkpoints_dir() / "generators" / "nasbench201-discrete_flow"
+    assert isinstance(pretrained_parts(Generative, space, generator=str(folder))["generator"], Generator)
+    with pytest.raises(UnknownName, match="unknown generator 'nowhere'"):
+        pretrained_parts(Generative, space, generator="nowhere")
+    with pytest.raises(InvalidOption, match="Bayes draws from no generator"):
+        pretrained_parts(Bayes, space, generator=str(folder))
 
 
 def test_a_space_without_free_labels_is_searched_without_them() -> None:
