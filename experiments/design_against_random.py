@@ -60,7 +60,7 @@ def reopened(folder: Path) -> tuple[Design, Supernet]:
 def under_the_bound(folder: Path, n: int, seed: int) -> list[str]:
     """Random architectures that compute different things and are predicted to be within the bounds."""
     design, _ = reopened(folder)
-    known, space = design.predictors(), design.space
+    known, space = design.predictors(design.plan()), design.space
     found: dict[str, Architecture] = {}
     rng = np.random.default_rng([seed, 1])
     for _ in range(100):

@@ -31,7 +31,8 @@ from archgen.report.verdict import seconds_in_words
 from archgen.run_folder import RunFolder
 from archgen.sampler import has_generator
 from archgen.spaces import SearchSpace
-from archgen.strategies import STRATEGIES, pretrained_parts
+from archgen.strategies import STRATEGIES, SearchStrategy, pretrained_parts
+from archgen.strategies.base import Screen
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, default_strategy, train_supernet
@@ -205,15 +206,7 @@ class Design:
             measuring = Parallel(measuring, workers=self.cluster.slots(), executor=self.cluster.executor)
         evaluator = Annotated(measuring, known)
         study = Study(self.space, self.request.objectives, storage=self.folder.file(STUDY), resume=True)
-        kind = STRATEGIES[self.strategy]
-        strategy = kind(
-            self.space,
-            self.request.directions,  # the bounds are known before paying: the screen enforces them
-            seed=self.request.seed,
-            screen=lambda archs: within(archs, self.request, known),
-            key=self.space.canonical,
-            **pretrained_parts(kind, self.space, generator=self.request.generator),
-        )
+        strategy = self.proposer(lambda archs: within(archs, self.request, known))
         ahead = plan.seconds["search"] + plan.seconds["final"]
         # Where the stages before took longer than planned, search and fine-tuning share what is left.
         reserved = min(1.0, self.left / max(ahead, 1e-9)) * plan.seconds["final"]
@@ -242,6 +235,18 @@ class Design:
         frame = study.to_frame(evaluator.metrics)
         artifacts.write_atomic(self.folder.file(TRIALS), lambda p: frame.to_parquet(p, index=False))
         return study
+
+    def proposer(self, screen: Screen | None = None) -> SearchStrategy:
+        """The strategy of the search; the bounds are known before paying, so the screen enforces them."""
+        kind = STRATEGIES[self.strategy]
+        return kind(
+            self.space,
+            self.request.directions,
+            seed=self.request.seed,
+            screen=screen,
+            key=self.space.canonical,
+            **pretrained_parts(kind, self.space, generator=self.request.generator),
+        )
 
     def evaluator(self, supernet: Supernet) -> SupernetEvaluator:
         """Scores by inherited weights on the validation images; proxies where single paths are trained, as `ranked`."""

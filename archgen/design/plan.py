@@ -19,15 +19,16 @@ from archgen.data import ImageData
 from archgen.design.latency import MeasuredHere, networks
 from archgen.design.request import LEAST_MEASURED, MEMORY, DesignRequest
 from archgen.peak_memory import peak_memory_mb
+from archgen.strategies.base import FITTED
+from archgen.study import Trial
 from archgen.supernets import Supernet
 from archgen.supernets.training import Plan, TrainingStrategy
 from archgen.supernets.training.standalone import training_batches
+from archgen.threads import single_threaded
 
 if TYPE_CHECKING:
     from archgen.design.pipeline import Design
 
-ASK_SECONDS = 0.3
-"""Of a strategy's proposal, an architecture (`experiments/ask_profile.py`)."""
 LATENCIES = 0.2
 """Share of a time limit that measuring latencies, and memory, may take."""
 SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
@@ -102,7 +103,25 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     example = space.example_input(1, **design.network)
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
-    return Costs(export, measurement, step * batches.steps, evaluation + ASK_SECONDS, epoch_seconds(network, data))
+    evaluation += ask_seconds(design)
+    return Costs(export, measurement, step * batches.steps, evaluation, epoch_seconds(network, data))
+
+
+def ask_seconds(design: Design) -> float:
+    """Of a proposal, an architecture, half-way through the search, when the models have met that many results.
+
+    The results are made up: how long a fit takes depends little on what they are.
+    """
+    request, strategy = design.request, design.proposer()
+    rng, batch = np.random.default_rng(request.seed), min(request.batch, request.budget)
+    archs = design.space.sample(batch + min(request.budget, FITTED) // 2, rng)
+    values = [{wish.metric: rng.random() for wish in request.directions} for _ in archs]
+    trials = [Trial(i, arch, known, 0.0) for i, (arch, known) in enumerate(zip(archs, values, strict=True))]
+    with single_threaded():
+        strategy.tell(trials[:-batch])
+        strategy.ask(batch)  # hyperparameters are found anew in few of the asks
+        strategy.tell(trials[-batch:])
+        return _seconds(lambda: strategy.ask(batch), 1) / batch
 
 
 def epoch_seconds(network: nn.Module, data: ImageData, teacher: nn.Module | None = None) -> float:

@@ -417,7 +417,7 @@ def test_a_bound_that_is_met_by_the_smallest_network_is_accepted(
     request = replace(REQUEST, at_most={"params": least})
     folder = RunFolder(begun(tmp_path / "run", run, at_most=request.at_most), {"facts": {}, "seconds": {}})
     job = Design(folder, request, images)
-    check_reachable(job.space, request, job.predictors())
+    check_reachable(job.space, request, job.predictors(job.plan()))
 
 
 # -- what surrounds it

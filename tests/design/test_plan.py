@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from archgen.data import load_data
-from archgen.design import DesignRequest
-from archgen.design.plan import Costs, epoch_seconds, timetable
+from archgen.design import Design, DesignRequest
+from archgen.design.plan import Costs, ask_seconds, epoch_seconds, timetable
+from archgen.graph import Architecture
+from archgen.run_folder import RunFolder
+from archgen.strategies import Generative
 
 COSTS = Costs(export=0.3, measurement=0.2, epoch=2.0, evaluation=1.0, finetune_epoch=0.5)
 REQUEST = DesignRequest("digits", "nasbench201", {}, budget=100, epochs=200, finetune_epochs=40, measured=40)
@@ -63,6 +67,21 @@ def test_an_epoch_is_timed_on_a_copy() -> None:
     assert epoch_seconds(network, data, teacher=network) > 0
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_a_proposal_is_timed_with_half_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    real = Generative.ask
+
+    def ask(strategy: Generative, n: int) -> list[Architecture]:
+        asked.append((len(strategy.trials), n))
+        return real(strategy, n)
+
+    monkeypatch.setattr(Generative, "ask", ask)
+    request = replace(REQUEST, budget=20, batch=4, minimize=("latency_ms", "params"))
+    design = Design(RunFolder(tmp_path, {"facts": {}, "seconds": {}}), request, load_data("digits", limit=200))
+    assert ask_seconds(design) > 0
+    assert asked == [(10, 4), (14, 4)]
 
 
 def test_even_an_impossible_limit_leaves_a_little_of_everything() -> None:
