@@ -48,7 +48,7 @@ class DesignRequest:
         strategy: Name of the search strategy; None for `generative` where the space has a generator, else `bayes`.
         generator: Name or folder of the generator that the strategy draws from; None for the checkpoints' own.
         networks: Most networks to deliver of a Pareto set.
-        time_limit: Seconds that all may take, or None; training and search are cut to fit.
+        time_limit: Seconds that all may take, or None; all is cut to fit.
     """
 
     data: str
