@@ -37,9 +37,7 @@ def design_command(
     finetune_epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Most promising architectures to fine-tune.")] = None,
     measured: Annotated[int | None, typer.Option(help="Architectures to measure for the latency predictor.")] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(help="Seconds, or as 90s, 10m, 2h: all is cut to fit.")
-    ] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Seconds, or as 90s, 10m, 2h: all is cut to fit.")] = None,
     network: Annotated[list[str] | None, typer.Option(help="Argument NAME=NUMBER of the networks; repeat.")] = None,
     networks: Annotated[int, typer.Option(help="Most networks of a Pareto set (--minimize).")] = 5,
     latency: Annotated[
