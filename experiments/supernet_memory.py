@@ -33,8 +33,9 @@ from archgen.supernets.training import TRAINING_STRATEGIES, Plan, Schedule
 RESULTS = Path(__file__).parent / "results" / "supernet_memory.csv"
 NETWORKS = {
     "nasbench201": {"cells": 5, "channels": 16},
-    "mobilenetv3": {"width_percent": 100},
     "darts": {"cells": 8, "channels": 16, "auxiliary": 0},
+    "mobilenetv3@32": {},
+    "autoformer@32": {},
 }
 STEPS = 4
 ALONE = "largest alone"
