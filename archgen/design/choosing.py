@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,27 +76,35 @@ def choose_set(design: Design, study: Study) -> list[Chosen]:
     """Up to `networks` trials of the Pareto front, the most accurate first, spread evenly over it.
 
     The front of what is predicted is measured, and what then breaks the bound on the latency, or is dominated, left
-    out; when nothing is left, the one that `choose` gives.
+    out and replaced by what lies farthest from the others on the front; at most twice as many are measured. When
+    nothing is left, the one that `choose` gives.
 
     Raises:
         Infeasible: There is no complete trial.
     """
-    directions, objectives = design.request.directions, design.request.objectives
+    directions, objectives, n = design.request.directions, design.request.objectives, design.request.networks
     good = [t for t in study.trials if t.state == COMPLETE and all_met(objectives, t.values)]
-    points = [[t.values[wish.metric] for wish in directions] for t in good]
     signs = [wish.sign for wish in directions]
+    points = [[t.values[wish.metric] for wish in directions] for t in good]
     front = [good[i] for i in pareto_front(points, signs)] if good else []
-    front = _spread(sorted(front, key=lambda t: -t.values["val_acc"]), design.request.networks)
+    front.sort(key=lambda t: -t.values["val_acc"])
     bound = design.request.at_most.get(LATENCY, np.inf)
-    pairs = zip(front, design.measure([t.arch for t in front]), strict=True) if front else []
-    kept = [pair for pair in pairs if pair[1].latency_ms <= bound]
-    if not kept:
-        return choose(design, study)
-    values = [[{**t.values, LATENCY: m.latency_ms}[wish.metric] for wish in directions] for t, m in kept]
-    return [kept[i] for i in pareto_front(values, signs)]
+    known: dict[int, LatencyMeasurement] = {}
+    kept: list[int] = []
+    while wanted := _spread(len(front), kept, known, min(n - len(kept), 2 * n - len(known))):
+        known |= zip(wanted, design.measure([front[i].arch for i in wanted]), strict=True)
+        within = sorted(i for i, measured in known.items() if measured.latency_ms <= bound)
+        values = [[{**front[i].values, LATENCY: known[i].latency_ms}[w.metric] for w in directions] for i in within]
+        kept = [within[i] for i in pareto_front(values, signs)] if within else []
+    return [(front[i], known[i]) for i in sorted(kept)] or choose(design, study)
 
 
-def _spread(trials: list[Trial], n: int) -> list[Trial]:
-    """At most `n` of a sorted front, both ends included."""
-    places = np.linspace(0, len(trials) - 1, min(n, len(trials))).round().astype(int)
-    return [trials[i] for i in dict.fromkeys(places.tolist())]
+def _spread(length: int, kept: Sequence[int], known: Collection[int], n: int) -> list[int]:
+    """At most `n` places of a sorted front that are not known: evenly with both ends, then far from what is kept."""
+    if not known:
+        places = np.linspace(0, length - 1, min(n, length)).round().astype(int)
+        return list(dict.fromkeys(places.tolist()))
+    picked: list[int] = []
+    while len(picked) < n and (free := [i for i in range(length) if i not in known and i not in picked]):
+        picked.append(max(free, key=lambda i: min((abs(i - j) for j in (*kept, *picked)), default=0)))
+    return picked

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from archgen.design import Design, DesignRequest
-from archgen.design.choosing import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, ranked
+from archgen.design.choosing import MEASURED_AT_MOST, MEASURED_AT_ONCE, choose, choose_set, ranked
 from archgen.errors import Infeasible
 from archgen.evaluators.base import Measurement
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
-from archgen.objectives import maximize
+from archgen.objectives import maximize, minimize
 from archgen.spaces import SearchSpace
 from archgen.study import Study, Trial
 
@@ -34,6 +34,14 @@ class Bench:
     def measure(self, archs: list[Architecture]) -> list[LatencyMeasurement]:
         self.asked.append(list(archs))
         return [LatencyMeasurement(m, m - (high - m), high, 0.0, 1) for m, high in (self.latency[a] for a in archs)]
+
+
+class SetBench(Bench):
+    """One that asks for three networks, accurate and fast."""
+
+    @property
+    def request(self) -> DesignRequest:
+        return replace(super().request, minimize=("latency_ms",), networks=3)
 
 
 def study_of(space: SearchSpace, figures: list[tuple[float, float] | None]) -> tuple[Study, list[Architecture]]:
@@ -142,6 +150,45 @@ def test_finalists_are_the_most_promising_of_those_within_the_bound(space: Searc
     bench = Bench(2.0, dict(zip(archs, [FAST, FAST, SLOW, FAST], strict=True)))
     assert [trial.number for trial, _ in choose(cast(Design, bench), study, 2)] == [1, 0]
     assert [trial.number for trial, _ in choose(cast(Design, bench), study, 9)] == [1, 0, 3], "there are no more"
+
+
+def front_of(space: SearchSpace, latency: list[tuple[float, float]]) -> tuple[list[int], Bench]:
+    """Trials that are chosen, and the bench: ten on a front, as predicted a point and a millisecond apart."""
+    archs = list(dict.fromkeys(space.sample(40, np.random.default_rng(0))))[:10]
+    study = Study(space, [maximize("val_acc"), minimize("latency_ms")])
+    values = [{"val_acc": 90.0 - i, "val_loss": 1.0, "latency_ms": 10.0 - i} for i in range(10)]
+    study.record(archs, [Measurement(each, 0.1) for each in values])
+    bench = SetBench(10.0, dict(zip(archs, latency, strict=True)))
+    return [trial.number for trial, _ in choose_set(cast(Design, bench), study)], bench
+
+
+PREDICTED = [(10.0 - i, 10.0 - i) for i in range(10)]
+
+
+def test_a_set_is_spread_over_the_front_with_both_ends(space: SearchSpace) -> None:
+    numbers, bench = front_of(space, PREDICTED)
+    assert numbers == [0, 4, 9]
+    assert [len(some) for some in bench.asked] == [3]
+
+
+def test_what_breaks_the_bound_when_it_is_measured_is_replaced(space: SearchSpace) -> None:
+    numbers, bench = front_of(space, [(11.0, 11.0), *PREDICTED[1:]])
+    assert numbers == [1, 4, 9], "the farthest from what is kept"
+    assert [len(some) for some in bench.asked] == [3, 1]
+
+
+def test_what_is_dominated_when_it_is_measured_is_replaced(space: SearchSpace) -> None:
+    slow = [*PREDICTED[:4], (10.0, 10.0), *PREDICTED[5:]]
+    numbers, bench = front_of(space, slow)
+    assert 4 not in numbers, "as slow as 0, less accurate"
+    assert len(numbers) == 3
+    assert [len(some) for some in bench.asked] == [3, 1]
+
+
+def test_no_more_than_twice_as_many_are_measured_for_a_set(space: SearchSpace) -> None:
+    numbers, bench = front_of(space, [(11.0, 11.0)] * 9 + [(1.0, 1.0)])
+    assert numbers == [9]
+    assert sum(map(len, bench.asked)) == 6
 
 
 def trial(number: int, arch: Architecture, **values: float) -> Trial:
