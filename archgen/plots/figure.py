@@ -26,6 +26,9 @@ BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.2}
 _NAMES = {
     "val_acc": ("validation accuracy", "%"),
     "test_acc": ("test accuracy", "%"),
+    "inherited_val_acc": ("inherited accuracy", "%"),
+    "val_loss": ("validation loss", ""),
+    "memory_mb": ("memory", "MB"),
     "latency_ms": ("latency", "ms"),
     "energy_mj": ("energy", "mJ"),
     "params": ("parameters", ""),

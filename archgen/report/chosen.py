@@ -29,7 +29,8 @@ def networks(facts: Facts) -> str:
     if len(rows) > 1:
         known = [c for c in _COLUMNS if any(number(row.get(c)) is not None for row in rows)]
         known += [m for m in facts.result.get("minimized") or [] if isinstance(m, str) and m not in known]
-        head = ["File", *(plots.metric_name(name)[0].capitalize() for name in known)]
+        names = [plots.metric_name(name)[0] for name in known]
+        head = ["File", *(name[:1].upper() + name[1:] for name in names)]
         cells = [
             [escaped(f"{row.get('files')}.onnx"), *(escaped(shown(row.get(name), name) or "–") for name in known)]
             for row in rows

@@ -71,11 +71,14 @@ def test_a_single_network_has_no_table_and_a_set_has_one(trials: pd.DataFrame) -
     one = {"arch": "a", "files": "best", "test_acc": 90.0, "val_acc": 91.0, "latency_ms": 1.0, "int8": None}
     assert networks(Facts({"networks": [one]}, trials)) == ""
     assert networks(Facts({}, trials)) == ""
-    other = {**one, "files": "network2", "latency_ms": 0.5, "memory_mb": 2.5}
+    other = {**one, "files": "network2", "latency_ms": 0.5, "memory_mb": 2.5, "inherited_val_acc": 80.0, "flops": 1e6}
     html = networks(Facts({"networks": [one, other], "minimized": ["latency_ms"]}, trials))
     assert "best.onnx" in html
     assert "network2.onnx" in html
     assert "0.5 ms" in html
+    for head, value in {"Inherited accuracy": "80.0 %", "Memory": "2.5 MB", "FLOPs": "1,000,000"}.items():
+        assert f"{head}</th>" in html
+        assert value in html
     assert "In 8 bits" not in html
 
 
