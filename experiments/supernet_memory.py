@@ -1,6 +1,6 @@
 """Peak memory of a training step of each supernet, beside that of the largest network trained alone.
 
-    python experiments/supernet_memory.py [--space nasbench201] [--batch 32]
+    python experiments/supernet_memory.py [--space nasbench201 darts mobilenetv3@32 autoformer@32] [--batch 32]
 
 Images of 32 x 32 pixels, one thread, each measurement in a process of its own: the growth of its peak resident memory
 over `STEPS` steps, from before the network is built; `weights_mb` is what the weights, their momenta and their
@@ -84,7 +84,7 @@ def measure(name: str, strategy: str, batch: int) -> dict[str, object] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", nargs="+", default=["nasbench201"], choices=list(NETWORKS))
+    parser.add_argument("--space", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--strategies", nargs="+", default=[ALONE, *TRAINING_STRATEGIES])
     parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()
