@@ -141,14 +141,17 @@ def score(
 def measure_way(
     way: str, args: argparse.Namespace, texts: list[str], tables: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Train one way and score the cells: the scores, and what both cost."""
+    """Train one way and score the cells, or read both: the scores, and what they cost."""
     trained = train_way(way, args.epochs, args, tables, seed)
-    start = time.process_time()
-    found = score(trained, texts, way, proxies=(*MEASURES, FOURTH)).drop(columns="arch")
-    return found, {
-        "train_seconds": round(RunFolder.open(folder_of(way, args.epochs, args, seed)).seconds["training"]),
-        "seconds_a_cell": (time.process_time() - start) / len(texts),
-    }
+    folder, start = RunFolder.open(folder_of(way, args.epochs, args, seed)), time.process_time()
+    path = folder.file(f"scores_{'dev_' if args.dev else ''}{len(texts)}.parquet")
+    if not path.exists():
+        scored = score(trained, texts, way, proxies=(*MEASURES, FOURTH))
+        scored["seconds_a_cell"] = (time.process_time() - start) / len(texts)
+        write_atomic(path, lambda beside: scored.to_parquet(beside, index=False))
+    found = pd.read_parquet(path).drop(columns="arch")
+    seconds = float(found.pop("seconds_a_cell").iloc[0])
+    return found, {"train_seconds": round(folder.seconds["training"]), "seconds_a_cell": seconds}
 
 
 def measure(
