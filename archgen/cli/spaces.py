@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +39,7 @@ def spaces_command(
     facts: dict[str, Any] = {
         "name": space.name,
         "family": space.family,
-        "paper": f"arXiv {space.paper}",
+        "paper": f"arXiv {space.paper}" if re.fullmatch(r"\d{4}\.\d{4,5}", space.paper) else space.paper or "none",
         "size": space.size,
         "variables": {variable: list(values) for variable, values in space.variables.items()},
         "network": space.network_defaults,

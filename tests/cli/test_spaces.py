@@ -49,6 +49,7 @@ def test_a_space_of_ones_own_is_described_from_its_file(own_space: Path, succeed
     assert (facts["name"], facts["size"]) == ("my_cells", 27)
     assert facts["variables"]["0->1"] == ["none", "skip_connect", "my_scale"]
     assert "my_scale" in succeeds("spaces", own_space).stdout
+    assert "arXiv" not in facts["paper"]
 
 
 @pytest.mark.parametrize(
