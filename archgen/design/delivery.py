@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
 from archgen.design.finetuning import finetune
-from archgen.design.plan import Costs, Timetable
+from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY, MEMORY
 from archgen.errors import ArchgenError
 from archgen.export import check_onnx, save_network, to_onnx
@@ -94,8 +94,8 @@ def _seconds(design: Design, networks: int, exported: int) -> float:
     """Of fine-tuning that a time limit leaves to each of the networks that are not done yet, `exported` at the end."""
     if design.request.time_limit is None:
         return float("inf")
-    costs = Costs(**design.folder.state["facts"]["costs"])
-    return TRAINING * (design.left - exported * (2 * costs.export + costs.measurement)) / networks
+    finishing = exported * (2 * design.costs.export + design.costs.measurement)
+    return TRAINING * (design.left - finishing) / networks
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
-from archgen.design.plan import Timetable, probe, timetable
+from archgen.design.plan import Costs, Timetable, probe, timetable
 from archgen.design.reporting import LATENCIES, RESULT, TRIALS, write
 from archgen.design.request import DesignRequest
+from archgen.errors import RunConflict
 from archgen.evaluators import Annotated, Cluster, Evaluator, Parallel, SupernetEvaluator, image_network
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
@@ -126,7 +127,11 @@ class Design:
         return result
 
     def plan(self) -> Timetable:
-        """What there is time for, told before it is spent."""
+        """What there is time for, told before it is spent.
+
+        Raises:
+            RunConflict: Another version of archgen made the plan that is in the folder.
+        """
         facts = self.folder.state["facts"]
         if "plan" not in facts:
             strategy, supernet = self._untrained()
@@ -134,7 +139,7 @@ class Design:
             facts["costs"] = asdict(costs)
             facts["plan"] = timetable(self.request, costs, self.finetuned).to_json()
             self.folder.save()
-        plan = Timetable(**facts["plan"])
+        plan, _ = self._planned()
         parts = ", ".join(f"{stage} {seconds_in_words(seconds)}" for stage, seconds in plan.seconds.items())
         self.progress.note(f"this will take about {seconds_in_words(plan.total)} ({parts})")
         if (plan.epochs, plan.budget) != (self.request.epochs, self.request.budget):
@@ -142,6 +147,20 @@ class Design:
             done = f"{fewer}{plan.epochs} epochs and {plan.budget} evaluations"
             self.progress.note(f"the time limit allows {done}")
         return plan
+
+    def _planned(self) -> tuple[Timetable, Costs]:
+        facts = self.folder.state["facts"]
+        try:
+            return Timetable(**facts["plan"]), Costs(**facts["costs"])
+        except (KeyError, TypeError) as error:
+            raise RunConflict(
+                f"{self.folder.path} was planned by another version of archgen ({error}); start a new run"
+            ) from None
+
+    @property
+    def costs(self) -> Costs:
+        """Of the parts of what is planned."""
+        return self._planned()[1]
 
     # -- latency ------------------------------------------------------------------------------------------------------
 

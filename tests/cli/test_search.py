@@ -181,6 +181,8 @@ def test_without_free_labels_a_strategy_is_given_none(
     [
         (["--strategy", "generative", "--option", "pool=0"], "expected initial, pool and steps of at least 1"),
         (["--strategy", "generative", "--option", "acquisition=qlognehvi"], "takes several of the directions"),
+        (["--strategy", "generative", "--generator", "mine"], "unknown generator 'mine'"),
+        (["--strategy", "bayes", "--generator", "discrete_flow"], "Bayes draws from no generator"),
         (["--space", "nasbench"], "unknown search space 'nasbench': did you mean 'nasbench201'?"),
         (["--strategy", "evolve"], "unknown search strategy 'evolve': did you mean 'evolution'?"),
         (["--maximize", "accu", "--minimize", "x"], "unknown metric 'accu': did you mean 'acc'?"),

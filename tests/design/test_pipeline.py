@@ -346,6 +346,17 @@ def test_a_request_that_this_version_can_not_read_is_refused(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("part", ["plan", "costs"])
+def test_a_plan_of_another_version_is_refused(run: Finished, tmp_path: Path, part: str) -> None:
+    folder = begun(tmp_path / "run", run)
+    state = json.loads((folder / "run.json").read_text())
+    state["facts"] = {"plan": dict(run.result["plan"]), "costs": dict(run.result["costs"])}
+    state["facts"][part].popitem()
+    (folder / "run.json").write_text(json.dumps(state))
+    with pytest.raises(RunConflict, match="was planned by another version of archgen"):
+        design(REQUEST, folder, resume=True)
+
+
 def test_a_truncated_checkpoint_of_the_supernet_is_refused(run: Finished, tmp_path: Path) -> None:
     folder = begun(tmp_path / "run", run)
     path = folder / "supernet.safetensors"
