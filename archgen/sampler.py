@@ -25,7 +25,7 @@ from archgen.samples import Samples
 from archgen.spaces import SearchSpace
 from archgen.steering import Drawing, Steering
 
-DEFAULT = "discrete_flow"
+DEFAULT_GENERATOR = "discrete_flow"
 MOST = 10_000_000
 IDLE = 6
 """Rounds in a row that may give nothing new before the sampler stops."""
@@ -76,7 +76,7 @@ class GuidedSampler:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, generator: str = DEFAULT, checkpoints: Path | None = None
+        cls, name: str | Path, *, generator: str = DEFAULT_GENERATOR, checkpoints: Path | None = None
     ) -> GuidedSampler:
         """The sampler of the committed checkpoints of a space; predictors are read when first asked for.
 
@@ -282,7 +282,7 @@ def predictor_folders(space: SearchSpace, root: Path) -> dict[str, Path]:
     return folders
 
 
-def generator_folder(space: SearchSpace, name: str = DEFAULT, root: Path | None = None) -> Path:
+def generator_folder(space: SearchSpace, name: str = DEFAULT_GENERATOR, root: Path | None = None) -> Path:
     """Where a generator lies: in the checkpoints, or in the folder that is given in place of a name.
 
     Raises:
@@ -299,7 +299,7 @@ def has_generator(space: SearchSpace) -> bool:
     return generator_folder(space).is_dir()
 
 
-def pretrained_generator(space: SearchSpace, name: str = DEFAULT, root: Path | None = None) -> Generator:
+def pretrained_generator(space: SearchSpace, name: str = DEFAULT_GENERATOR, root: Path | None = None) -> Generator:
     """The committed generator of a space, or one of the user's own.
 
     Args:

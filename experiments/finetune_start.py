@@ -1,11 +1,12 @@
 """Where should fine-tuning start: at inherited weights, at fresh ones, or between both?
 
-    python experiments/finetune_start.py RUN [--network 0] [--epochs 25 60] [--seeds 1] [--workers 2]
+    python experiments/finetune_start.py RUN [--network 0] [--epochs 25 60] [--lr 0.2] [--seeds 1]
+        [--workers 2]
 
 RUN is the folder of a finished `archgen design`. One of its networks is trained alone by the recipe of fine-tuning, on
 the same training images, from its inherited weights; from these shrunk and mixed with fresh ones (each weight `w` of a
-convolution or linear layer becomes `s w + (1 - s) f`, `f` a fresh one: shrink and perturb, Ash and Adams, arXiv
-1910.08475, equation 1, with the initialisation's noise in place of a small one); and from fresh weights. A row a start,
+convolution or linear layer becomes `s w + (1 - s) f`, `f` a fresh one; after shrink and perturb of Ash and Adams, arXiv
+1910.08475, who shrink all weights and add a little noise); and from fresh weights. A row a start,
 a length and a seed with the accuracy on the validation part, in percent; the test part is not looked at.
 
 Writes experiments/results/finetune_start.csv.
@@ -51,12 +52,14 @@ def started(folder: Path, text: str, share: float, seed: int) -> nn.Module:
     return network
 
 
-def tuned(folder: Path, text: str, job: tuple[str, int, int]) -> dict[str, Any]:
+def tuned(folder: Path, text: str, lr: float, job: tuple[str, int, int]) -> dict[str, Any]:
+    """One training: a row."""
     start, epochs, seed = job
     design, _ = reopened(folder)
     network, part = started(folder, text, SHARES[start], seed), design.data.validation
-    train_network(network, design.data, Schedule(epochs, lr=FINETUNE_LR), seed=seed)
-    return {"start": start, "epochs": epochs, "seed": seed, "val": accuracy(network, part.images, part.labels)[0]}
+    train_network(network, design.data, Schedule(epochs, lr=lr), seed=seed)
+    found, _ = accuracy(network, part.images, part.labels)
+    return {"start": start, "epochs": epochs, "lr": lr, "seed": seed, "val": found}
 
 
 def main() -> None:
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--network", type=int, default=0, help="its place in the run's result")
     parser.add_argument("--epochs", type=int, nargs="+", default=[25, 60])
+    parser.add_argument("--lr", type=float, default=FINETUNE_LR, help="peak learning rate")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
@@ -72,7 +76,7 @@ def main() -> None:
     jobs = [(s, n, seed) for n in sorted(args.epochs, reverse=True) for s in SHARES for seed in range(args.seeds)]
     rows = []
     with processes(args.workers) as pool:
-        for row in pool.map(partial(tuned, args.run, found["arch"]), jobs):
+        for row in pool.map(partial(tuned, args.run, found["arch"], args.lr), jobs):
             rows.append(row)
             print(row, flush=True)
     table = pd.DataFrame(rows).assign(

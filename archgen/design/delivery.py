@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 BEST = "best"
 QUANTIZED_ON = 256
 """Training images that show a network's ranges."""
-TRAINING = 0.9
-"""Of the time that is left for fine-tuning: steps are timed on a machine that may get busier."""
+FINETUNING = 0.9
+"""Share of the time left that fine-tuning is cut to: steps are timed on a machine that may get busier."""
 
 
 def deliver(
@@ -54,7 +54,7 @@ def deliver(
     epochs = plan.finetune_epochs if request.time_limit is None else request.finetune_epochs
     tuned: list[Tuned] = []
     for i, (trial, measured) in enumerate(chosen):
-        seconds = _seconds(design, len(chosen) - i, len(chosen) if several else 1)
+        seconds = _finetuning_seconds(design, len(chosen) - i, len(chosen) if several else 1)
         tuned.append(Tuned(trial, measured, *finetune(design, supernet, trial, epochs, seconds)))
     finalists = [each.to_json(design.space) for each in tuned]
     if not several:
@@ -90,12 +90,12 @@ def deliver(
     }
 
 
-def _seconds(design: Design, networks: int, exported: int) -> float:
-    """Of fine-tuning that a time limit leaves to each of the networks that are not done yet, `exported` at the end."""
+def _finetuning_seconds(design: Design, networks: int, exported: int) -> float:
+    """What a time limit leaves to each of `networks` that are not fine-tuned yet, when `exported` are at the end."""
     if design.request.time_limit is None:
         return float("inf")
     finishing = exported * (2 * design.costs.export + design.costs.measurement)
-    return TRAINING * (design.left - finishing) / networks
+    return FINETUNING * (design.left - finishing) / networks
 
 
 @dataclass(frozen=True)

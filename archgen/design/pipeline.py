@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -56,6 +56,9 @@ def strategy_name(request: DesignRequest, space: SearchSpace) -> str:
     return request.strategy or ("generative" if generates else "bayes")
 
 
+Planned = TypeVar("Planned", Timetable, Costs)
+
+
 class OutOfTime(Exception):
     """Raised inside a training that a time limit ends; what is trained so far is used."""
 
@@ -70,6 +73,9 @@ class Design:
         progress: Shows how far it is.
         cluster: Where the search evaluates; None: here.
     """
+
+    costs: Costs
+    """Of the parts of what is planned; there once `plan` was asked."""
 
     def __init__(
         self,
@@ -139,7 +145,8 @@ class Design:
             facts["costs"] = asdict(costs)
             facts["plan"] = timetable(self.request, costs, self.finetuned).to_json()
             self.folder.save()
-        plan, _ = self._planned()
+        plan = self._planned(Timetable, "plan")
+        self.costs = self._planned(Costs, "costs")
         parts = ", ".join(f"{stage} {seconds_in_words(seconds)}" for stage, seconds in plan.seconds.items())
         self.progress.note(f"this will take about {seconds_in_words(plan.total)} ({parts})")
         if (plan.epochs, plan.budget) != (self.request.epochs, self.request.budget):
@@ -148,19 +155,13 @@ class Design:
             self.progress.note(f"the time limit allows {done}")
         return plan
 
-    def _planned(self) -> tuple[Timetable, Costs]:
-        facts = self.folder.state["facts"]
+    def _planned(self, kind: type[Planned], name: str) -> Planned:
         try:
-            return Timetable(**facts["plan"]), Costs(**facts["costs"])
+            return kind(**self.folder.state["facts"][name])
         except (KeyError, TypeError) as error:
             raise RunConflict(
                 f"{self.folder.path} was planned by another version of archgen ({error}); start a new run"
             ) from None
-
-    @property
-    def costs(self) -> Costs:
-        """Of the parts of what is planned."""
-        return self._planned()[1]
 
     # -- latency ------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from archgen.threads import single_threaded
 if TYPE_CHECKING:
     from archgen.design.pipeline import Design
 
-LATENCIES = 0.2
+MEASURING = 0.2
 """Share of a time limit that measuring latencies, and memory, may take."""
 SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
 """Of the time that a limit leaves after the latencies and exports."""
@@ -109,9 +109,12 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
 
 
 def ask_seconds(design: Design) -> float:
-    """Of a proposal, an architecture, half-way through the search, when the models have met that many results.
+    """Seconds of the strategy's proposal, an architecture, when its models know half of the budget's results.
 
-    The results are made up: how long a fit takes depends little on what they are.
+    The results are made up, uniform in [0, 1): how long a fit takes depends little on what they are.
+
+    Args:
+        design: Its space, wishes and strategy.
     """
     request, strategy = design.request, design.proposer()
     rng, batch = np.random.default_rng(request.seed), min(request.batch, request.budget)
@@ -126,7 +129,13 @@ def ask_seconds(design: Design) -> float:
 
 
 def epoch_seconds(network: nn.Module, data: ImageData, teacher: nn.Module | None = None) -> float:
-    """Of training a network alone, with a teacher or without, by the time of a few steps of a copy."""
+    """Seconds of an epoch of training a network alone, from a few steps of a copy, images channels last.
+
+    Args:
+        network: Maps `b x c x h x w` to logits `b x classes`; it stays as it is.
+        data: Whose training part is the epoch.
+        teacher: Runs forward for the same images, in evaluation mode, which it is left in; or None.
+    """
     batches = training_batches(data)
     images, labels = next(iter(batches.draw(torch.Generator().manual_seed(0))))
     images, copy = images.contiguous(memory_format=torch.channels_last), deepcopy(network)
@@ -163,7 +172,7 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
     each = whole.seconds["latency"] / request.measured
-    allowed = int(LATENCIES * request.time_limit / max(each, 1e-9))
+    allowed = int(MEASURING * request.time_limit / max(each, 1e-9))
     measured = max(LEAST_MEASURED, min(request.measured, allowed))
     left = request.time_limit - measured * each - finetuned * (2 * costs.export + costs.measurement)
 
