@@ -1,12 +1,13 @@
-"""Where should fine-tuning start: at inherited weights, at fresh ones, or between both?
+"""Where should fine-tuning start: at inherited weights, at fresh ones, or between both? And does a teacher help?
 
-    python experiments/finetune_start.py RUN [--network 0] [--epochs 25 60] [--lr 0.2] [--seeds 1]
-        [--workers 2]
+    python experiments/finetune_start.py RUN [--network 0] [--starts inherited shrunk fresh taught] [--epochs 25 60]
+        [--lr 0.2] [--seeds 1] [--workers 2]
 
 RUN is the folder of a finished `archgen design`. One of its networks is trained alone by the recipe of fine-tuning, on
 the same training images, from its inherited weights; from these shrunk and mixed with fresh ones (each weight `w` of a
 convolution or linear layer becomes `s w + (1 - s) f`, `f` a fresh one; after shrink and perturb of Ash and Adams, arXiv
-1910.08475, who shrink all weights and add a little noise); and from fresh weights. A row a start,
+1910.08475, who shrink all weights and add a little noise); from fresh weights; and from inherited ones with the
+largest architecture, by its inherited weights, as teacher (`taught`). A row a start,
 a length and a seed with the accuracy on the validation part, in percent; the test part is not looked at.
 
 Writes experiments/results/finetune_start.csv.
@@ -27,12 +28,12 @@ from design_against_random import reopened
 from torch import nn
 
 from archgen.artifacts import write_atomic
-from archgen.design.finetuning import FINETUNE_LR, inherit
+from archgen.design.finetuning import FINETUNE_LR, inherit, largest
 from archgen.protocol import processes
 from archgen.supernets.training import Schedule, accuracy, train_network
 
 RESULTS = Path(__file__).parent / "results" / "finetune_start.csv"
-SHARES = {"inherited": 1.0, "shrunk": 0.4, "fresh": 0.0}
+SHARES = {"inherited": 1.0, "shrunk": 0.4, "fresh": 0.0, "taught": 1.0}
 """Of the inherited weights, by start."""
 
 
@@ -55,9 +56,10 @@ def started(folder: Path, text: str, share: float, seed: int) -> nn.Module:
 def tuned(folder: Path, text: str, lr: float, job: tuple[str, int, int]) -> dict[str, Any]:
     """One training: a row."""
     start, epochs, seed = job
-    design, _ = reopened(folder)
+    design, supernet = reopened(folder)
     network, part = started(folder, text, SHARES[start], seed), design.data.validation
-    train_network(network, design.data, Schedule(epochs, lr=lr), seed=seed)
+    teacher = inherit(design, supernet, largest(design.space, design.network)) if start == "taught" else None
+    train_network(network, design.data, Schedule(epochs, lr=lr), seed=seed, teacher=teacher)
     found, _ = accuracy(network, part.images, part.labels)
     return {"start": start, "epochs": epochs, "lr": lr, "seed": seed, "val": found}
 
@@ -66,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--network", type=int, default=0, help="its place in the run's result")
+    parser.add_argument("--starts", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--epochs", type=int, nargs="+", default=[25, 60])
     parser.add_argument("--lr", type=float, default=FINETUNE_LR, help="peak learning rate")
     parser.add_argument("--seeds", type=int, default=1)
@@ -73,7 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     result = json.loads((args.run / "result.json").read_text())
     found = result["networks"][args.network]
-    jobs = [(s, n, seed) for n in sorted(args.epochs, reverse=True) for s in SHARES for seed in range(args.seeds)]
+    jobs = [(s, n, seed) for n in sorted(args.epochs, reverse=True) for s in args.starts for seed in range(args.seeds)]
     rows = []
     with processes(args.workers) as pool:
         for row in pool.map(partial(tuned, args.run, found["arch"], args.lr), jobs):

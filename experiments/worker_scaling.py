@@ -29,11 +29,11 @@ import pandas as pd
 from archgen import spaces
 from archgen.artifacts import write_atomic
 from archgen.evaluators import Cluster, Evaluator, Measurement, Parallel
-from archgen.evaluators.parallel import spawned
 from archgen.graph import Architecture
 from archgen.objectives import maximize
 from archgen.strategies import Random
 from archgen.study import Study, search
+from archgen.workers import spawned
 
 RESULTS = Path(__file__).parent / "results"
 BLOCK = b"x" * 65536

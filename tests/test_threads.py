@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgen.threads import single_threaded
+from archgen.threads import rounds, shared, single_threaded, torch_threads
 
 
 def test_the_number_of_threads_is_the_callers_again_after_the_body_and_after_an_error() -> None:
@@ -20,3 +20,13 @@ def test_the_number_of_threads_is_the_callers_again_after_the_body_and_after_an_
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("threads", "tasks", "expected", "after"),
+    [(1, 3, [1, 1, 1], 3), (2, 1, [2], 1), (2, 3, [1, 1, 2], 2), (8, 3, [2, 2, 2], 1), (4, 6, [1, 1, 1, 1, 2, 2], 2)],
+)
+def test_threads_are_shared_out(threads: int, tasks: int, expected: list[int], after: int) -> None:
+    with torch_threads(threads):
+        assert shared(tasks) == expected
+        assert rounds(tasks) == after

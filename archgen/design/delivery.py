@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
-from archgen.design.finetuning import finetune
 from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY, MEMORY
+from archgen.design.tuners import finetune_all
 from archgen.errors import ArchgenError
 from archgen.export import check_onnx, save_network, to_onnx
 from archgen.hardware import LatencyMeasurement, measure_files
@@ -52,10 +53,11 @@ def deliver(
     chosen = choose_set(design, study) if several else choose(design, study, request.finalists)
     # Under a time limit all that is left is used, be it more than was planned or less.
     epochs = plan.finetune_epochs if request.time_limit is None else request.finetune_epochs
-    tuned: list[Tuned] = []
-    for i, (trial, measured) in enumerate(chosen):
-        seconds = _finetuning_seconds(design, len(chosen) - i, len(chosen) if several else 1)
-        tuned.append(Tuned(trial, measured, *finetune(design, supernet, trial, epochs, seconds)))
+    exported = len(chosen) if several else 1
+    trainings = finetune_all(
+        design, supernet, [trial for trial, _ in chosen], epochs, partial(_finetuning_seconds, design, exported)
+    )
+    tuned = [Tuned(*pair, *trained) for pair, trained in zip(chosen, trainings, strict=True)]
     finalists = [each.to_json(design.space) for each in tuned]
     if not several:
         tuned = [max(tuned, key=lambda each: each.val_acc)]  # of equal ones the most promising
@@ -90,12 +92,12 @@ def deliver(
     }
 
 
-def _finetuning_seconds(design: Design, networks: int, exported: int) -> float:
-    """What a time limit leaves to each of `networks` that are not fine-tuned yet, when `exported` are at the end."""
+def _finetuning_seconds(design: Design, exported: int, rounds: int) -> float:
+    """What a time limit leaves to each of `rounds` trainings, one after another, when `exported` are at the end."""
     if design.request.time_limit is None:
         return float("inf")
     finishing = exported * (2 * design.costs.export + design.costs.measurement)
-    return FINETUNING * (design.left - finishing) / networks
+    return FINETUNING * (design.left - finishing) / rounds
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
+from archgen.data import ImageData
 from archgen.design.plan import epoch_seconds
 from archgen.graph import Architecture
 from archgen.inheritance import CALIBRATION
@@ -21,6 +24,14 @@ if TYPE_CHECKING:
 
 FINETUNE_LR = 0.2
 """Peak learning rate: inherited weights are a compromise, so their basin has to be left."""
+LEAD = 10.0
+"""Points on the validation part by which a teacher must be ahead.
+
+Fine-tuning alone gains about as much, and a teacher that its student overtakes costs accuracy, up to several points
+(`experiments/finetune_distillation.py`, `experiments/finetune_start.py`), and half of the time.
+"""
+OnEpoch = Callable[[int, dict[str, float]], None]
+"""Is told the number of an epoch and its losses."""
 
 
 def inherit(design: Design, supernet: Supernet, arch: Architecture) -> nn.Module:
@@ -36,46 +47,80 @@ def largest(space: SearchSpace, arguments: dict[str, int]) -> Architecture:
     return drawn[int(Count(space, "flops", arguments).predict(drawn).mean.argmax())]
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """A network that is to be fine-tuned, with a teacher or without.
+
+    Args:
+        network: Stand-alone, with inherited weights; training changes it.
+        teacher: For the same images, or None.
+        before: Accuracy of the network on the validation part, percent.
+        seed: Of the training.
+    """
+
+    network: nn.Module
+    teacher: nn.Module | None
+    before: float
+    seed: int
+
+    def affordable(self, data: ImageData, epochs: int, seconds: float) -> int:
+        """`epochs`, or as many of them, at least one, as `seconds` are expected to allow."""
+        if seconds == float("inf"):
+            return epochs
+        return max(1, min(epochs, int(seconds / epoch_seconds(self.network, data, self.teacher))))
+
+    def run(self, data: ImageData, epochs: int, on_epoch: OnEpoch | None = None) -> float:
+        """Train the network, and its accuracy on the validation part in percent.
+
+        Training can lose, too: the inherited weights are kept when the trained ones are worse by more than two standard
+        errors. Not by less: the winner was chosen for its inherited accuracy on just these images, so that figure
+        flatters it, and the trained one is not flattered.
+
+        Raises:
+            ArchgenError: The loss became NaN or infinite.
+        """
+        inherited = {name: value.clone() for name, value in self.network.state_dict().items()}
+        schedule = Schedule(epochs=epochs, lr=FINETUNE_LR)
+        train_network(self.network, data, schedule, seed=self.seed, on_epoch=on_epoch, teacher=self.teacher)
+        after = _validated(self.network, data)
+        if after < self.before - _margin(self.before, data):
+            self.network.load_state_dict(inherited)
+            return self.before
+        return after
+
+
+def prepare(design: Design, supernet: Supernet, trial: Trial) -> Tuning:
+    """The network of a trial with the inherited weights.
+
+    The largest architecture with its inherited weights is the teacher, where it leads by more than `LEAD`.
+    """
+    data = design.data
+    network = inherit(design, supernet, trial.arch)
+    teacher = inherit(design, supernet, largest(design.space, design.network))
+    before = _validated(network, data)
+    leads = _validated(teacher, data) > before + LEAD
+    return Tuning(network, teacher if leads else None, before, design.request.seed)
+
+
 def finetune(
     design: Design, supernet: Supernet, trial: Trial, epochs: int, seconds: float = float("inf")
 ) -> tuple[nn.Module, float]:
     """A stand-alone network that starts from the inherited weights, and its validation accuracy in percent.
 
-    It is trained for `epochs`, or as many of them, at least one, as `seconds` are expected to allow.
-
-    The largest architecture with its inherited weights is the teacher, where it is better than the network by more
-    than two standard errors. Where the supernet was trained by single paths it rarely is, and a worse one costs several
-    points (`experiments/finetune_distillation.py`).
-
-    Training can lose, too: the inherited weights are kept when the trained ones are worse on the validation part by
-    more than two standard errors. Not by less: the winner was chosen for its inherited accuracy on just these
-    images, so that figure flatters it, and the trained one is not flattered.
+    It is trained for `epochs`, or as many of them as `seconds` allow.
     """
-    data, request = design.data, design.request
-
-    def validated(network: nn.Module) -> float:
-        return accuracy(network, data.validation.images, data.validation.labels)[0]
-
-    network = inherit(design, supernet, trial.arch)
-    inherited = {name: value.clone() for name, value in network.state_dict().items()}
-    before = validated(network)
-    share = before / 100.0
-    margin = 200.0 * float(np.sqrt(max(share * (1 - share), 1e-9) / len(data.validation)))
-    largest_one = inherit(design, supernet, largest(design.space, design.network))
-    teacher = largest_one if validated(largest_one) > before + margin else None
-    if seconds < float("inf"):
-        epochs = max(1, min(epochs, int(seconds / epoch_seconds(network, data, teacher))))
+    tuning = prepare(design, supernet, trial)
+    epochs = tuning.affordable(design.data, epochs, seconds)
     with design.progress.bar("fine-tuning", epochs) as bar:
-        train_network(
-            network,
-            data,
-            Schedule(epochs=epochs, lr=FINETUNE_LR),
-            seed=request.seed,
-            on_epoch=lambda epoch, losses: bar.update(1, **losses),
-            teacher=teacher,
-        )
-    after = validated(network)
-    if after < before - margin:
-        network.load_state_dict(inherited)
-        return network, before
-    return network, after
+        after = tuning.run(design.data, epochs, lambda epoch, losses: bar.update(1, **losses))
+    return tuning.network, after
+
+
+def _validated(network: nn.Module, data: ImageData) -> float:
+    return accuracy(network, data.validation.images, data.validation.labels)[0]
+
+
+def _margin(percent: float, data: ImageData) -> float:
+    """Two standard errors of an accuracy on the validation part, in points."""
+    share = percent / 100.0
+    return 200.0 * float(np.sqrt(max(share * (1 - share), 1e-9) / len(data.validation)))

@@ -24,7 +24,7 @@ from archgen.study import Trial
 from archgen.supernets import Supernet
 from archgen.supernets.training import Plan, TrainingStrategy
 from archgen.supernets.training.standalone import training_batches
-from archgen.threads import single_threaded
+from archgen.threads import rounds, shared, single_threaded, torch_threads
 
 if TYPE_CHECKING:
     from archgen.design.pipeline import Design
@@ -45,7 +45,7 @@ class Costs:
         measurement: Of an exported network's latency; 0 where latencies are given.
         epoch: Of the supernet's training.
         evaluation: Of an architecture by inherited weights, the strategy's proposal included.
-        finetune_epoch: Of a typical network.
+        finetune_epoch: Of a typical network, with the threads that its fine-tuning has.
     """
 
     export: float
@@ -105,7 +105,9 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
     evaluation += ask_seconds(design)
-    return Costs(export, measurement, step * batches.steps, evaluation, epoch_seconds(network, data))
+    with torch_threads(shared(design.finetuned)[0]):
+        finetune_epoch = epoch_seconds(network, data)
+    return Costs(export, measurement, step * batches.steps, evaluation, finetune_epoch)
 
 
 def ask_seconds(design: Design) -> float:
@@ -184,7 +186,7 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
         measured=measured,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
-        finetune_epochs=fits(request.finetune_epochs, finetuned * costs.finetune_epoch, SHARES["final"]),
+        finetune_epochs=fits(request.finetune_epochs, rounds(finetuned) * costs.finetune_epoch, SHARES["final"]),
     )
     return _table(smaller, costs, finetuned)
 
@@ -192,7 +194,8 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
 def _table(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
     latency = request.measured * (costs.export + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
-    final = finetuned * (request.finetune_epochs * costs.finetune_epoch + 2 * costs.export + costs.measurement)
+    final = rounds(finetuned) * request.finetune_epochs * costs.finetune_epoch
+    final += finetuned * (2 * costs.export + costs.measurement)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import multiprocessing
 import os
 import pickle
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -22,20 +19,11 @@ from concurrent.futures import (
     wait,
 )
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-import torch
 
 from archgen.errors import ArchgenError, InvalidOption
 from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, attempt, failure, in_order, noted
 from archgen.graph import Architecture
-
-MakeExecutor = Callable[..., Executor]
-"""Takes `max_workers`, `initializer` and `initargs`, as the executors of the standard library do."""
-
-spawned: MakeExecutor = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
-"""Processes that start afresh: slower to start than forked ones, but safe beside threads and with CUDA."""
+from archgen.workers import MakeExecutor, begin, kill, spawned
 
 
 @dataclass(frozen=True)
@@ -183,10 +171,10 @@ class Parallel(Wrapper):
             return
         assert self.timeout is not None
         indices = [running.pop(future).index for future in late]
-        kill = getattr(self._executor, "kill", None)
-        if kill is not None:  # Ray's ends one call alone
+        kill_one = getattr(self._executor, "kill", None)
+        if kill_one is not None:  # Ray's ends one call alone
             for future in late:
-                kill(future)
+                kill_one(future)
         else:
             others = [future for future in running if not future.done()]  # the rest only waits to be read
             if self._discard():
@@ -199,14 +187,7 @@ class Parallel(Wrapper):
         executor, self._executor = self._executor, None
         if executor is None:
             return False
-        kill = getattr(executor, "kill_workers", None)  # Ray's, and of the standard library from Python 3.14 on
-        processes = list((getattr(executor, "_processes", None) or {}).values())
-        if kill is not None:
-            kill()
-        for process in processes:
-            process.kill()
-        executor.shutdown(wait=False, cancel_futures=bool(processes))
-        return kill is not None or bool(processes)
+        return kill(executor)
 
 
 def _result(future: Future[Measurement], task: _Running) -> Measurement | None:
@@ -231,18 +212,7 @@ _worker = threading.local()
 def _begin(evaluator: Evaluator, workers: int) -> None:
     """Runs once in each worker, thread or process."""
     _worker.evaluator = evaluator
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))  # or all of them wait for each other
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search to handle, which ends the workers
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    """A search that was killed leaves no workers behind."""
-    with contextlib.suppress(Exception):
-        parent.join()
-    os._exit(1)
+    begin(max(1, (os.cpu_count() or 1) // workers))  # or all of them wait for each other
 
 
 def _who() -> int:

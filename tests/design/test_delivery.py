@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from archgen.design import DesignRequest, delivery, design
+from archgen.design import DesignRequest, design, tuners
 from archgen.design.choosing import JOINED, ranked
 from archgen.study import Trial
 
@@ -29,13 +29,13 @@ REQUEST = DesignRequest(
 
 def test_under_a_time_limit_finalists_share_all_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be it more than what was planned: 1,000 seconds allow all epochs, but few were planned."""
-    real, shares = delivery.finetune, []
+    real, shares = tuners.finetune, []
 
     def finetune(*given: Any) -> Any:
         shares.append(given[3:])
         return real(*given[:3], 1)
 
-    monkeypatch.setattr(delivery, "finetune", finetune)
+    monkeypatch.setattr(tuners, "finetune", finetune)
     request = replace(REQUEST, finetune_epochs=10**6, time_limit=1000.0)
     result = design(request, tmp_path / "run")
     assert result["plan"]["finetune_epochs"] < 10**6
@@ -44,14 +44,14 @@ def test_under_a_time_limit_finalists_share_all_that_is_left(tmp_path: Path, mon
 
 
 def test_the_finalist_of_the_best_validation_accuracy_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, tuned = delivery.finetune, []
+    real, tuned = tuners.finetune, []
 
     def finetune(*given: Any) -> Any:
         network, _ = real(*given)
         tuned.append(given[2].arch)
         return network, (50.0, 70.0, 70.0)[len(tuned) - 1]
 
-    monkeypatch.setattr(delivery, "finetune", finetune)
+    monkeypatch.setattr(tuners, "finetune", finetune)
     result = design(REQUEST, tmp_path / "run")
     finalists = result["finalists"]
     assert [each["val_acc"] for each in finalists] == [50.0, 70.0, 70.0]

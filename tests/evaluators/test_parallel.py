@@ -20,12 +20,13 @@ import pytest
 
 from archgen.errors import ArchgenError, InvalidOption
 from archgen.evaluators import Evaluator, Measurement, Parallel, TabularEvaluator
-from archgen.evaluators.parallel import MakeExecutor, _Running
+from archgen.evaluators.parallel import _Running
 from archgen.graph import Architecture
 from archgen.objectives import maximize
 from archgen.spaces import SearchSpace
 from archgen.strategies import Random
 from archgen.study import Study, search
+from archgen.workers import MakeExecutor
 
 forked = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -1,0 +1,65 @@
+"""How much sooner are several networks fine-tuned when each has a process of its own?
+
+    python experiments/finetune_processes.py RUN [--networks 4] [--epochs 3] [--threads 2]
+
+RUN is the folder of a finished `archgen design`. The architectures of its best trials are fine-tuned for a few epochs,
+as the design does it (teachers included): one after another with all threads, then in processes that share the
+threads, their start included. A row a way: `seconds`, and `ratio`, those of one after another to these.
+
+Writes experiments/results/finetune_processes.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from design_against_random import reopened
+
+from archgen.artifacts import write_atomic
+from archgen.design.choosing import ranked
+from archgen.design.finetuning import finetune
+from archgen.design.tuners import finetune_all
+from archgen.threads import torch_threads
+
+RESULTS = Path(__file__).parent / "results" / "finetune_processes.csv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--networks", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    design, supernet = reopened(args.run)
+    trials = ranked(design.study().trials)[: args.networks]
+    seconds = {}
+    with torch_threads(args.threads):
+        start = time.perf_counter()
+        for trial in trials:
+            finetune(design, supernet, trial, args.epochs)
+        seconds["one after another"] = time.perf_counter() - start
+        start = time.perf_counter()
+        finetune_all(design, supernet, trials, args.epochs, lambda rounds: float("inf"))
+        seconds["processes"] = time.perf_counter() - start
+    table = pd.DataFrame({"way": list(seconds), "seconds": list(seconds.values())})
+    table = table.assign(
+        ratio=seconds["one after another"] / table["seconds"],
+        networks=len(trials),
+        epochs=args.epochs,
+        threads=args.threads,
+        space=design.space.name,
+        data=design.data.name,
+        machine=f"{platform.machine()}, torch {torch.__version__}",
+    )
+    print(table.to_string(index=False))
+    write_atomic(RESULTS, lambda path: table.to_csv(path, index=False))
+
+
+if __name__ == "__main__":
+    main()
