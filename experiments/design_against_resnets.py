@@ -1,7 +1,7 @@
 """A design for 10,000 CIFAR-10 images against hand-made ResNets at the same latency (figure B10).
 
     python experiments/design_against_resnets.py [--images 10000] [--space mobilenetv3] [--effort thorough]
-        [--time-limit 60m] [--epochs 60] [--seed 0] [--workers 2]
+        [--time-limit 60m] [--networks 4] [--epochs 60] [--seed 0] [--workers 2]
 
 ResNet-8, -14 and -20 (He et al., arXiv 1512.03385, section 4.2: 6n + 2 layers of 16, 32 and 64 channels; projections
 where the size changes) are measured first. `archgen design` then looks for a Pareto set of accuracy and latency, none
@@ -118,7 +118,7 @@ def designed(args: argparse.Namespace, path: str, bound: float, folder: Path) ->
             command += ["--resume", str(folder)]
         else:
             command += ["--data", path, "--limit", str(args.images), "--space", args.space, "--effort", args.effort]
-            command += ["--time-limit", args.time_limit, "--minimize", "latency_ms", "--networks", "5"]
+            command += ["--time-limit", args.time_limit, "--minimize", "latency_ms", "--networks", str(args.networks)]
             command += ["--at-most", f"latency_ms={bound:.4f}", "--seed", str(args.seed), "--out", str(folder)]
         subprocess.run([*command, "--json"], check=True, stdout=subprocess.DEVNULL)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--space", default="mobilenetv3")
     parser.add_argument("--effort", default="thorough")
     parser.add_argument("--time-limit", default="60m")
+    parser.add_argument("--networks", type=int, default=4, help="at most; as many as two processes train in two rounds")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
