@@ -29,21 +29,21 @@ def single_threaded() -> AbstractContextManager[None]:
     return torch_threads(1)
 
 
-def shared(tasks: int) -> list[int]:
-    """Torch threads of each of some tasks, in order.
+def shared(tasks: int, processes: int) -> list[int]:
+    """Torch threads of each of some tasks, in order, where each has a process of its own.
 
-    Those of this process are shared out to as many tasks at a time as there are threads; when fewer tasks than that are
-    left, they share all of them.
+    Those of this process are shared out to as many tasks at a time as there are processes; when fewer tasks than that
+    are left, they share all of them.
 
     Args:
         tasks: How many there are, at least 1.
+        processes: At the same time, at least 1.
     """
-    here = torch.get_num_threads()
-    at_once = min(tasks, here)
+    here, at_once = torch.get_num_threads(), min(tasks, processes)
     last = tasks % at_once or at_once
-    return [here // at_once] * (tasks - last) + [here // last] * last
+    return [max(1, here // at_once)] * (tasks - last) + [max(1, here // last)] * last
 
 
-def rounds(tasks: int) -> int:
+def rounds(tasks: int, processes: int) -> int:
     """How many of these tasks follow one another."""
-    return math.ceil(tasks / torch.get_num_threads())
+    return math.ceil(tasks / processes)

@@ -23,7 +23,9 @@ from design_against_random import reopened
 from archgen.artifacts import write_atomic
 from archgen.design.choosing import ranked
 from archgen.design.finetuning import finetune
+from archgen.design.pipeline import STUDY
 from archgen.design.tuners import finetune_all
+from archgen.study import Study
 from archgen.threads import torch_threads
 
 RESULTS = Path(__file__).parent / "results" / "finetune_processes.csv"
@@ -37,13 +39,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     design, supernet = reopened(args.run)
-    trials = ranked(design.study().trials)[: args.networks]
+    study = Study(design.space, design.request.objectives, storage=design.folder.file(STUDY), resume=True)
+    trials = ranked(study.trials)[: args.networks]
     seconds = {}
     with torch_threads(args.threads):
         start = time.perf_counter()
         for trial in trials:
             finetune(design, supernet, trial, args.epochs)
         seconds["one after another"] = time.perf_counter() - start
+        design.processes = args.threads
         start = time.perf_counter()
         finetune_all(design, supernet, trials, args.epochs, lambda rounds: float("inf"))
         seconds["processes"] = time.perf_counter() - start

@@ -23,10 +23,18 @@ def test_the_number_of_threads_is_the_callers_again_after_the_body_and_after_an_
 
 
 @pytest.mark.parametrize(
-    ("threads", "tasks", "expected", "after"),
-    [(1, 3, [1, 1, 1], 3), (2, 1, [2], 1), (2, 3, [1, 1, 2], 2), (8, 3, [2, 2, 2], 1), (4, 6, [1, 1, 1, 1, 2, 2], 2)],
+    ("threads", "processes", "tasks", "expected", "after"),
+    [
+        (1, 1, 3, [1, 1, 1], 3),
+        (2, 1, 2, [2, 2], 2),
+        (2, 2, 1, [2], 1),
+        (2, 2, 3, [1, 1, 2], 2),
+        (1, 2, 3, [1, 1, 1], 2),
+        (8, 8, 3, [2, 2, 2], 1),
+        (4, 4, 6, [1, 1, 1, 1, 2, 2], 2),
+    ],
 )
-def test_threads_are_shared_out(threads: int, tasks: int, expected: list[int], after: int) -> None:
+def test_threads_are_shared_out(threads: int, processes: int, tasks: int, expected: list[int], after: int) -> None:
     with torch_threads(threads):
-        assert shared(tasks) == expected
-        assert rounds(tasks) == after
+        assert shared(tasks, processes) == expected
+        assert rounds(tasks, processes) == after

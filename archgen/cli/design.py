@@ -142,10 +142,13 @@ def dashboard_command(
 def _run(
     request: DesignRequest | None, folder: Path, resume: bool, as_json: bool, cluster: Cluster | None = None
 ) -> None:
+    from torch import get_num_threads
+
     from archgen.design import design
 
+    processes = get_num_threads()  # OMP_NUM_THREADS, or as many as there are cores
     try:
-        result = design(request, folder, resume=resume, progress=Terminal(), cluster=cluster)
+        result = design(request, folder, resume=resume, progress=Terminal(), cluster=cluster, processes=processes)
     except KeyboardInterrupt:
         say(f"interrupted; go on with: archgen design --resume {folder}")
         raise typer.Exit(130) from None

@@ -45,6 +45,8 @@ def measure_command(
 
     Overlapping intervals are ties.
     """
+    from torch import get_num_threads
+
     from archgen import spaces
     from archgen.hardware import RUNTIMES, MeasurementFile, RemoteMeter, measure_missing
 
@@ -55,7 +57,8 @@ def measure_command(
     file = MeasurementFile(out, loaded.name)
     node, example = cluster(ray, resource), loaded.example_input(1)
     settings: dict[str, Any] = {"threads": threads, "batch": batch, "rounds": rounds, "processor": processor}
-    meter = kind(example, **settings) if node is None else RemoteMeter(kind, node, example, **settings)
+    here = get_num_threads()  # OMP_NUM_THREADS, or as many as there are cores
+    meter = kind(example, processes=here, **settings) if node is None else RemoteMeter(kind, node, example, **settings)
     wanted = _wanted(loaded, n, archs, seed)
     texts, device = [loaded.format(arch) for arch in wanted], meter.device
     known = len(file.measured(device.id).keys() & set(texts))

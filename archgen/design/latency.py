@@ -68,13 +68,20 @@ class MeasuredHere(LatencySource):
         arguments: Of `space.build`.
         path: Table of what was measured; read where it is there.
         progress: Shows how far it is.
+        processes: In which networks are exported.
 
     Raises:
         RunConflict: The table is of another version or damaged.
     """
 
     def __init__(
-        self, space: SearchSpace, request: DesignRequest, arguments: dict[str, int], path: Path, progress: Progress
+        self,
+        space: SearchSpace,
+        request: DesignRequest,
+        arguments: dict[str, int],
+        path: Path,
+        progress: Progress,
+        processes: int = 1,
     ) -> None:
         self.space, self.request, self.arguments, self.path, self.progress = space, request, arguments, path, progress
         wanted, table = spread(space, request.measured, arguments, request.seed), self.table()
@@ -83,6 +90,7 @@ class MeasuredHere(LatencySource):
             space.example_input(1, **arguments),
             threads=request.threads,
             processor=request.processor,
+            processes=processes,
             reference=networks(space, middle, arguments, request.seed)[0],
             reference_ms=None if table is None else float(table["reference_ms"].iloc[0]),
         )

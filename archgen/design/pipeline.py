@@ -72,6 +72,7 @@ class Design:
         data: The images.
         progress: Shows how far it is.
         cluster: Where the search evaluates; None: here.
+        processes: For what can be done at the same time; see `design`.
     """
 
     costs: Costs
@@ -84,13 +85,14 @@ class Design:
         data: ImageData,
         progress: Progress | None = None,
         cluster: Cluster | None = None,
+        processes: int = 1,
     ) -> None:
         self.folder, self.request, self.data, self.progress = run, request, data, progress or Progress()
-        self.cluster = cluster
+        self.cluster, self.processes = cluster, processes
         self.space = spaces.for_images(request.space, data.image_size)
         self.network = network_of(request, self.space, data)
         self.source: LatencySource = (
-            MeasuredHere(self.space, request, self.network, run.file(LATENCIES), self.progress)
+            MeasuredHere(self.space, request, self.network, run.file(LATENCIES), self.progress, processes)
             if request.latency is None
             else MeasuredElsewhere(self.space, Path(request.latency), request.seed)
         )
@@ -143,7 +145,7 @@ class Design:
             strategy, supernet = self._untrained()
             costs = probe(self, supernet, strategy)
             facts["costs"] = asdict(costs)
-            facts["plan"] = timetable(self.request, costs, self.finetuned).to_json()
+            facts["plan"] = timetable(self.request, costs, self.finetuned, self.processes).to_json()
             self.folder.save()
         plan = self._planned(Timetable, "plan")
         self.costs = self._planned(Costs, "costs")

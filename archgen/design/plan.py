@@ -105,7 +105,7 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
     evaluation += ask_seconds(design)
-    with torch_threads(shared(design.finetuned)[0]):
+    with torch_threads(shared(design.finetuned, design.processes)[0]):
         finetune_epoch = epoch_seconds(network, data)
     return Costs(export, measurement, step * batches.steps, evaluation, finetune_epoch)
 
@@ -162,15 +162,16 @@ def _seconds(work: Callable[[], object], times: int = TRIES) -> float:
     return statistics.median(spent[times > 1 :])
 
 
-def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
+def timetable(request: DesignRequest, costs: Costs, finetuned: int, processes: int = 1) -> Timetable:
     """The whole request, or what of it the time limit allows.
 
     Args:
         request: What is asked for.
         costs: Of its parts.
         finetuned: Networks to fine-tune and measure.
+        processes: That export, and fine-tune, at the same time.
     """
-    whole = _table(request, costs, finetuned)
+    whole = _table(request, costs, finetuned, processes)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
     each = whole.seconds["latency"] / request.measured
@@ -186,15 +187,17 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable
         measured=measured,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
-        finetune_epochs=fits(request.finetune_epochs, rounds(finetuned) * costs.finetune_epoch, SHARES["final"]),
+        finetune_epochs=fits(
+            request.finetune_epochs, rounds(finetuned, processes) * costs.finetune_epoch, SHARES["final"]
+        ),
     )
-    return _table(smaller, costs, finetuned)
+    return _table(smaller, costs, finetuned, processes)
 
 
-def _table(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
-    latency = request.measured * (costs.export + costs.measurement) * (request.latency is None)
+def _table(request: DesignRequest, costs: Costs, finetuned: int, processes: int) -> Timetable:
+    latency = request.measured * (costs.export / processes + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
-    final = rounds(finetuned) * request.finetune_epochs * costs.finetune_epoch
+    final = rounds(finetuned, processes) * request.finetune_epochs * costs.finetune_epoch
     final += finetuned * (2 * costs.export + costs.measurement)
     seconds = {
         "latency": latency,

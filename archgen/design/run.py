@@ -16,7 +16,7 @@ from archgen.design.metrics import check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
 from archgen.design.reporting import RESULT
 from archgen.design.request import DesignRequest
-from archgen.errors import Infeasible, RunConflict
+from archgen.errors import Infeasible, InvalidOption, RunConflict
 from archgen.evaluators import Cluster
 from archgen.hardware import RUNTIMES
 from archgen.progress import Progress
@@ -32,6 +32,7 @@ def design(
     resume: bool = False,
     progress: Progress | None = None,
     cluster: Cluster | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Run, or go on with, the whole pipeline.
 
@@ -42,13 +43,19 @@ def design(
         progress: Shows how far it is.
         cluster: Where the architectures of the search are evaluated; None: here, one after another. A batch of the
             search is then at least as large as there are places.
+        processes: In which networks are exported, and fine-tuned where there are several, at the same time; this
+            process's torch threads are shared out to them. With more than one, a script must do its work under
+            `if __name__ == "__main__"`.
 
     Returns:
         The result as JSON types, as `archgen design --json` prints it.
 
     Raises:
+        InvalidOption: Fewer than one process.
         ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run.
     """
+    if processes < 1:
+        raise InvalidOption(f"expected at least 1 process, got {processes}")
     progress = progress or Progress()
     if not resume:
         assert request is not None
@@ -58,7 +65,7 @@ def design(
         run = RunFolder.create(out, asdict(request))
         try:
             with run.locked():
-                return Design(run, request, data, progress, cluster).run()
+                return Design(run, request, data, progress, cluster, processes).run()
         except Infeasible:
             if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
                 shutil.rmtree(out)
@@ -74,7 +81,7 @@ def design(
     data = load(request)
     _check(request, data)
     with run.locked():
-        return Design(run, request, data, progress, cluster).run()
+        return Design(run, request, data, progress, cluster, processes).run()
 
 
 def load(request: DesignRequest) -> ImageData:

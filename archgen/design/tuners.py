@@ -1,7 +1,8 @@
 """Fine-tuning of several networks at the same time, a process each.
 
 The networks are small: a second thread saves a sixth of a step, a second process half of the time of two
-(`experiments/finetune_processes.py`).
+(`experiments/finetune_processes.py`). Processes start afresh and read the main module again, so a script that asks for
+several must do its work under `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def finetune_all(
     The last digits of the weights depend on how many threads torch has.
 
     Args:
-        design: Whose networks they are.
+        design: Whose networks they are, and how many processes fine-tune.
         supernet: Its weights are inherited.
         trials: Of the architectures.
         epochs: Of each training at most.
@@ -52,17 +53,17 @@ def finetune_all(
         ArchgenError: A loss became NaN or infinite, or a process died.
     """
     n = len(trials)
-    if rounds(n) == n:  # one network, or one thread
+    if rounds(n, design.processes) == n:
         return [finetune(design, supernet, trial, epochs, allowed(n - i)) for i, trial in enumerate(trials)]
     tunings = [prepare(design, supernet, trial) for trial in trials]
     after, done = [0.0] * n, [0] * n
     messages = SPAWN.SimpleQueue()
-    executor = spawned(
-        max_workers=min(n, torch.get_num_threads()), initializer=_start, initargs=(design.data, messages)
-    )
+    executor = spawned(max_workers=min(n, design.processes), initializer=_start, initargs=(design.data, messages))
     try:
         with design.progress.bar(f"fine-tuning {n} networks, percent of each", 100 * n) as bar:
-            for i, trained in _run(executor, tunings, epochs, allowed, lambda: bar.update(_read(messages))):
+            for i, trained in _run(
+                executor, design.processes, tunings, epochs, allowed, lambda: bar.update(_read(messages))
+            ):
                 weights, after[i], done[i] = trained
                 tunings[i].network.load_state_dict(load(weights))
     except BrokenExecutor:
@@ -79,15 +80,21 @@ Trained = tuple[bytes, float, int]
 
 
 def _run(
-    executor: Executor, tunings: Sequence[Tuning], epochs: int, allowed: Allowed, look: Callable[[], None]
+    executor: Executor,
+    processes: int,
+    tunings: Sequence[Tuning],
+    epochs: int,
+    allowed: Allowed,
+    look: Callable[[], None],
 ) -> Iterator[tuple[int, Trained]]:
     """What each training gave, as it ends."""
-    at_once, n = torch.get_num_threads(), len(tunings)
-    waiting, running = deque(enumerate(zip(tunings, shared(n), strict=True))), dict[Future[Trained], int]()
+    n = len(tunings)
+    waiting = deque(enumerate(zip(tunings, shared(n, processes), strict=True)))
+    running: dict[Future[Trained], int] = {}
     while waiting or running:
-        while waiting and len(running) < at_once:
+        while waiting and len(running) < processes:
             i, (tuning, some) = waiting.popleft()
-            seconds = allowed(rounds(n) - i // at_once)
+            seconds = allowed(rounds(n, processes) - i // processes)
             # by value: tensors that processes share take a file descriptor each
             running[executor.submit(_tune, pickle.dumps(tuning), epochs, seconds, some)] = i
         ended, _ = wait(running, timeout=REFRESH, return_when=FIRST_COMPLETED)

@@ -51,6 +51,8 @@ class LatencyMeter(ABC):
             results can be compared although it may be busier, or cooler, later.
         reference_ms: What the reference took in an earlier session, to report for that speed; None measures it.
         processor: Where networks run, `cpu` or `cuda`.
+        processes: In which networks are made ready where that is work for the CPU, as exporting is, and there are
+            many; a script that asks for more than one must do its work under `if __name__ == "__main__"`.
 
     Attributes:
         drift: Relative spread of the reference over the rounds of the last `measure`; 0 before.
@@ -80,8 +82,15 @@ class LatencyMeter(ABC):
         reference: nn.Module | None = None,
         reference_ms: float | None = None,
         processor: str = "cpu",
+        processes: int = 1,
     ) -> None:
-        for name, value, least in (("threads", threads, 1), ("batch", batch, 1), ("rounds", rounds, 5)):
+        least_values = (
+            ("threads", threads, 1),
+            ("batch", batch, 1),
+            ("rounds", rounds, 5),
+            ("processes", processes, 1),
+        )
+        for name, value, least in least_values:
             if value < least:
                 raise ArchgenError(f"{name} of a latency measurement must be at least {least}, got {value}")
         if not 0 < block_ms < 1e4:
@@ -92,7 +101,7 @@ class LatencyMeter(ABC):
             raise UnknownName("processor", processor, PROCESSORS)
         self.example = example[:1] if isinstance(example, Tensor) else torch.zeros(1, *example)
         self.shape = tuple(self.example.shape[1:])
-        self.threads, self.batch, self.processor = threads, batch, processor
+        self.threads, self.batch, self.processor, self.processes = threads, batch, processor, processes
         self.rounds, self.block_ms, self.reference = rounds, block_ms, reference
         self.reference_ms = reference_ms
         self.drift, self.unsteady = 0.0, False
@@ -128,6 +137,11 @@ class LatencyMeter(ABC):
             DeviceLost: No network can run.
             OSError: The disk does not take the exported file.
         """
+
+    @contextmanager
+    def ahead(self, networks: Sequence[nn.Module]) -> Iterator[None]:
+        """In the body networks are loaded, these among them and in this order; a member may begin with all at once."""
+        yield
 
     @contextmanager
     def setting(self) -> Iterator[None]:
@@ -246,7 +260,11 @@ class LatencyMeter(ABC):
     ) -> list[Run | ArchgenError]:
         """A function that runs each network once, or why the runtime refuses it; each has run once."""
         loaded: list[Run | ArchgenError] = []
-        with progress.bar("prepare", len(networks)) as bar:
+        new = networks
+        if keys is not None:
+            first = dict(zip(reversed(keys), reversed(networks), strict=True))
+            new = [first[key] for key in dict.fromkeys(keys) if key not in self._loaded]
+        with progress.bar("prepare", len(networks)) as bar, self.ahead(new):
             for i, network in enumerate(networks):
                 key = None if keys is None else keys[i]
                 try:

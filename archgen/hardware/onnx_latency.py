@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from archgen.errors import ArchgenError
 from archgen.export import open_onnx, to_onnx
 from archgen.hardware.base import RUNTIMES, DeviceLost, LatencyMeter, Run
+from archgen.hardware.exports import Exports
 from archgen.hardware.record import LatencyMeasurement
 from archgen.hardware.timing import interleaved
 
+MANY = 8
+"""Networks from which on processes are started to export them, which takes as long as a few exports."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -33,6 +37,7 @@ class OnnxLatency(LatencyMeter):
     """
 
     runtime = "onnxruntime"
+    _exports: Exports | None = None
 
     def check(self) -> None:
         known = onnxruntime.get_available_providers()
@@ -50,10 +55,26 @@ class OnnxLatency(LatencyMeter):
     def provider(self) -> str:
         return PROVIDERS[self.processor]
 
+    @contextmanager
+    def ahead(self, networks: Sequence[nn.Module]) -> Iterator[None]:
+        if self.processes == 1 or len(networks) < MANY:
+            yield
+            return
+        with Exports(networks, self.example, self.processes) as exports:
+            self._exports = exports
+            try:
+                yield
+            finally:
+                self._exports = None
+
     def load(self, network: nn.Module) -> Callable[[Tensor], Run]:
+        made = None if self._exports is None else self._exports.take(network)
         with tempfile.TemporaryDirectory(prefix="archgen-") as name:
             path = Path(name) / "network.onnx"
-            to_onnx(network, self.example, path)
+            if made is None:
+                to_onnx(network, self.example, path)
+            else:
+                path.write_bytes(made)
             session = open_onnx(path, self.threads, self.provider)
         if self.processor == "cpu":
             return lambda inputs: on_cpu(session, inputs)

@@ -181,7 +181,7 @@ def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypat
 def test_a_run_that_is_late_still_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tuning was meant to take all that is left and more: both share it."""
 
-    def late(request: DesignRequest, costs: Costs, finetuned: int) -> Timetable:
+    def late(request: DesignRequest, costs: Costs, finetuned: int, processes: int) -> Timetable:
         return Timetable(2, 6, 1, 12, {"latency": 1.0, "supernet": 1.0, "search": 500.0, "final": 2000.0})
 
     monkeypatch.setattr(pipeline, "timetable", late)

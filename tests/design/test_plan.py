@@ -32,6 +32,15 @@ def test_stages_add_up() -> None:
     assert (plan.epochs, plan.budget, plan.finetune_epochs) == (200, 100, 40)
 
 
+def test_processes_export_and_fine_tune_at_the_same_time() -> None:
+    plan = timetable(REQUEST, COSTS, 3, processes=2)
+    assert plan.seconds["latency"] == pytest.approx(40 * (0.15 + 0.2))
+    assert plan.seconds["final"] == pytest.approx(2 * 20.0 + 3 * 0.8)
+    assert timetable(REQUEST, COSTS, 1, processes=2).seconds["final"] == timetable(REQUEST, COSTS, 1).seconds["final"]
+    limited = replace(REQUEST, time_limit=100.0)
+    assert timetable(limited, COSTS, 4, processes=4).finetune_epochs > timetable(limited, COSTS, 4).finetune_epochs
+
+
 def test_memory_takes_exports_and_latencies_from_elsewhere_nothing() -> None:
     elsewhere = replace(REQUEST, latency="phone.csv")
     assert timetable(elsewhere, COSTS, 1).seconds["latency"] == 0.0

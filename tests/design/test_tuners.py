@@ -61,6 +61,7 @@ class Bare:
     space: SearchSpace = field(default_factory=lambda: load("nasbench201"))
     network: dict[str, int] = field(default_factory=lambda: NETWORK)
     progress: Shown = field(default_factory=Shown)
+    processes: int = 2
 
 
 @pytest.fixture
