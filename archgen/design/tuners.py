@@ -21,6 +21,7 @@ from torch import nn
 from archgen.data import ImageData
 from archgen.design.finetuning import Tuning, finetune, prepare
 from archgen.errors import ArchgenError
+from archgen.spaces.custom import Imports
 from archgen.study import Trial
 from archgen.supernets import Supernet
 from archgen.threads import rounds, shared
@@ -96,7 +97,7 @@ def _run(
             i, (tuning, some) = waiting.popleft()
             seconds = allowed(rounds(n, processes) - i // processes)
             # by value: tensors that processes share take a file descriptor each
-            running[executor.submit(_tune, pickle.dumps(tuning), epochs, seconds, some)] = i
+            running[executor.submit(_tune, pickle.dumps((Imports(), tuning)), epochs, seconds, some)] = i
         ended, _ = wait(running, timeout=REFRESH, return_when=FIRST_COMPLETED)
         look()
         for future in ended:
@@ -123,7 +124,7 @@ def _start(data: ImageData, messages: SimpleQueue[int]) -> None:
 
 def _tune(packed: bytes, epochs: int, seconds: float, some: int) -> Trained:
     torch.set_num_threads(some)
-    tuning, data = pickle.loads(packed), _given["data"]
+    (_, tuning), data = pickle.loads(packed), _given["data"]
     epochs = tuning.affordable(data, epochs, seconds)
 
     def tell(epoch: int, losses: dict[str, float]) -> None:

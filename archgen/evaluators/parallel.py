@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from archgen.errors import ArchgenError, InvalidOption
 from archgen.evaluators.base import Evaluator, Measurement, Results, Wrapper, attempt, failure, in_order, noted
 from archgen.graph import Architecture
+from archgen.spaces.custom import Imports
 from archgen.workers import MakeExecutor, begin, kill, spawned
 
 
@@ -140,7 +141,7 @@ class Parallel(Wrapper):
         """The executor; processes are waited for, so that no evaluation's time is spent on their start."""
         if self._executor is None:
             self._executor = self._make(
-                max_workers=self.workers, initializer=_begin, initargs=(self.evaluator, self.workers)
+                max_workers=self.workers, initializer=_begin, initargs=(Imports(), self.evaluator, self.workers)
             )
             if isinstance(self._executor, ProcessPoolExecutor):
                 there: set[int] = set()
@@ -209,8 +210,8 @@ def _result(future: Future[Measurement], task: _Running) -> Measurement | None:
 _worker = threading.local()
 
 
-def _begin(evaluator: Evaluator, workers: int) -> None:
-    """Runs once in each worker, thread or process."""
+def _begin(imports: Imports, evaluator: Evaluator, workers: int) -> None:
+    """Runs once in each worker, thread or process; a space's own code is there when the evaluator is unpickled."""
     _worker.evaluator = evaluator
     begin(max(1, (os.cpu_count() or 1) // workers))  # or all of them wait for each other
 

@@ -13,6 +13,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from archgen.export import to_onnx
+from archgen.spaces.custom import Imports
 from archgen.workers import begin, kill, spawned
 
 AHEAD = 2
@@ -56,7 +57,8 @@ class Exports:
             network = self._waiting.popleft()
             try:
                 # by value: tensors that processes share take a file descriptor each
-                self._made[id(network)] = self._executor.submit(_exported, pickle.dumps((network, self._example)))
+                packed = pickle.dumps((Imports(), network, self._example))
+                self._made[id(network)] = self._executor.submit(_exported, packed)
             except BrokenExecutor:
                 self._waiting.clear()
             except Exception:  # it can not be sent
@@ -64,7 +66,7 @@ class Exports:
 
 
 def _exported(packed: bytes) -> bytes:
-    network, example = pickle.loads(packed)
+    _, network, example = pickle.loads(packed)
     with tempfile.TemporaryDirectory(prefix="archgen-") as folder:
         path = Path(folder) / "network.onnx"
         to_onnx(network, example, path)

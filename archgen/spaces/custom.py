@@ -17,6 +17,9 @@ from torch import nn
 from archgen import config
 from archgen.errors import InvalidSpace, UnknownName
 
+_PREFIX = "archgen_custom_"
+"""Of the names of modules that are files beside a TOML file."""
+
 
 def load_operation(reference: str, folder: Path, where: str) -> Callable[..., nn.Module]:
     """The factory that `module:attribute` names.
@@ -50,10 +53,28 @@ def load_operation(reference: str, folder: Path, where: str) -> Callable[..., nn
     return factory
 
 
+class Imports:
+    """The files whose code makes operations in this process; where it is unpickled, they are imported again.
+
+    Put before networks and spaces in what is sent to another process, which could not unpickle them without. The code
+    is as trusted there as it was here.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[list[str]], Imports], tuple[list[str]]]:
+        files = [str(module.__file__) for name, module in [*sys.modules.items()] if name.startswith(_PREFIX)]
+        return _imported, (files,)
+
+
+def _imported(files: list[str]) -> Imports:
+    for file in files:
+        _from_file(Path(file))
+    return Imports()
+
+
 def _from_file(file: Path) -> ModuleType:
     """Import a file once, under a name of its own, so that files of the same name in two folders stay apart."""
     path = file.resolve()
-    name = f"archgen_custom_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    name = f"{_PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -24,6 +24,7 @@ REQUEST = DesignRequest(
     measured=12,
     limit=200,
     network={"cells": 1, "channels": 4},
+    runtime="torch",  # needs no export to measure
 )
 
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +19,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from archgen.data import load_data
 from archgen.errors import ArchgenError, InvalidOption
-from archgen.evaluators import Evaluator, Measurement, Parallel, TabularEvaluator
+from archgen.evaluators import Evaluator, Measurement, Parallel, TabularEvaluator, TrainEvaluator
 from archgen.evaluators.parallel import _Running
 from archgen.graph import Architecture
 from archgen.objectives import maximize
-from archgen.spaces import SearchSpace
+from archgen.spaces import SearchSpace, load
 from archgen.strategies import Random
 from archgen.study import Study, search
+from archgen.supernets.training import Schedule
 from archgen.workers import MakeExecutor
 
 forked = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
@@ -171,6 +174,16 @@ def test_spawned_processes_get_the_evaluator(space: SearchSpace, archs: list[Arc
     parallel = Parallel(table, workers=1, timeout=LONG)
     assert parallel.evaluate(archs, seed=0) == table.evaluate(archs, seed=0)
     parallel.close()
+
+
+def test_a_process_has_the_code_of_a_space_of_ones_own() -> None:
+    own = load(Path(__file__).parents[1] / "spaces" / "fixtures" / "my_net.toml")
+    (ghostly,) = [arch for arch in own.sample(20, np.random.default_rng(0)) if "ghost" in own.format(arch)][:1]
+    training = TrainEvaluator(own, load_data("digits", limit=60), Schedule(1))
+    with closing(Parallel(training, workers=os.cpu_count() or 1, timeout=LONG)) as parallel:  # a thread each, as here
+        (measured,) = parallel.evaluate([ghostly], seed=0)
+    assert measured.error is None
+    assert measured.values == training.evaluate([ghostly], seed=0)[0].values
 
 
 def test_workers_that_can_not_start_are_an_error(archs: list[Architecture]) -> None:

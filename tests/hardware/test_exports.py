@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from archgen.errors import ArchgenError
 from archgen.export import to_onnx
 from archgen.hardware import OnnxLatency, onnx_latency
 from archgen.hardware.exports import Exports
+from archgen.spaces import load
 
 EXAMPLE = torch.zeros(1, 6)
 
@@ -54,6 +56,14 @@ def test_files_are_the_same_to_the_byte_and_what_fails_is_none(tmp_path: Path) -
     for i in (0, 3):
         to_onnx(networks[i], EXAMPLE, tmp_path / "here.onnx")
         assert taken[i] == (tmp_path / "here.onnx").read_bytes()
+
+
+def test_networks_of_a_space_with_code_of_ones_own() -> None:
+    space = load(Path(__file__).parents[1] / "spaces" / "fixtures" / "my_net.toml")
+    with_ghosts = [space.build(arch) for arch in space.sample(20, np.random.default_rng(0))]
+    (chosen,) = [n for n in with_ghosts if any(type(m).__name__ == "Ghost" for m in n.modules())][:1]
+    with Exports([chosen], space.example_input(1), 1) as exports:
+        assert exports.take(chosen) is not None
 
 
 def test_after_a_process_has_died_all_is_left_to_the_caller() -> None:
