@@ -124,7 +124,7 @@ def _start(data: ImageData, messages: SimpleQueue[int]) -> None:
 
 def _tune(packed: bytes, epochs: int, seconds: float, some: int) -> Trained:
     torch.set_num_threads(some)
-    (_, tuning), data = pickle.loads(packed), _given["data"]
+    (_, tuning), data = pickle.loads(packed), _given["data"]  # from the process that started this one
     epochs = tuning.affordable(data, epochs, seconds)
 
     def tell(epoch: int, losses: dict[str, float]) -> None:

@@ -66,7 +66,7 @@ class Exports:
 
 
 def _exported(packed: bytes) -> bytes:
-    _, network, example = pickle.loads(packed)
+    _, network, example = pickle.loads(packed)  # from the process that started this one
     with tempfile.TemporaryDirectory(prefix="archgen-") as folder:
         path = Path(folder) / "network.onnx"
         to_onnx(network, example, path)
