@@ -8,6 +8,7 @@ and images in tests/cli, bombs in tests/test_data.py.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -137,6 +138,38 @@ def test_ctrl_c_twice_ends_a_run_that_can_be_resumed(
     assert running.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in rest
     same(design(None, folder, resume=True), whole, folder)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_processes_that_fine_tune_end_with_the_run(
+    how: signal.Signals, request_of: Callable[..., DesignRequest], process: Process, tmp_path: Path
+) -> None:
+    folder, two = tmp_path / "run", {**os.environ, "OMP_NUM_THREADS": "2"}
+    RunFolder.create(folder, json.loads(json.dumps(vars(request_of(finetune_epochs=10**6)))))
+    with process("-m", "archgen", "design", "--resume", str(folder), env=two) as running:
+        assert running.stderr is not None
+        assert any("fine-tuning 2 networks" in text for text in running.stderr)
+        started = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+        while len(workers := [child for child in started.read_text().split() if _works(child)]) < 2:
+            time.sleep(0.05)
+        running.send_signal(how)
+        rest = running.stderr.read()
+    assert running.returncode == (130 if how == signal.SIGINT else -how)
+    assert "Traceback" not in rest
+    while any(_works(child) for child in workers):  # for ever where one stays
+        time.sleep(0.05)
+    assert not (folder / "result.json").exists()
+    assert (folder / "trials.parquet").exists()
+
+
+def _works(pid: str) -> bool:
+    """Whether it is a process that works for another and has got its work, and no zombie."""
+    try:
+        process = Path(f"/proc/{pid}")
+        return "spawn_main" in (process / "cmdline").read_text() and "libtorch" in (process / "maps").read_text()
+    except OSError:
+        return False
 
 
 # -- disks and folders
