@@ -320,11 +320,14 @@ class ChainSpace(SearchSpace):
     def canonical(self, arch: Architecture) -> str:
         """Equal for architectures whose segments form the same graph once identities are contracted."""
         segments = self.segments(arch)
-        reads = [[], *([i + 1 for i in positions] for positions in sources(segments))]
+        positions = sources(segments)
+        if all(read == (i - 1,) for i, read in enumerate(positions)):  # a chain: nothing to rename
+            return repr(["input", *(segment.key for segment in segments if not segment.identity)])
+        reads = [[], *([i + 1 for i in read] for read in positions)]
         kept, edges = contract(reads, {i for i, segment in enumerate(segments, start=1) if segment.identity})
         labels = ["input", *(segments[i - 1].key for i in kept[1:])]
         if list(edges) == [(i, i + 1) for i in range(len(labels) - 1)] and set(edges.values()) == {1}:
-            return repr(labels)  # a chain: nothing to rename
+            return repr(labels)  # it has become one
         return canonical_form(labels, edges)
 
     # -- networks -----------------------------------------------------------------------------------------------
