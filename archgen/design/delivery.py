@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +20,8 @@ from archgen.design.tuners import finetune_all
 from archgen.errors import ArchgenError
 from archgen.export import check_onnx, save_network, to_onnx
 from archgen.hardware import LatencyMeasurement, measure_files
+from archgen.metrics import pareto_front
+from archgen.objectives import Objective
 from archgen.peak_memory import peak_memory_mb
 from archgen.predictors import Predictor
 from archgen.quantize import onnx_accuracy, quantize
@@ -43,8 +46,8 @@ def deliver(
     """Choose, fine-tune, test and export the winner, or the networks of a Pareto set.
 
     Returns:
-        The result but for `seconds`: `winner`, `networks` (the winner first), `met`, `constraints`, `evaluations`,
-        `run` and the facts of the run.
+        The result but for `seconds`: `winner`, `networks` (the winner first), `finalists` (all that were fine-tuned,
+        the most promising first), `met`, `constraints`, `evaluations`, `run` and the facts of the run.
 
     Raises:
         Infeasible: No trial gave a finite accuracy.
@@ -59,8 +62,7 @@ def deliver(
     )
     tuned = [Tuned(*pair, *trained) for pair, trained in zip(chosen, trainings, strict=True)]
     finalists = [each.to_json(design.space) for each in tuned]
-    if not several:
-        tuned = [max(tuned, key=lambda each: each.val_acc)]  # of equal ones the most promising
+    tuned = _delivered(tuned, design.request.directions)
     stems = [f"network{i + 1}" if i else BEST for i in range(len(tuned))]
     networks = [_finish(design, known, each, stem) for each, stem in zip(tuned, stems, strict=True)]
     winner, space, data, folder = networks[0], design.space, design.data, design.folder
@@ -71,7 +73,7 @@ def deliver(
     return {
         "winner": winner,
         "networks": networks,
-        "finalists": [] if several else finalists,
+        "finalists": finalists,
         "met": all(constraint["met"] for constraint in constraints),
         "constraints": constraints,
         "minimized": list(design.request.minimize),
@@ -109,6 +111,11 @@ class Tuned:
     network: nn.Module
     val_acc: float
 
+    def value(self, metric: str) -> float:
+        """What is known of a metric now."""
+        now = {"val_acc": self.val_acc, LATENCY: self.measured.latency_ms}
+        return now[metric] if metric in now else self.trial.values[metric]
+
     def to_json(self, space: SearchSpace) -> dict[str, Any]:
         """As JSON types."""
         return {
@@ -117,6 +124,16 @@ class Tuned:
             "val_acc": self.val_acc,
             LATENCY: self.measured.latency_ms,
         }
+
+
+def _delivered(tuned: Sequence[Tuned], directions: Sequence[Objective]) -> list[Tuned]:
+    """Those that no other one beats after fine-tuning, the most accurate on the validation part first.
+
+    Of one direction that is the most accurate, of equal ones the most promising, which comes first.
+    """
+    values = [[each.value(wish.metric) for wish in directions] for each in tuned]
+    front = pareto_front(values, [wish.sign for wish in directions])
+    return sorted((tuned[i] for i in front), key=lambda each: -each.val_acc)
 
 
 def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,7 @@ _COLUMNS = ("test_acc", "val_acc", "inherited_val_acc", "latency_ms", "params", 
 
 def networks(facts: Facts) -> str:
     """The networks of a Pareto set, and what 8 bits make of each; empty for a single one without an 8-bit version."""
-    listed = facts.result.get("networks")
-    rows = [n for n in listed if isinstance(n, Mapping)] if isinstance(listed, list) else []
+    rows = _listed(facts, "networks")
     if not rows:
         return ""
     parts = []
@@ -52,14 +52,18 @@ def networks(facts: Facts) -> str:
     return "".join(parts)
 
 
+def _listed(facts: Facts, name: str) -> list[Mapping[str, Any]]:
+    listed = facts.result.get(name)
+    return [n for n in listed if isinstance(n, Mapping)] if isinstance(listed, list) else []
+
+
 def finalists(facts: Facts) -> str:
     """What fine-tuning made of the most promising architectures; empty where only one was fine-tuned."""
-    listed = facts.result.get("finalists")
-    rows = [n for n in listed if isinstance(n, Mapping)] if isinstance(listed, list) else []
+    rows = _listed(facts, "finalists")
     if len(rows) < 2:
         return ""
     names = {"inherited_val_acc": "val_acc", "val_acc": "val_acc", "latency_ms": "latency_ms"}
-    won = str((facts.winner or {}).get("arch"))
+    won = {str(each.get("arch")) for each in [facts.winner or {}, *_listed(facts, "networks")]}
     cells = [
         [str(i + 1), *(escaped(shown(row.get(name), kind) or "–") for name, kind in names.items())]
         for i, row in enumerate(rows)
@@ -68,12 +72,13 @@ def finalists(facts: Facts) -> str:
         ["Rank", "Inherited", "Fine-tuned", "Latency"],
         cells,
         numbers=range(1, 4),
-        marked={i for i, row in enumerate(rows) if row.get("arch") == won},
+        marked={i for i, row in enumerate(rows) if str(row.get("arch")) in won},
         below=[f"<code>{breakable(row.get('arch'))}</code>" for row in rows],
     )
     note = (
-        '<p class="note">The most promising by what is measured of inherited weights, all fine-tuned alike; the best '
-        "on the validation images, in bold, was handed over. Their accuracies differ by chance, too.</p>"
+        '<p class="note">The most promising by what is measured of inherited weights, all fine-tuned. What is then best '
+        "on the validation images, or on the Pareto front, is in bold and handed over. Accuracies differ by chance, "
+        "too.</p>"
     )
     return f"<section><h2>The finalists</h2>{note}{table}</section>"
 

@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
-from archgen.design import DesignRequest, design, tuners
+from archgen.design import DesignRequest, delivery, design, tuners
 from archgen.design.choosing import JOINED, ranked
+from archgen.hardware import LatencyMeasurement
+from archgen.objectives import maximize, minimize
+from archgen.spaces import SearchSpace
 from archgen.study import Trial
 
 REQUEST = DesignRequest(
@@ -70,3 +75,31 @@ def test_the_finalist_of_the_best_validation_accuracy_wins(tmp_path: Path, monke
     ]
     order = [t.number for t in ranked(rows)]
     assert [each["inherited_val_acc"] for each in finalists] == [trials["val_acc"][i] for i in order[:3]]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "latencies", "params", "delivered"),
+    [
+        ([50.0, 70.0, 70.0], None, None, [1]),
+        ([72.0, 74.0, 73.0, 71.0], [0.6, 0.3, 0.25, 0.2], None, [1, 2, 3]),
+        ([74.0, 73.0, 74.5], [0.3, 0.2, 0.3], None, [2, 1]),
+        ([74.0, 73.0, 74.5], [0.3, 0.2, 0.3], [5.0, 9.0, 6.0], [2, 0, 1]),
+    ],
+)
+def test_what_another_one_beats_after_fine_tuning_is_not_delivered(
+    space: SearchSpace,
+    accuracies: list[float],
+    latencies: list[float] | None,
+    params: list[float] | None,
+    delivered: list[int],
+) -> None:
+    arch = space.sample(1, np.random.default_rng(0))[0]
+    directions = [maximize("val_acc")]
+    directions += [minimize(m) for m, given in (("latency_ms", latencies), ("params", params)) if given is not None]
+    tuned = []
+    for i, val_acc in enumerate(accuracies):
+        ms = 1.0 if latencies is None else latencies[i]
+        known = {"val_acc": 99.0 - i, "latency_ms": 9.0, "params": 1.0 if params is None else params[i]}
+        measured = LatencyMeasurement(ms, ms, ms, 0.0, 1)
+        tuned.append(delivery.Tuned(Trial(i, arch, known, 0.0), measured, nn.Identity(), val_acc))
+    assert [each.trial.number for each in delivery._delivered(tuned, directions)] == delivered

@@ -71,9 +71,10 @@ def test_a_pareto_set_of_networks_on_a_device_elsewhere(tmp_path: Path) -> None:
     trials = pd.read_parquet(tmp_path / "run" / "trials.parquet")
     assert (trials["params"] <= 8000).all()
     front = trials.iloc[pareto_front(trials[["val_acc", "latency_ms"]], (1, -1))]
-    assert {n["inherited_val_acc"] for n in networks} <= set(front["val_acc"])
-    inherited, latency = ([n[m] for n in networks] for m in ("inherited_val_acc", "latency_ms"))
-    assert inherited == sorted(inherited, reverse=True)
+    assert {n["inherited_val_acc"] for n in result["finalists"]} <= set(front["val_acc"])
+    assert {n["arch"] for n in networks} <= {n["arch"] for n in result["finalists"]}
+    tuned, latency = ([n[m] for n in networks] for m in ("val_acc", "latency_ms"))
+    assert tuned == sorted(tuned, reverse=True)
     assert latency == sorted(latency, reverse=True), "of a front, the less accurate is faster"
     images = load_data("digits", limit=200).test.images
     for network in networks:

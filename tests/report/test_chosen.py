@@ -95,6 +95,8 @@ def test_finalists_are_listed_where_there_were_several_and_the_winner_is_marked(
         assert str(shown(row["val_acc"], "val_acc")) in html
     (bold,) = re.findall(r'<tr class="winner headed">(.*?)</tr>', html)
     assert str(shown(89.0, "val_acc")) in bold
+    of_a_set = finalists(Facts({"finalists": rows, "winner": rows[1], "networks": rows[:2]}, trials))
+    assert len(re.findall(r'<tr class="winner headed">', of_a_set)) == 2
     assert finalists(Facts({"finalists": rows[:1], "winner": rows[0]}, trials)) == ""
     assert finalists(Facts({"winner": rows[0]}, trials)) == ""
 
