@@ -76,7 +76,7 @@ def finalists(facts: Facts) -> str:
         below=[f"<code>{breakable(row.get('arch'))}</code>" for row in rows],
     )
     note = (
-        '<p class="note">The most promising by what is measured of inherited weights, all fine-tuned. What is then best '
+        '<p class="note">The most promising by measures of inherited weights, all fine-tuned. What then is best '
         "on the validation images, or on the Pareto front, is in bold and handed over. Accuracies differ by chance, "
         "too.</p>"
     )
