@@ -67,10 +67,12 @@ def finetune_all(
             ):
                 weights, after[i], done[i] = trained
                 tunings[i].network.load_state_dict(load(weights))
+        executor.shutdown()
     except BrokenExecutor:
         raise ArchgenError("a process that fine-tunes died: out of memory, or a crash; `--resume` goes on") from None
-    finally:
+    except BaseException:
         kill(executor)
+        raise
     if min(done) < epochs:
         design.progress.note(f"the time limit allowed {', '.join(map(str, done))} epochs of fine-tuning")
     return [(tuning.network, percent) for tuning, percent in zip(tunings, after, strict=True)]

@@ -40,8 +40,11 @@ class Exports:
         self._go_on()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        kill(self._executor)
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is None:
+            self._executor.shutdown(cancel_futures=True)
+        else:
+            kill(self._executor)
 
     def take(self, network: nn.Module) -> bytes | None:
         """A network's file; None where a process could not make it, which the caller then finds the reason for."""

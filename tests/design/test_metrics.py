@@ -34,10 +34,10 @@ def test_published_devices_are_known_of_published_networks_only(space: SearchSpa
 
 
 def test_memory_is_predicted_from_exact_ones_and_kept(tmp_path: Path, space: SearchSpace) -> None:
-    wanted = request(minimize=("memory_mb",), measured=20)
+    wanted = request(minimize=("memory_mb",), measured=16)
     path = tmp_path / "memory.parquet"
     predictor = metrics._memory(space, wanted, NETWORK, path, Progress())
-    others = spread(space, 10, NETWORK, 7)
+    others = spread(space, 6, NETWORK, 7)
     exact = [peak_memory_mb(n, space.example_input(1, **NETWORK)) for n in networks(space, others, NETWORK, 0)]
     found = predictor.predict(others).mean
     assert np.median(np.abs(found / exact - 1)) < 0.05
