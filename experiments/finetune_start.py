@@ -10,7 +10,7 @@ convolution or linear layer becomes `s w + (1 - s) f`, `f` a fresh one; after sh
 largest architecture, by its inherited weights, as teacher (`taught`). A row a start,
 a length and a seed with the accuracy on the validation part, in percent; the test part is not looked at.
 
-Writes experiments/results/finetune_start.csv.
+Adds to experiments/results/finetune_start.csv, or replaces rows of the same setting there.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from archgen.supernets.training import Schedule, accuracy, train_network
 RESULTS = Path(__file__).parent / "results" / "finetune_start.csv"
 SHARES = {"inherited": 1.0, "shrunk": 0.4, "fresh": 0.0, "taught": 1.0}
 """Of the inherited weights, by start."""
+SETTING = ["arch", "start", "epochs", "lr", "seed"]
 
 
 def started(folder: Path, text: str, share: float, seed: int) -> nn.Module:
@@ -89,6 +90,8 @@ def main() -> None:
         data=result["data"]["name"],
         machine=f"{platform.machine()}, torch {torch.__version__}, one thread",
     )
+    if RESULTS.exists():  # rows of other calls stay
+        table = pd.concat([pd.read_csv(RESULTS), table]).drop_duplicates(SETTING, keep="last")
     write_atomic(RESULTS, lambda path: table.to_csv(path, index=False))
 
 

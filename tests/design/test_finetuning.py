@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,41 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from archgen.data import ImageData, Split, load_data
-from archgen.design import Design, DesignRequest, finetuning
+from archgen.data import Split
+from archgen.design import Design, finetuning
 from archgen.design.finetuning import finetune, largest
 from archgen.evaluators.base import Measurement
 from archgen.objectives import maximize
-from archgen.progress import Progress
 from archgen.spaces import SearchSpace, load
 from archgen.study import Study
-from archgen.supernets import Supernet, make_supernet, recalibrate
+from archgen.supernets import Supernet, recalibrate
 from archgen.supernets.training import Schedule, accuracy
-
-NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
-
-
-@dataclass
-class Bare:
-    """What `finetune` reads of a design."""
-
-    data: ImageData
-    request: DesignRequest
-    space: SearchSpace = field(default_factory=lambda: load("nasbench201"))
-    network: dict[str, int] = field(default_factory=lambda: NETWORK)
-    progress: Progress = field(default_factory=Progress)
-
-
-@pytest.fixture(scope="module")
-def bare() -> Bare:
-    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}))
-
-
-@pytest.fixture
-def supernet(space: SearchSpace) -> Supernet:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return make_supernet(space, **NETWORK)
 
 
 @pytest.fixture
@@ -55,17 +29,17 @@ def study(space: SearchSpace) -> Study:
     return study
 
 
-def inherited(bare: Bare, supernet: Supernet, study: Study) -> nn.Module:
+def inherited(bare: Any, supernet: Supernet, study: Study) -> nn.Module:
     arch = study.trials[0].arch
     return recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]])
 
 
-def on_validation(bare: Bare, network: nn.Module) -> tuple[float, float]:
+def on_validation(bare: Any, network: nn.Module) -> tuple[float, float]:
     return accuracy(network, bare.data.validation.images, bare.data.validation.labels)
 
 
 def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
-    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch
+    bare: Any, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = inherited(bare, supernet, study)
     before = on_validation(bare, start)
@@ -88,13 +62,13 @@ def test_fine_tuning_starts_from_inherited_weights_and_improves_them(
 
 @pytest.mark.parametrize("factor", [0.0, -1.0], ids=["untrained", "wrong"])
 def test_inherited_weights_are_kept_when_training_makes_them_worse(
-    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, factor: float
+    bare: Any, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
     start = inherited(bare, supernet, study)
     images = bare.data.validation.images
     with torch.no_grad():  # labels that the inherited weights get right, all of them
         known = replace(bare.data, validation=Split(images, start.eval()(images).argmax(-1)))
-    right = Bare(known, bare.request)
+    right = replace(bare, data=known)
     before = on_validation(right, start)
     assert before[0] == 100
 
@@ -113,13 +87,13 @@ def test_inherited_weights_are_kept_when_training_makes_them_worse(
 
 @pytest.mark.parametrize("better", [True, False])
 def test_the_largest_teaches_where_it_is_clearly_better(
-    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, better: bool
+    bare: Any, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, better: bool
 ) -> None:
     images = bare.data.validation.images
-    arch = study.trials[0].arch if not better else largest(bare.space, NETWORK)
+    arch = study.trials[0].arch if not better else largest(bare.space, bare.network)
     with torch.no_grad():  # labels that the one gets right, all of them
         labels = recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]]).eval()(images).argmax(-1)
-    known = Bare(replace(bare.data, validation=Split(images, labels)), bare.request)
+    known = replace(bare, data=replace(bare.data, validation=Split(images, labels)))
     teachers: list[nn.Module | None] = []
     monkeypatch.setattr(finetuning, "train_network", lambda *args, teacher, **options: teachers.append(teacher))
     finetune(cast(Design, known), supernet, study.trials[0], 4)
@@ -131,7 +105,7 @@ def test_the_largest_teaches_where_it_is_clearly_better(
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(float("inf"), 40), (5.0, 25), (100.0, 40), (-3.0, 1)])
 def test_as_many_epochs_as_the_time_allows(
-    bare: Bare, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, seconds: float, epochs: int
+    bare: Any, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch, seconds: float, epochs: int
 ) -> None:
     schedules: list[Schedule] = []
     monkeypatch.setattr(finetuning, "epoch_seconds", lambda *given: 0.2)
@@ -148,7 +122,7 @@ def test_the_largest_is_the_extreme_or_has_the_most_flops(space: SearchSpace) ->
     assert space.count(largest(space, {}))["flops"] == most
 
 
-def test_the_supernet_keeps_its_weights(bare: Bare, supernet: Supernet, study: Study) -> None:
+def test_the_supernet_keeps_its_weights(bare: Any, supernet: Supernet, study: Study) -> None:
     weights = {name: value.clone() for name, value in supernet.named_parameters()}
     finetune(cast(Design, bare), supernet, study.trials[0], 4)
     assert all(torch.equal(value, weights[name]) for name, value in supernet.named_parameters())

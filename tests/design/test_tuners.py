@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,20 +13,18 @@ import pytest
 import torch
 from torch import nn
 
-from archgen.data import ImageData, load_data
-from archgen.design import Design, DesignRequest, tuners
+from archgen.design import Design, tuners
 from archgen.design.finetuning import Tuning, finetune
 from archgen.design.tuners import finetune_all
 from archgen.errors import ArchgenError
 from archgen.evaluators.base import Measurement
 from archgen.objectives import maximize
 from archgen.progress import Bar, Progress
-from archgen.spaces import SearchSpace, load
+from archgen.spaces import SearchSpace
 from archgen.study import Study, Trial
-from archgen.supernets import Supernet, make_supernet
+from archgen.supernets import Supernet
 from archgen.threads import torch_threads
 
-NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
 ALWAYS = float("inf")
 
 
@@ -52,28 +49,10 @@ class Shown(Progress):
         yield Counted()
 
 
-@dataclass
-class Bare:
-    """What fine-tuning reads of a design."""
-
-    data: ImageData
-    request: DesignRequest
-    space: SearchSpace = field(default_factory=lambda: load("nasbench201"))
-    network: dict[str, int] = field(default_factory=lambda: NETWORK)
-    progress: Shown = field(default_factory=Shown)
-    processes: int = 2
-
-
 @pytest.fixture
-def bare() -> Bare:
-    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}))
-
-
-@pytest.fixture(scope="module")
-def supernet(space: SearchSpace) -> Supernet:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return make_supernet(space, **NETWORK)
+def two(bare: Any) -> Any:
+    """A design with two processes that keeps what it shows."""
+    return replace(bare, progress=Shown(), processes=2)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +63,7 @@ def trials(space: SearchSpace) -> list[Trial]:
     return study.trials
 
 
-def test_processes_give_what_one_after_another_gives(bare: Bare, supernet: Supernet, trials: list[Trial]) -> None:
+def test_processes_give_what_one_after_another_gives(two: Any, supernet: Supernet, trials: list[Trial]) -> None:
     asked: list[int] = []
 
     def allowed(rounds: int) -> float:
@@ -92,34 +71,30 @@ def test_processes_give_what_one_after_another_gives(bare: Bare, supernet: Super
         return ALWAYS
 
     with torch_threads(2):
-        together = finetune_all(cast(Design, bare), supernet, trials, 3, allowed)
+        together = finetune_all(cast(Design, two), supernet, trials, 3, allowed)
         assert torch.get_num_threads() == 2
     assert asked == [2, 2, 1]
-    assert bare.progress.bars == {"fine-tuning 3 networks, percent of each": [300, 300]}
-    assert not bare.progress.lines
+    assert two.progress.bars == {"fine-tuning 3 networks, percent of each": [300, 300]}
+    assert not two.progress.lines
     for trial, (network, val_acc) in zip(trials[:2], together[:2], strict=True):  # the third has both threads
-        alone, expected = finetune(cast(Design, bare), supernet, trial, 3)
+        alone, expected = finetune(cast(Design, two), supernet, trial, 3)
         assert val_acc == expected
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in alone.state_dict().items())
-    assert together[2][1] == pytest.approx(finetune(cast(Design, bare), supernet, trials[2], 3)[1], abs=5)
+    assert together[2][1] == pytest.approx(finetune(cast(Design, two), supernet, trials[2], 3)[1], abs=5)
 
 
-def test_what_the_time_allows_is_said(bare: Bare, supernet: Supernet, trials: list[Trial]) -> None:
+def test_what_the_time_allows_is_said(two: Any, supernet: Supernet, trials: list[Trial]) -> None:
     with torch_threads(2):
-        finetune_all(cast(Design, bare), supernet, trials[:2], 10_000, lambda rounds: 0.0)
-    assert bare.progress.lines == ["the time limit allowed 1, 1 epochs of fine-tuning"]
-    assert bare.progress.bars == {"fine-tuning 2 networks, percent of each": [200, 200]}
+        finetune_all(cast(Design, two), supernet, trials[:2], 10_000, lambda rounds: 0.0)
+    assert two.progress.lines == ["the time limit allowed 1, 1 epochs of fine-tuning"]
+    assert two.progress.bars == {"fine-tuning 2 networks, percent of each": [200, 200]}
 
 
 class Deadly(nn.Module):
     """Kills the process that it comes to."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _die, ()
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+        return os._exit, (1,)
 
 
 class Diverging(nn.Module):
@@ -137,7 +112,7 @@ class Diverging(nn.Module):
     ("network", "message"), [(Deadly(), "a process that fine-tunes died"), (Diverging(), "not finite|became")]
 )
 def test_what_goes_wrong_in_a_process_is_said(
-    bare: Bare,
+    two: Any,
     supernet: Supernet,
     trials: list[Trial],
     monkeypatch: pytest.MonkeyPatch,
@@ -146,4 +121,4 @@ def test_what_goes_wrong_in_a_process_is_said(
 ) -> None:
     monkeypatch.setattr(tuners, "prepare", lambda *given: Tuning(network, None, 10.0, 0))
     with torch_threads(2), pytest.raises(ArchgenError, match=message):
-        finetune_all(cast(Design, bare), supernet, trials, 3, lambda rounds: ALWAYS)
+        finetune_all(cast(Design, two), supernet, trials, 3, lambda rounds: ALWAYS)
