@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 Activation = Callable[[], nn.Module]
 
 
+@cache  # asked for by every block of every architecture that is counted
 def make_divisible(channels: int | float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `channels`, but at least `divisor` and not below nine tenths of it."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
