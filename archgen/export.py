@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from archgen import artifacts
 from archgen.errors import ArchgenError, InvalidArchitecture, InvalidCheckpoint, UnknownName
 from archgen.graph import Architecture
+from archgen.networks.folding import folded
 from archgen.spaces import SearchSpace, load
 
 _CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
@@ -47,10 +48,11 @@ def to_onnx(network: nn.Module, example: Tensor | tuple[int, ...], path: Path) -
     one = example[:1] if isinstance(example, Tensor) else torch.zeros(1, *example)
     # Two of them, because the exporter takes a batch of one for a constant.
     batch = torch.cat([one, one]).to(next((p.device for p in network.parameters()), one.device))
-    with evaluating(network), _quiet():
+    plain = folded(network)  # the exporter would fold them too, at the end: it takes twice as long for all of them
+    with _quiet():
         try:
             program = torch.onnx.export(
-                network,
+                plain,
                 (batch,),
                 dynamo=True,
                 verbose=False,

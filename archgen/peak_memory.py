@@ -38,7 +38,12 @@ def peak_memory_mb(network: nn.Module, example: Tensor) -> float:
     with tempfile.TemporaryDirectory(prefix="archgen-") as folder:
         path = Path(folder) / "network.onnx"
         to_onnx(network, example, path)
-        return graph_memory_mb(onnx.load(path))
+        return file_memory_mb(path)
+
+
+def file_memory_mb(path: Path) -> float:
+    """Memory of the network in an ONNX file for one input, MB."""
+    return graph_memory_mb(onnx.load(path))
 
 
 def graph_memory_mb(model: onnx.ModelProto) -> float:

@@ -22,7 +22,7 @@ from archgen.export import check_onnx, save_network, to_onnx
 from archgen.hardware import LatencyMeasurement, measure_files
 from archgen.metrics import pareto_front
 from archgen.objectives import Objective
-from archgen.peak_memory import peak_memory_mb
+from archgen.peak_memory import file_memory_mb
 from archgen.predictors import Predictor
 from archgen.quantize import onnx_accuracy, quantize
 from archgen.spaces import SearchSpace
@@ -161,7 +161,7 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
     }
     exact = {m: value for m, value in found["predicted"].items() if m != LATENCY}  # or all that there is
     if MEMORY in exact:
-        exact[MEMORY] = peak_memory_mb(network, example)
+        exact[MEMORY] = file_memory_mb(onnx)
     found |= exact | {"params": int(exact["params"])}
     save_network(
         folder.file(stem),
