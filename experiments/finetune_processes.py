@@ -1,12 +1,13 @@
 """How much sooner are several networks fine-tuned when each has a process of its own?
 
-    python experiments/finetune_processes.py RUN [--networks 4] [--epochs 3] [--threads 2]
+    python experiments/finetune_processes.py RUN [--networks 4] [--below MS] [--epochs 3] [--threads 2]
 
-RUN is the folder of a finished `archgen design`. The architectures of its best trials are fine-tuned for a few epochs,
-as the design does it (teachers included): one after another with all threads, then in processes that share the
-threads, their start included. A row a way: `seconds`, and `ratio`, those of one after another to these.
+RUN is the folder of a finished `archgen design`. The architectures of its best trials, or of its best trials below a
+latency, are fine-tuned for a few epochs, as the design does it (teachers included): one after another with all
+threads, then in processes that share the threads, their start included. A row a way: `seconds`, and `ratio`, those of
+one after another to these; `latency_ms`, the mean of the networks' predicted ones.
 
-Writes experiments/results/finetune_processes.csv.
+Adds to experiments/results/finetune_processes.csv, or replaces rows of the same setting there.
 """
 
 from __future__ import annotations
@@ -24,23 +25,26 @@ from archgen.artifacts import write_atomic
 from archgen.design.choosing import ranked
 from archgen.design.finetuning import finetune
 from archgen.design.pipeline import STUDY
+from archgen.design.request import LATENCY
 from archgen.design.tuners import finetune_all
 from archgen.study import Study
 from archgen.threads import torch_threads
 
 RESULTS = Path(__file__).parent / "results" / "finetune_processes.csv"
+SETTING = ["way", "networks", "latency_ms", "epochs", "threads", "space", "data"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--networks", type=int, default=4)
+    parser.add_argument("--below", type=float, default=float("inf"), metavar="MS", help="of the latency of a trial")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     design, supernet = reopened(args.run)
     study = Study(design.space, design.request.objectives, storage=design.folder.file(STUDY), resume=True)
-    trials = ranked(study.trials)[: args.networks]
+    trials = [trial for trial in ranked(study.trials) if trial.values[LATENCY] < args.below][: args.networks]
     seconds = {}
     with torch_threads(args.threads):
         start = time.perf_counter()
@@ -55,6 +59,7 @@ def main() -> None:
     table = table.assign(
         ratio=seconds["one after another"] / table["seconds"],
         networks=len(trials),
+        latency_ms=sum(trial.values[LATENCY] for trial in trials) / len(trials),
         epochs=args.epochs,
         threads=args.threads,
         space=design.space.name,
@@ -62,6 +67,8 @@ def main() -> None:
         machine=f"{platform.machine()}, torch {torch.__version__}",
     )
     print(table.to_string(index=False))
+    if RESULTS.exists():  # rows of other calls stay
+        table = pd.concat([pd.read_csv(RESULTS), table]).drop_duplicates(SETTING, keep="last")
     write_atomic(RESULTS, lambda path: table.to_csv(path, index=False))
 
 
