@@ -181,10 +181,10 @@ def save_network(
 
 
 def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild a network from the JSON file of `save_network` and the weights beside it.
+    """Rebuild a network from the two files of `save_network`.
 
     Args:
-        path: The JSON file.
+        path: The JSON file, or the weights beside it.
         space: Its space, where that is one of your own; None reads the space of the name in the file.
 
     Returns:
@@ -193,6 +193,8 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
     Raises:
         InvalidCheckpoint: A file is missing, truncated or foreign, or the two do not belong together.
     """
+    weights, header = _paths(path.with_name(path.name.removesuffix(".json").removesuffix(".safetensors")))
+    path = header if path == weights else path
     content = artifacts.read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind != "network":
@@ -210,7 +212,6 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
         network = space.build(arch, **content["network"])
     except (UnknownName, InvalidArchitecture, TypeError, ValueError, RuntimeError) as error:
         raise InvalidCheckpoint(f"{path} describes no network: {error}; export the network again") from None
-    weights = _paths(path.with_name(path.name.removesuffix(".json")))[0]
     artifacts.load_weights(network, artifacts.read_tensors(weights), str(weights))
     return network.eval(), content
 

@@ -162,9 +162,12 @@ def test_a_saved_network_is_rebuilt_to_the_bit(tmp_path):
     weights, header = save(tmp_path / "best", network)
     assert (weights.name, header.name) == ("best.safetensors", "best.json")
     loaded, content = load_network(header)
+    beside, same = load_network(weights)
+    assert same == content
     images = torch.randn(5, *SHAPE)
     with evaluating(network), torch.no_grad():
         assert torch.equal(network(images), loaded(images))
+        assert torch.equal(network(images), beside(images))
     assert not loaded.training
     assert content["arch"] == SPACE.format(ARCH)
     assert content["normalisation"] == {"mean": [0.3], "std": [0.4]}

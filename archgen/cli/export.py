@@ -15,7 +15,7 @@ from archgen.errors import InvalidObjective
 
 @app.command()
 def export(
-    source: Annotated[Path | None, typer.Argument(help="A run folder, or a best.json.")] = None,
+    source: Annotated[Path | None, typer.Argument(help="A run folder, or a network's .json.")] = None,
     out: Annotated[Path, typer.Option(help="ONNX file to write.")] = Path("network.onnx"),
     space: Annotated[str | None, typer.Option(help="Without a source: the space of --arch.")] = None,
     arch: Annotated[str | None, typer.Option(help="Without a source: architecture to build, untrained.")] = None,
