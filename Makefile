@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/archgen design --data digits --space nasbench201 --at-most latency_ms=$(LATENCY_MS) --out $(DEMO); fi
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -49,4 +49,4 @@ audit: setup
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
@@ -41,29 +40,6 @@ settings.load_profile("archgen")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start too: sums of two threads differ in a last digit
 os.environ[config.TRUST] = "1"  # the code that fixtures import is ours; tests/cli/test_trust.py has it off
-
-
-@pytest.fixture(autouse=True, scope="session")
-def others_untraced() -> Iterator[None]:
-    """Coverage does not follow the calls that spend seconds in other packages' Python; it doubles their time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", _untraced(torch.onnx.export))
-        yield
-
-
-def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        tracer = sys.gettrace()
-        if not hasattr(tracer, "get_stats"):  # not coverage's own, whose stack of frames outlives a stop
-            return function(*args, **kwargs)
-        tracer.stop()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            tracer.start()
-
-    return call
 
 
 @pytest.fixture(scope="session")
