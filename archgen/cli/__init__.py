@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
 import sys
 import warnings
 
@@ -27,6 +29,7 @@ from archgen.cli.terminal import drop_output, fail, say
 from archgen.errors import ArchgenError, ArchgenWarning
 
 TRUST = "--trust-code"
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -48,7 +51,7 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(fail(f"{error.strerror or error}{where}; free space or check the path, nothing was overwritten"))
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         if not hasattr(error, "format_message"):  # the command line's own complaints have it
             raise
@@ -56,4 +59,6 @@ def main() -> None:
             print(error.format_message(), file=sys.stderr)
             sys.exit(2)
         sys.exit(fail(error.format_message()))
+    if code == INTERRUPTED:  # leaving takes a moment; who presses Ctrl-C again wants no traceback of it
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     sys.exit(code if isinstance(code, int) else 0)
