@@ -11,6 +11,8 @@ from archgen.spaces import SearchSpace
 
 POOL = 40
 """Architectures drawn for each one that is chosen by strata."""
+IN_VAIN = 10_000
+"""Draws without anything new after which a space is taken for exhausted."""
 
 
 def suggest(
@@ -35,13 +37,16 @@ def suggest(
     seen = {space.canonical(arch) for arch in known}
     wanted = POOL * n if stratified else n
     pool: list[Architecture] = []
+    in_vain = 0
     for _ in range(50):
+        before = len(pool)
         for arch in space.sample(wanted, rng):
             form = space.canonical(arch)
             if form not in seen and len(pool) < wanted:
                 seen.add(form)
                 pool.append(arch)
-        if len(pool) >= wanted:
+        in_vain = 0 if len(pool) > before else in_vain + wanted
+        if len(pool) >= wanted or in_vain >= IN_VAIN:
             break
     if not stratified or len(pool) <= n:
         return pool[:n]
