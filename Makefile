@@ -21,7 +21,8 @@ demo: setup
 	$(BIN)/archgen design --data digits --space nasbench201 --at-most latency_ms=$(LATENCY_MS) --out $(DEMO); fi
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m slipcover --fail-under 90 --out .coverage.json --merge .coverage.json
 
 lint: setup
 	$(BIN)/ruff check .
@@ -49,4 +50,4 @@ audit: setup
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage.json

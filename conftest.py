@@ -1,4 +1,4 @@
-"""Coverage sees what jaxtyping rewrites: its finder has to come first, and both are there before `archgen` is imported."""
+"""Coverage sees what jaxtyping rewrites: its finder comes first, before `archgen` is imported."""
 
 import sys
 
