@@ -29,7 +29,8 @@ _HEADER = {"space": str, "arch": str, "graph": dict, "network": dict, "normalisa
 def to_onnx(network: nn.Module, example: Tensor | tuple[int, ...], path: Path) -> None:
     """Write a network in evaluation mode as one ONNX file, `logits` out, any number of inputs at once.
 
-    The input is called `image`, or `tokens` where it is of integers.
+    The input is called `image`, or `tokens` where it is of integers. Batch normalisation is folded into the
+    convolutions before it (`archgen.networks.folding`).
 
     Source paths and stack traces, which the exporter writes into the file, are taken out: what is shipped tells
     nothing of the machine it was made on, and two exports of one network are equal to the byte.
