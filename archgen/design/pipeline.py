@@ -42,6 +42,8 @@ from archgen.threads import single_threaded
 SUPERNET, STUDY = "supernet.safetensors", "study.db"
 SMALL_NETWORK = {"cells": 1, "channels": 16}
 """Of published spaces of cells, whose own networks are made for large sets of images."""
+LONG = 60.0
+"""Seconds of a search that processes are started for: their start takes up to ten."""
 
 
 def network_of(request: DesignRequest, space: SearchSpace, data: ImageData) -> dict[str, int]:
@@ -226,6 +228,9 @@ class Design:
         measuring: Evaluator = self.evaluator(supernet)
         if self.cluster is not None:
             measuring = Parallel(measuring, workers=self.cluster.slots(), executor=self.cluster.executor)
+        elif self.processes > 1 and plan.seconds["search"] > LONG:
+            # no more of them than a batch has, or the batch and with it the trials would depend on the machine
+            measuring = Parallel(measuring, workers=min(self.processes, self.request.batch), threads=1)
         evaluator = Annotated(measuring, known)
         study = Study(self.space, self.request.objectives, storage=self.folder.file(STUDY), resume=True)
         strategy = self.proposer(lambda archs: within(archs, self.request, known))

@@ -41,11 +41,11 @@ def design(
         out: The run folder; new or empty, or that of the run to resume.
         resume: Whether to go on with the run in `out`.
         progress: Shows how far it is.
-        cluster: Where the architectures of the search are evaluated; None: here, one after another. A batch of the
+        cluster: Where the architectures of the search are evaluated; None: here. A batch of the
             search is then at least as large as there are places.
-        processes: In which networks are exported, and fine-tuned where there are several, at the same time; this
-            process's torch threads are shared out to them. With more than one, a script must do its work under
-            `if __name__ == "__main__"`.
+        processes: In which networks are exported, evaluated by a long search, and fine-tuned where there are several,
+            at the same time; this process's torch threads are shared out to them. With more than one, a script must do
+            its work under `if __name__ == "__main__"`.
 
     Returns:
         The result as JSON types, as `archgen design --json` prints it.

@@ -53,6 +53,7 @@ class Parallel(Wrapper):
         evaluator: Measures; each worker gets its own copy, once.
         workers: Evaluations at the same time, at least 1.
         timeout: Seconds that one evaluation may take, on a cluster the wait for a place included; None for any time.
+        threads: Of torch in each worker; None shares out the cores.
         executor: Makes the executor: `ProcessPoolExecutor`, `ThreadPoolExecutor`, `archgen.evaluators.RayExecutor`.
 
     Raises:
@@ -65,6 +66,7 @@ class Parallel(Wrapper):
         *,
         workers: int,
         timeout: float | None = None,
+        threads: int | None = None,
         executor: MakeExecutor = spawned,
     ) -> None:
         super().__init__(evaluator)
@@ -73,6 +75,7 @@ class Parallel(Wrapper):
         if timeout is not None and not timeout > 0:
             raise InvalidOption(f"a time-out must be above 0 seconds, got {timeout:g}")
         self.workers, self.timeout = workers, timeout
+        self._threads = threads or max(1, (os.cpu_count() or 1) // workers)  # or all of them wait for each other
         self._make = executor
         self._executor: Executor | None = None
 
@@ -141,7 +144,7 @@ class Parallel(Wrapper):
         """The executor; processes are waited for, so that no evaluation's time is spent on their start."""
         if self._executor is None:
             self._executor = self._make(
-                max_workers=self.workers, initializer=_begin, initargs=(Imports(), self.evaluator, self.workers)
+                max_workers=self.workers, initializer=_begin, initargs=(Imports(), self.evaluator, self._threads)
             )
             if isinstance(self._executor, ProcessPoolExecutor):
                 there: set[int] = set()
@@ -210,10 +213,10 @@ def _result(future: Future[Measurement], task: _Running) -> Measurement | None:
 _worker = threading.local()
 
 
-def _begin(imports: Imports, evaluator: Evaluator, workers: int) -> None:
+def _begin(imports: Imports, evaluator: Evaluator, threads: int) -> None:
     """Runs once in each worker, thread or process; a space's own code is there when the evaluator is unpickled."""
     _worker.evaluator = evaluator
-    begin(max(1, (os.cpu_count() or 1) // workers))  # or all of them wait for each other
+    begin(threads)
 
 
 def _who() -> int:

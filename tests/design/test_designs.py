@@ -20,7 +20,7 @@ from archgen.design import DesignRequest, design, pipeline
 from archgen.design.latency import spread
 from archgen.design.plan import Costs, Timetable
 from archgen.errors import UnknownName
-from archgen.evaluators import Cluster
+from archgen.evaluators import Cluster, Parallel
 from archgen.export import check_onnx, load_network
 from archgen.generators import DiscreteFlow
 from archgen.metrics import pareto_front
@@ -53,6 +53,37 @@ def phone(folder: Path, name: str, arguments: dict[str, int]) -> str:
 
 def images_of(arguments: dict[str, int]) -> dict[str, int]:
     return {**arguments, "classes": 10, "in_channels": 1, "image_size": 8}
+
+
+def test_a_long_search_is_shared_by_processes_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"cells": 1, "channels": 4}
+    device = phone(tmp_path, "nasbench201", images_of(arguments))
+    request = replace(REQUEST, batch=2, network=arguments, latency=device)
+    started: list[int] = []
+
+    class Counted(Parallel):
+        def __init__(self, *arguments: Any, workers: int, **others: Any) -> None:
+            started.append(workers)
+            super().__init__(*arguments, workers=workers, **others)
+
+    monkeypatch.setattr(pipeline, "Parallel", Counted)
+    found = []
+    for long, processes in ((60.0, 8), (0.0, 8), (0.0, 1)):
+        monkeypatch.setattr(pipeline, "LONG", long)
+        monkeypatch.setattr(pipeline, "deliver", stop)
+        with pytest.raises(KeyboardInterrupt):
+            design(request, tmp_path / f"{long}-{processes}", processes=processes)
+        trials = pd.read_parquet(tmp_path / f"{long}-{processes}" / "trials.parquet")
+        found.append(trials.drop(columns="cost_seconds"))
+    assert started == [request.batch], "not for a short search, nor in one process, and no more than a batch has"
+    pd.testing.assert_frame_equal(found[0], found[1])
+    pd.testing.assert_frame_equal(found[0], found[2])
+
+
+def stop(*_: Any) -> Any:
+    raise KeyboardInterrupt
 
 
 def test_a_pareto_set_of_networks_on_a_device_elsewhere(tmp_path: Path) -> None:
