@@ -407,8 +407,14 @@ def test_a_cache_is_filled_used_and_a_table_itself(
     assert set(pd.read_parquet("trials.parquet")["arch"]) == set(first["arch"])
 
 
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are threads: they start at once."""
+    usual = Parallel.__init__.__kwdefaults__
+    monkeypatch.setattr(Parallel.__init__, "__kwdefaults__", {**usual, "executor": ThreadPoolExecutor})
+
+
 def test_workers_change_nothing_but_the_time(listed: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Parallel.__init__, "__kwdefaults__", {"timeout": None, "executor": ThreadPoolExecutor})
+    in_threads(monkeypatch)
     columns = ["trial", "arch", "acc", "lat", "state"]
     succeeds(*search("--strategy", "evolution"))
     alone = pd.read_parquet("trials.parquet")[columns]
@@ -417,7 +423,7 @@ def test_workers_change_nothing_but_the_time(listed: Path, succeeds: Run, monkey
 
 
 def test_an_asynchronous_search_pays_for_as_many(listed: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Parallel.__init__, "__kwdefaults__", {"timeout": None, "executor": ThreadPoolExecutor})
+    in_threads(monkeypatch)
     succeeds(*search("--workers", 3, "--asynchronous", budget=20))
     trials = pd.read_parquet("trials.parquet")
     assert len(trials) == 20
