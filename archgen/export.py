@@ -196,6 +196,8 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
     """
     weights, header = _paths(path.with_name(path.name.removesuffix(".json").removesuffix(".safetensors")))
     path = header if path == weights else path
+    if path.is_file() and path.suffix != ".json":
+        raise InvalidCheckpoint(f"{path} does not describe a network; give the .json of an exported one")
     content = artifacts.read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind != "network":

@@ -67,6 +67,7 @@ def test_architecture_strings_that_are_wrong_are_refused(arch: str, message: str
         (["empty"], "empty/best.json does not exist"),
         (["notes.json"], "notes.json holds kind None, expected 'network'"),
         (["text.json"], "text.json can not be read as JSON"),
+        (["best.onnx"], "best.onnx does not describe a network; give the .json"),
         ([], "expected a run folder or best.json, or else both --space and --arch"),
         (["--space", "nasbench201"], "expected a run folder or best.json, or else both --space and --arch"),
         (["empty", "--arch", ARCH], "expected a run folder or best.json, or else both --space and --arch"),
@@ -78,4 +79,5 @@ def test_export_refuses_what_is_no_network(arguments: list[str], message: str, r
     Path("empty").mkdir()
     Path("notes.json").write_text("{}")
     Path("text.json").write_text("dear diary")
+    Path("best.onnx").write_bytes(b"\x08\xf9")
     assert message in refused("export", *arguments)
