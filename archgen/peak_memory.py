@@ -42,7 +42,14 @@ def peak_memory_mb(network: nn.Module, example: Tensor) -> float:
 
 
 def file_memory_mb(path: Path) -> float:
-    """Memory of the network in an ONNX file for one input, MB."""
+    """Memory of the network in an ONNX file for one input, MB (10^6 bytes); see `graph_memory_mb`.
+
+    Args:
+        path: The file, as `archgen.export.to_onnx` writes it.
+
+    Raises:
+        ArchgenError: The size of a tensor can not be inferred.
+    """
     return graph_memory_mb(onnx.load(path))
 
 

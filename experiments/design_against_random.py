@@ -36,10 +36,11 @@ from archgen.design import Design, DesignRequest, load
 from archgen.design.choosing import JOINED
 from archgen.design.finetuning import finetune
 from archgen.design.metrics import within
+from archgen.design.pipeline import STUDY
 from archgen.graph import Architecture
 from archgen.protocol import processes
 from archgen.run_folder import RunFolder
-from archgen.study import Trial
+from archgen.study import Study, Trial
 from archgen.supernets import Supernet
 from archgen.supernets.training import accuracy
 
@@ -55,6 +56,11 @@ def reopened(folder: Path) -> tuple[Design, Supernet]:
     request = DesignRequest(**run.state["request"])
     design = Design(run, request, load(request))
     return design, design.supernet(design.plan())
+
+
+def trials_of(design: Design) -> list[Trial]:
+    """All trials of its search."""
+    return Study(design.space, design.request.objectives, storage=design.folder.file(STUDY), resume=True).trials
 
 
 def under_the_bound(folder: Path, n: int, seed: int) -> list[str]:

@@ -19,15 +19,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from design_against_random import reopened
+from design_against_random import reopened, trials_of
+from finetune_start import add_rows
 
-from archgen.artifacts import write_atomic
 from archgen.design.choosing import ranked
 from archgen.design.finetuning import finetune
-from archgen.design.pipeline import STUDY
 from archgen.design.request import LATENCY
 from archgen.design.tuners import finetune_all
-from archgen.study import Study
 from archgen.threads import torch_threads
 
 RESULTS = Path(__file__).parent / "results" / "finetune_processes.csv"
@@ -43,8 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     design, supernet = reopened(args.run)
-    study = Study(design.space, design.request.objectives, storage=design.folder.file(STUDY), resume=True)
-    trials = [trial for trial in ranked(study.trials) if trial.values[LATENCY] < args.below][: args.networks]
+    trials = [trial for trial in ranked(trials_of(design)) if trial.values[LATENCY] < args.below][: args.networks]
     seconds = {}
     with torch_threads(args.threads):
         start = time.perf_counter()
@@ -67,9 +64,7 @@ def main() -> None:
         machine=f"{platform.machine()}, torch {torch.__version__}",
     )
     print(table.to_string(index=False))
-    if RESULTS.exists():  # rows of other calls stay
-        table = pd.concat([pd.read_csv(RESULTS), table]).drop_duplicates(SETTING, keep="last")
-    write_atomic(RESULTS, lambda path: table.to_csv(path, index=False))
+    add_rows(RESULTS, table, SETTING)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,13 @@ def tuned(folder: Path, text: str, lr: float, job: tuple[str, int, int]) -> dict
     return {"start": start, "epochs": epochs, "lr": lr, "seed": seed, "val": found}
 
 
+def add_rows(results: Path, table: pd.DataFrame, setting: list[str]) -> None:
+    """Write a table; earlier rows stay but for those of the same setting."""
+    if results.exists():
+        table = pd.concat([pd.read_csv(results), table]).drop_duplicates(setting, keep="last")
+    write_atomic(results, lambda path: table.to_csv(path, index=False))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -90,9 +97,7 @@ def main() -> None:
         data=result["data"]["name"],
         machine=f"{platform.machine()}, torch {torch.__version__}, one thread",
     )
-    if RESULTS.exists():  # rows of other calls stay
-        table = pd.concat([pd.read_csv(RESULTS), table]).drop_duplicates(SETTING, keep="last")
-    write_atomic(RESULTS, lambda path: table.to_csv(path, index=False))
+    add_rows(RESULTS, table, SETTING)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from design_against_random import reopened
+from design_against_random import reopened, trials_of
 
 from archgen.artifacts import write_atomic
-from archgen.design.pipeline import STUDY
 from archgen.evaluators import Parallel
-from archgen.study import Study
 from archgen.threads import single_threaded
 
 RESULTS = Path(__file__).parent / "results" / "search_processes.csv"
@@ -38,8 +36,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     design, supernet = reopened(args.run)
-    study = Study(design.space, design.request.objectives, storage=design.folder.file(STUDY), resume=True)
-    archs = [trial.arch for trial in study.trials[: args.archs]]
+    archs = [trial.arch for trial in trials_of(design)[: args.archs]]
     batch, seed = design.request.batch, design.request.seed
     ways = {"one after another": design.evaluator(supernet)}
     ways["processes"] = Parallel(design.evaluator(supernet), workers=args.processes, threads=1)

@@ -25,11 +25,10 @@ from archgen.cli import (  # noqa: F401  they register themselves
     train,
 )
 from archgen.cli.application import app
-from archgen.cli.terminal import drop_output, fail, say
+from archgen.cli.terminal import INTERRUPTED, drop_output, fail, say
 from archgen.errors import ArchgenError, ArchgenWarning
 
 TRUST = "--trust-code"
-INTERRUPTED = 130
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from archgen.cli.application import app
 from archgen.cli.options import AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers
-from archgen.cli.terminal import Terminal, say, show
+from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _run(
         result = design(request, folder, resume=resume, progress=Terminal(), cluster=cluster, processes=processes)
     except KeyboardInterrupt:
         say(f"interrupted; go on with: archgen design --resume {folder}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         show(json.dumps(result))
         return

@@ -12,7 +12,7 @@ import typer
 
 from archgen.cli.application import latency_app
 from archgen.cli.options import Json, Ray, Resource, Seed, SpaceName, cluster, writable
-from archgen.cli.terminal import Terminal, say, show
+from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import InvalidCheckpoint, InvalidObjective
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def measure_command(
     except KeyboardInterrupt:
         known = len(file.measured(device.id).keys() & set(texts))
         say(f"interrupted; {out} holds {known} of {len(texts)} architectures; go on with the same command")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if done.unsteady:
         say(f"the machine was unsteady in {done.unsteady} batches (drift {done.drift:.0%}); intervals are too narrow")
     rows = _ranked(file, device.id, texts)

@@ -28,7 +28,7 @@ from archgen.cli.options import (
     write_frame,
 )
 from archgen.cli.search_evaluator import DATA, EPOCHS, EvaluatorOptions, make_evaluator
-from archgen.cli.terminal import Terminal, say, show
+from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidObjective
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def search_command(
                 raise
             hint = "there is no --study to go on with" if study is None else "go on with the same command and --resume"
             say(f"interrupted; {len(trials.trials)} evaluations are in {out}; {hint}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
     write_frame(trials.to_frame(measuring.metrics), out)
     _warn(trials.trials, budget)
     _show(trials, proposer, searched, objectives, out, as_json)

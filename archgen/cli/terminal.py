@@ -11,6 +11,9 @@ from typing import Any
 from archgen.launch import first_to_fail, rank
 from archgen.progress import Bar, Progress
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 
 class Terminal(Progress):
     """tqdm bars on standard error when it is a terminal; one line a stage when it is not."""

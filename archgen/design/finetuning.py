@@ -28,7 +28,7 @@ LEAD = 10.0
 """Points on the validation part by which a teacher must be ahead.
 
 Fine-tuning alone gains about as much, and a teacher that its student overtakes costs accuracy, up to several points
-(`experiments/finetune_distillation.py`, `experiments/finetune_start.py`), and half of the time.
+(`experiments/finetune_distillation.py`, `experiments/finetune_start.py`), and the time of its own steps.
 """
 OnEpoch = Callable[[int, dict[str, float]], None]
 """Is told the number of an epoch and its losses."""

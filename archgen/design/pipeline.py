@@ -226,11 +226,12 @@ class Design:
     def search(self, plan: Timetable, supernet: Supernet, known: dict[str, Predictor]) -> Study:
         """The loop: strategy, evaluator by inherited weights, Optuna study in the folder."""
         measuring: Evaluator = self.evaluator(supernet)
+        # no more than a batch has, or the batch and with it the trials would depend on the machine
+        at_once = min(self.processes, self.request.batch)
         if self.cluster is not None:
             measuring = Parallel(measuring, workers=self.cluster.slots(), executor=self.cluster.executor)
-        elif self.processes > 1 and plan.seconds["search"] > LONG:
-            # no more of them than a batch has, or the batch and with it the trials would depend on the machine
-            measuring = Parallel(measuring, workers=min(self.processes, self.request.batch), threads=1)
+        elif at_once > 1 and plan.seconds["search"] > LONG:
+            measuring = Parallel(measuring, workers=at_once, threads=1)
         evaluator = Annotated(measuring, known)
         study = Study(self.space, self.request.objectives, storage=self.folder.file(STUDY), resume=True)
         strategy = self.proposer(lambda archs: within(archs, self.request, known))

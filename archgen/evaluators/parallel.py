@@ -53,7 +53,7 @@ class Parallel(Wrapper):
         evaluator: Measures; each worker gets its own copy, once.
         workers: Evaluations at the same time, at least 1.
         timeout: Seconds that one evaluation may take, on a cluster the wait for a place included; None for any time.
-        threads: Of torch in each worker; None shares out the cores.
+        threads: Of torch in each worker process, at least 1; None shares out the cores.
         executor: Makes the executor: `ProcessPoolExecutor`, `ThreadPoolExecutor`, `archgen.evaluators.RayExecutor`.
 
     Raises:

@@ -272,11 +272,8 @@ def whole(space: SearchSpace, wishes: list[Objective], strategy: Make) -> Whole:
     return whole
 
 
-@pytest.mark.parametrize(
-    ("name", "cuts"),
-    [(name, (2, 3, 1)) for name in STRATEGIES]
-    + [(name, (cut,)) for name in ("random", "evolution", "bayes") for cut in (0, 4, 6, 10)],
-)
+@pytest.mark.parametrize("cuts", [(0,), (4,), (6,), (10,), (2, 3, 1)])
+@pytest.mark.parametrize("name", list(STRATEGIES))
 def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
     name: str,
     cuts: tuple[int, ...],
