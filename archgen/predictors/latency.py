@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from scipy.stats import kendalltau, spearmanr
+from scipy.stats import t as student
 from torch import Tensor
 
 from archgen.errors import ArchgenError
@@ -119,7 +120,8 @@ class LatencyPredictor(Predictor):
         """Learn from `b` architectures and their latencies, ms; cost grows as `b^3`.
 
         Raises:
-            ArchgenError: Fewer than 5 values, another number of architectures, or a value that is not above 0.
+            ArchgenError: Fewer than 5 values, another number of architectures, a value that is not above 0, or a
+                source whose predictions do not differ.
         """
         y = np.asarray(y, dtype=float)
         self.check_fit(archs, y)
@@ -147,7 +149,13 @@ class LatencyPredictor(Predictor):
         slopes = np.empty((len(spread), 0))  # of the sources, by standardised feature
         if self.sources:
             slopes = np.stack([source._slopes(scale) for source in self.sources], 1) * spread[:, None]
-            slopes = slopes / np.sqrt(np.mean((self._features.standardised @ slopes) ** 2, axis=0))
+            norms = np.sqrt(np.mean((self._features.standardised @ slopes) ** 2, axis=0))
+            for source, norm in zip(self.sources, norms, strict=True):
+                if not 0 < norm < np.inf:
+                    raise ArchgenError(
+                        f"{source.metric} tells no architectures apart, so it is no source; leave it out"
+                    )
+            slopes = slopes / norms
             mean = slopes.mean(1, keepdims=True)
             mean = mean / np.sqrt(np.mean((self._features.standardised @ mean) ** 2))
             slopes = np.hstack([slopes, mean])
@@ -180,25 +188,26 @@ class LatencyPredictor(Predictor):
         The 90 % quantile of the absolute leave-one-out errors over that of a standard Gaussian: a few cells of
         nearly no latency, whose relative errors are huge, do not widen it for all.
         """
-        return self._quantile(np.abs(self._residuals), 0.9) / _GAUSSIAN_90
+        return self._quantile(np.abs(self._residuals), 0.9, sides=2) / _GAUSSIAN_90
 
     def interval(self, archs: Sequence[Architecture], level: float = 0.9) -> tuple[Floats, Floats]:
         """Bounds between which a measured latency lies with probability `level`, ms.
 
         They are the prediction times and divided by one factor, the rank `level * (N + 1)` of the leave-one-out
-        errors. With `N` measurements no level above `N / (N + 1)` can be backed; the largest error is taken then.
+        errors. `N` measurements back no level above `N / (N + 1)`; beyond it the largest error is stretched as the
+        tail of the noise, Student's t, is between the two levels.
 
         Raises:
             ArchgenError: `level` is not between 0 and 1.
         """
         log_latency = self._log_latency(archs)
-        factor = max(self._quantile(np.abs(self._residuals), level), _ROUNDING)
+        factor = self._quantile(np.abs(self._residuals), level, sides=2) + _ROUNDING
         return np.exp(log_latency - factor), np.exp(log_latency + factor)
 
     def limit(self, archs: Sequence[Architecture], objective: Objective, confidence: float) -> Floats:
         """One-sided `interval`: the rank `confidence * (N + 1)` of the leave-one-out errors."""
-        errors = -objective.sign * self._residuals
-        bound: Floats = np.exp(self._log_latency(archs) - objective.sign * self._quantile(errors, confidence))
+        beyond = self._quantile(-objective.sign * self._residuals, confidence, sides=1) + _ROUNDING
+        bound: Floats = np.exp(self._log_latency(archs) - objective.sign * beyond)
         return bound
 
     def holdout(
@@ -278,14 +287,18 @@ class LatencyPredictor(Predictor):
         combined: Floats = self._weights @ np.stack([member.log_latency(features) for member in self._members])
         return combined
 
-    def _quantile(self, errors: Floats, level: float) -> float:
-        """The error of rank `level (N + 1)`, as conformal prediction takes it."""
+    def _quantile(self, errors: Floats, level: float, sides: Literal[1, 2]) -> float:
+        """The error of rank `level (N + 1)`, as conformal prediction takes it; of `sides` tails, see `interval`."""
         if not 0 < level < 1:
             raise ArchgenError(f"a probability for {self.metric} must be between 0 and 1, got {level}")
         if len(errors) == 0:
             raise ArchgenError(f"the predictor of {self.metric} is not fitted; call fit, or load a checkpoint")
-        rank = min(math.ceil(level * (len(errors) + 1)), len(errors))
-        return float(np.sort(errors)[rank - 1])
+        n = len(errors)
+        rank, largest = math.ceil(level * (n + 1)), float(errors.max())
+        if rank <= n or largest <= 0:
+            return float(np.sort(errors)[min(rank, n) - 1])
+        wanted, backed = (student.ppf(1 - (1 - p) / sides, TAILS) for p in (level, n / (n + 1)))
+        return largest * float(wanted / backed)
 
 
 def _to_log(value: Floats, scale: Scale, floor: float) -> Floats:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
+from scipy.stats import t as student
 
 from archgen import spaces
 from archgen.config import data_dir
@@ -76,11 +77,41 @@ def test_intervals_of_ninety_percent_hold_about_ninety_percent(noisy):
     assert np.mean(truth >= lower) == pytest.approx(0.9, abs=0.09)
 
 
-def test_intervals_of_a_law_without_noise_hold_despite_rounding():
+def test_intervals_and_limits_of_a_law_without_noise_hold_despite_rounding():
     archs, others = draw(100, 1), draw(500, 2)
     predictor = LatencyPredictor(SPACE).fit(archs, additive(archs).round(5))
-    low, high = predictor.interval(others)
-    assert np.mean((low <= additive(others)) & (additive(others) <= high)) > 0.95
+    limits = [predictor.limit(others, wish("latency_ms", 1.0), 0.95) for wish in (at_least, at_most)]
+    for low, high in (predictor.interval(others), limits):
+        assert np.mean((low <= additive(others)) & (additive(others) <= high)) > 0.95
+
+
+@pytest.mark.parametrize("n", [5, 10, 15])
+def test_what_few_errors_do_not_back_is_stretched_as_the_tail_of_the_noise(n):
+    archs = draw(n, 1)
+    y = additive(archs) * np.exp(0.1 * np.random.default_rng(0).standard_normal(n))
+    predictor = LatencyPredictor(SPACE).fit(archs, y)
+    mean, errors = predictor.predict(archs).mean, predictor._residuals
+    stretch = student.ppf(0.95, 2) / student.ppf(n / (n + 1), 2)
+    assert stretch > 1
+    high = predictor.limit(archs, at_most("latency_ms", 1.0), 0.95)
+    assert np.log(high / mean) == pytest.approx(stretch * errors.max() + 1e-4)
+    low = predictor.limit(archs, at_least("latency_ms", 1.0), 0.95)
+    assert np.log(mean / low) == pytest.approx(stretch * (-errors).max() + 1e-4)
+    _, wide = predictor.interval(archs, 0.99)
+    two_sided = student.ppf(0.995, 2) / student.ppf(1 - 0.5 / (n + 1), 2)
+    assert np.log(wide / mean) == pytest.approx(two_sided * np.abs(errors).max() + 1e-4)
+
+
+@pytest.mark.parametrize("n", [5, 8, 12, 20, 40])
+def test_ninety_percent_of_what_is_not_measured_is_within_the_limits_of_few(n):
+    others, inside = draw(1000, 2), []
+    for seed in range(12):
+        archs, rng = draw(n, 10 + seed), np.random.default_rng(seed)
+        y, truth = (additive(a) * np.exp(0.05 * rng.standard_normal(len(a))) for a in (archs, others))
+        predictor = LatencyPredictor(SPACE).fit(archs, y)
+        low, high = (predictor.limit(others, wish("latency_ms", 1.0), 0.95) for wish in (at_least, at_most))
+        inside.append(np.mean((low <= truth) & (truth <= high)))
+    assert 0.85 <= np.mean(inside) <= 0.985
 
 
 def test_the_standard_deviation_is_that_of_the_noise(noisy):
@@ -296,6 +327,13 @@ def test_sources_that_mislead_hardly_hurt():
         for given in ((), noise)
     ]
     assert error[1] < 1.2 * error[0] + 0.005
+
+
+def test_a_source_that_tells_nothing_apart_is_refused():
+    archs = draw(20, 1)
+    source = LatencyPredictor(SPACE, "latency_ms@still").fit(archs, np.full(20, 2.0))
+    with pytest.raises(ArchgenError, match="latency_ms@still tells no architectures apart"):
+        LatencyPredictor(SPACE, sources=[source]).fit(archs, additive(archs))
 
 
 def test_a_source_of_another_kind_is_refused(noisy):
