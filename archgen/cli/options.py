@@ -82,6 +82,13 @@ def writable(out: Path | None) -> None:
         raise RunConflict(f"{out} can not be written: {out.parent} is not a folder with write permission")
 
 
+def writable_table(out: Path | None) -> None:
+    """As `writable`, of a table that other commands shall read."""
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise InvalidOption(f"expected a table's name to end in .parquet or .csv, got {out}")
+    writable(out)
+
+
 def write_frame(frame: Any, out: Path) -> None:
     """Write a table as parquet, or as CSV when the name ends so."""
     from archgen.artifacts import write_atomic

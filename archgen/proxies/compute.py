@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from archgen.proxies.base import PROXIES, Proxy
 from archgen.proxies.count import Count
 from archgen.spaces import SearchSpace
 from archgen.threads import single_threaded
+from archgen.workers import begin, kill, spawned
 
 BATCH = 64
 """Images, where none are given: as in NAS-Bench-Suite-Zero."""
@@ -41,6 +39,7 @@ def compute_proxies(
     seed: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
+    on_result: Callable[[Architecture, list[float] | str], None] | None = None,
     **network: int,
 ) -> pd.DataFrame:
     """Zero-cost proxies of architectures, each from a freshly built network.
@@ -60,11 +59,13 @@ def compute_proxies(
         workers: Processes, each of one thread. More than one needs a script that guards its own start by
             `if __name__ == "__main__"`.
         progress: Shows a bar.
+        on_result: Called with each architecture and its values, in order, as they come; or with what is wrong with it,
+            a text, and then it is left out of the table. By default the first that is wrong raises.
         **network: Arguments of `space.build`; the published ones by default.
 
     Returns:
-        A row an architecture, in the order given: `arch` (the space's text), then one column a proxy, where NaN means
-        that the network has no such value (see `Proxy`).
+        A row an architecture, in the order given (an architecture given twice has two): `arch` (the space's text), then
+        one column a proxy, where NaN means that the network has no such value (see `Proxy`).
 
     Raises:
         UnknownName: No such proxy.
@@ -87,12 +88,16 @@ def compute_proxies(
     found: dict[Architecture, list[float]] = {}
     with (progress or Progress()).bar("proxies", len(distinct)) as bar, _results(job, distinct, workers) as results:
         for arch, row in zip(distinct, results, strict=True):
-            if isinstance(row, str):
+            if on_result is not None:
+                on_result(arch, row)
+            elif isinstance(row, str):
                 raise ArchgenError(row)
-            found[arch] = row
+            if not isinstance(row, str):
+                found[arch] = row
             bar.update()
-    columns: dict[str, Any] = {"arch": [space.format(arch) for arch in archs]}
-    columns |= {name: np.array([found[arch][i] for arch in archs], dtype=float) for i, name in enumerate(proxies)}
+    kept = [arch for arch in archs if arch in found]
+    columns: dict[str, Any] = {"arch": [space.format(arch) for arch in kept]}
+    columns |= {name: np.array([found[arch][i] for arch in kept], dtype=float) for i, name in enumerate(proxies)}
     return pd.DataFrame(columns)
 
 
@@ -171,8 +176,7 @@ def _results(job: _Job, archs: Sequence[Architecture], workers: int) -> Iterator
         with single_threaded():
             yield map(job, archs)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(archs)), context, _start, (job,))
+    pool = spawned(max_workers=min(workers, len(archs)), initializer=_start, initargs=(job,))
     try:
         try:
             results = pool.map(_run, archs)
@@ -185,6 +189,9 @@ def _results(job: _Job, archs: Sequence[Architecture], workers: int) -> Iterator
             "a process of the proxies died: for want of memory (use fewer workers), or because the script does not "
             'guard its start by if __name__ == "__main__"'
         ) from None
+    except KeyboardInterrupt:
+        kill(pool)  # which are deaf to Ctrl-C
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -194,10 +201,9 @@ _job: _Job
 
 
 def _start(job: _Job) -> None:
-    """Prepare a process: one thread, and Ctrl-C ends it without a word."""
+    """Prepare a process."""
     global _job  # noqa: PLW0603
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(1)
+    begin(threads=1)
     _job = job
 
 

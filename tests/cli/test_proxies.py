@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from archgen import spaces
+from archgen.errors import ArchgenError
+from archgen.graph import Architecture
 from archgen.predictors import load_free_labels
 
 Run = Callable[..., CompletedProcess[str]]
@@ -42,6 +44,53 @@ def test_proxies_become_a_table(succeeds: Run) -> None:
     assert pd.read_parquet("b.parquet")["params"].tolist() == frame["params"].tolist()
 
 
+def test_what_is_known_when_it_is_stopped_is_kept_and_gone_on_with(
+    succeeds: Run, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["proxies", "--space", "nasbench201", "-n", 6, "--names", " l2_norm, plain,l2_norm"]
+    succeeds(*arguments, "--out", "whole.csv")
+    whole = pd.read_csv("whole.csv")
+    build, built = type(SPACE).build, []
+
+    def interrupted(self: object, arch: Architecture, **network: int) -> object:
+        built.append(arch)
+        if len(built) == 3:
+            raise KeyboardInterrupt
+        return build(self, arch, **network)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(SPACE), "build", interrupted)
+        outcome = run(*arguments, "--out", "a.csv")
+    assert outcome.returncode == 130
+    assert "a.csv holds 2 of 6 architectures; go on with the same command and --resume" in outcome.stderr
+    pd.testing.assert_frame_equal(pd.read_csv("a.csv"), whole[:2])
+    with monkeypatch.context() as patch:
+        built.clear()
+        patch.setattr(type(SPACE), "build", lambda *a, **n: built.append(a[1]) or build(*a, **n))
+        succeeds(*arguments, "--out", "a.csv", "--resume")
+    assert len(built) == 4
+    pd.testing.assert_frame_equal(pd.read_csv("a.csv"), whole)
+    assert "other columns than arch, nwot" in refused(
+        "proxies", "--space", "nasbench201", "--names", "nwot", "--out", "a.csv", "--resume"
+    )
+
+
+def test_a_network_that_can_not_be_built_is_left_out(succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, built = type(SPACE).build, []
+
+    def refusing(self: object, arch: Architecture, **network: int) -> object:
+        built.append(arch)
+        if len(built) == 2:
+            raise ArchgenError("no such kernel")
+        return build(self, arch, **network)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(SPACE), "build", refusing)
+    outcome = succeeds("proxies", "--space", "nasbench201", "-n", 3, "--names", "l2_norm", "--out", "a.csv")
+    assert "left out: |" in outcome.stderr
+    assert "no such kernel" in outcome.stderr
+    assert pd.read_csv("a.csv")["arch"].tolist() == [SPACE.format(built[0]), SPACE.format(built[2])]
+
+
 def test_images_of_the_users_own_data_are_shown(succeeds: Run) -> None:
     arguments = ["proxies", "--space", "nasbench201", "-n", 1, "--names", "l2_norm,nwot", "--batch", 4]
     values = []
@@ -67,6 +116,8 @@ def test_free_labels_are_learnt_from_the_table(table: Path, succeeds: Run) -> No
     [
         (["proxies", "-n", 2, "--archs", "t.csv", "--out", "a.csv"], "either -n (random architectures) or --archs"),
         (["proxies", "-n", 2, "--names", "synflo", "--out", "a.csv"], "did you mean 'synflow'?"),
+        (["proxies", "-n", 10**11, "--out", "a.csv"], "-n"),
+        (["proxies", "-n", 2, "--out", "a.txt"], "end in .parquet or .csv, got a.txt"),
         (["proxies", "-n", 2, "--names", "nwot", "--data", "nowhere", "--out", "a.csv"], "nowhere"),
         (
             ["train", "free-labels", "--table", "proxies.parquet", "--names", "flop", "--out", "f"],
