@@ -64,7 +64,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
 
 
 def read_json(path: Path) -> Any:
@@ -111,7 +111,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str | None = None) -> None:
-    """Write a checkpoint; the weights first, so that a folder with a config is complete.
+    """Write a checkpoint; the config last, so that a folder with one is complete.
 
     Args:
         folder: Where to; made when absent, its files replaced one by one.
@@ -119,9 +119,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str | None = Non
         card: Text of `README.md`: data, cost and figures; None leaves the card as it is.
     """
     write_tensors(folder / WEIGHTS, checkpoint.tensors)
-    write_json(folder / CONFIG, {"kind": checkpoint.kind, "name": checkpoint.name, "config": checkpoint.config})
     if card is not None:
         write_atomic(folder / "README.md", lambda p: _write_text(p, card))
+    write_json(folder / CONFIG, {"kind": checkpoint.kind, "name": checkpoint.name, "config": checkpoint.config})
 
 
 def load_checkpoint(folder: Path, kind: str) -> Checkpoint:
@@ -141,9 +141,12 @@ def load_checkpoint(folder: Path, kind: str) -> Checkpoint:
 
 
 def free_folder(folder: Path, kind: str) -> None:
-    """Raise `RunConflict` unless the folder is new, empty or a checkpoint of the kind, which may be replaced."""
-    if folder.is_file():
+    """Raise `RunConflict` unless the folder can be written and is new, empty or a checkpoint of the kind."""
+    if folder.exists() and not folder.is_dir():
         raise RunConflict(f"{folder} is a file, expected a folder for the checkpoint; give another --out")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RunConflict(f"{folder} can not be written: {there} is not a folder with write permission")
     if folder.exists() and any(folder.iterdir()):
         header = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
         if not isinstance(header, dict) or header.get("kind") != kind:

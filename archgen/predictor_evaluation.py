@@ -26,20 +26,20 @@ def evaluate_predictor(
         predictor: Not fitted yet.
         archs: `b` distinct architectures.
         y: Their values, `b`.
-        n: Rows to fit on, 1 to `b - 2`; 0 where the predictor needs no labels (`needs_labels`).
+        n: Rows to fit on, 2 to `b - 2`; 0 or 1 too where the predictor needs no labels (`needs_labels`).
         seed: Draws the rows.
 
     Returns:
         The figures of `judge`; `n`, `unseen`, and `seconds` of fit and judgement.
 
     Raises:
-        ArchgenError: Too few rows, or all values are equal, so that nothing can be ranked.
+        ArchgenError: Too few rows, all values are equal, so that nothing can be ranked, or a figure is not finite.
     """
-    fewest = 1 if predictor.needs_labels else 0
+    fewest = 2 if predictor.needs_labels else 0  # of a single one nothing says how sure a predictor may be
     if not fewest <= n <= len(y) - 2:
         raise ArchgenError(
             f"{predictor.metric}: {n} rows to fit on and at least 2 to judge on were asked for, the table has {len(y)} "
-            f"architectures; give n from {fewest} to {max(len(y) - 2, 1)}"
+            f"architectures; " + (f"give n from {fewest} to {len(y) - 2}" if len(y) >= fewest + 2 else "add some")
         )
     order = np.random.default_rng(seed).permutation(len(y))
     used, rest = order[:n], order[n:]
@@ -49,6 +49,10 @@ def evaluate_predictor(
     start = time.perf_counter()
     figures = judge(predictor.fit([archs[i] for i in used], y[used]), others, y[rest])
     seconds = time.perf_counter() - start
+    wrong = [name for name, value in figures.items() if not np.isfinite(value)]
+    if wrong:
+        what = f"values from {y.min():g} to {y.max():g}"
+        raise ArchgenError(f"{predictor.metric}: {what} are beyond what can be computed with; give another unit")
     return {**figures, "n": float(n), "unseen": float(len(rest)), "seconds": seconds}
 
 

@@ -98,7 +98,7 @@ def pretrain_predictor(
         (share of the unseen inside the two-sided 90 % interval, in percent), `seconds`.
 
     Raises:
-        ArchgenError: Too few rows, or values that the predictor refuses.
+        ArchgenError: Too few rows, rows of one and the same value, or values that the predictor refuses.
     """
     if len(archs) < 10:
         raise ArchgenError(f"expected at least 10 architectures to fit and judge a predictor, got {len(archs)}")
@@ -106,6 +106,8 @@ def pretrain_predictor(
     small = len(y) <= 2 * labels
     n = int(0.8 * len(y)) if small else labels
     seen, unseen = order[:n], order[n : n + UNSEEN]
+    if np.ptp(y[seen]) == 0 or np.ptp(y[unseen]) == 0:
+        raise ArchgenError(f"{metric} has the same value, {y[seen[0]]:g}, in (nearly) every row; nothing can be learnt")
     start = time.perf_counter()
     predictor = make_predictor(kind, space, metric, built_simplified=small)
     predictor.fit([archs[i] for i in seen], y[seen])

@@ -44,7 +44,7 @@ def write_pruned(path: Path, text: str) -> None:
     """Write the file, atomically."""
 
     def write(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
 
     artifacts.write_atomic(path, write)
 

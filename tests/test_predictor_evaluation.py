@@ -52,9 +52,9 @@ def test_the_seed_draws_the_rows():
     assert seen[0] == seen[1] != seen[2]
 
 
-@pytest.mark.parametrize("n", [0, 59, 100])
+@pytest.mark.parametrize("n", [0, 1, 59, 100])
 def test_too_few_rows_are_refused(n):
-    with pytest.raises(ArchgenError, match="the table has 60 architectures; give n from 1 to 58"):
+    with pytest.raises(ArchgenError, match="the table has 60 architectures; give n from 2 to 58"):
         evaluate_predictor(Remembering(SPACE, "flops"), ARCHS, FLOPS, n=n, seed=0)
 
 

@@ -196,3 +196,10 @@ def test_what_can_not_be_learnt_is_refused_before_anything_is_written(
             space, archs[:n], factor * latency[:n], tmp_path / "new", metric="latency_ms", kind=kind, **FACTS
         )
     assert not (tmp_path / "new").exists()
+
+
+def test_one_and_the_same_value_is_not_learnt(space: SearchSpace, archs: list[Architecture], tmp_path: Path) -> None:
+    y = np.full(len(archs), 3.0)
+    with pytest.raises(ArchgenError, match="acc has the same value, 3, in"):
+        pretrain_predictor(space, archs, y, tmp_path / "p", metric="acc", source="", command="")
+    assert not (tmp_path / "p").exists()

@@ -28,14 +28,14 @@ def measure_command(
     space: SpaceName,
     out: Annotated[Path, typer.Option(help="Measurements, as parquet; a file of earlier ones is added to.")],
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help=f"Random architectures to measure; {_DRAWN} by default.")
+        int | None, typer.Option("-n", min=1, max=10_000, help=f"Random architectures to measure; {_DRAWN} by default.")
     ] = None,
     archs: Annotated[Path | None, typer.Option(help="Table with an `arch` column: measure these instead.")] = None,
     runtime: Annotated[str, typer.Option(help="`onnxruntime`, `torch` or `torch_compile`.")] = "onnxruntime",
     processor: Annotated[str, typer.Option("--device", help="`cpu` or `cuda`.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads a network runs on.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Inputs a run.")] = 1,
-    rounds: Annotated[int, typer.Option(min=5, help="Times each network is timed.")] = 30,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Inputs a run.")] = 1,
+    rounds: Annotated[int, typer.Option(min=5, max=10_000, help="Times each network is timed.")] = 30,
     ray: Ray = None,
     resource: Resource = None,
     seed: Seed = 0,
@@ -71,7 +71,8 @@ def measure_command(
         say(f"interrupted; {out} holds {known} of {len(texts)} architectures; go on with the same command")
         raise typer.Exit(INTERRUPTED) from None
     if done.unsteady:
-        say(f"the machine was unsteady in {done.unsteady} batches (drift {done.drift:.0%}); intervals are too narrow")
+        what = f"the machine was unsteady in {done.unsteady} batches (drift {done.drift:.0%})"
+        say(f"{what}; intervals are too narrow: measure anew, into another file, when it has less to do")
     rows = _ranked(file, device.id, texts)
     if as_json:
         facts = {"out": str(out), "device": {"id": device.id, **device.to_json()}, **asdict(done), "rows": rows}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archgen.cli.application import latency_app
-from archgen.cli.options import Json, Seed, SpaceName, writable, write_frame
+from archgen.cli.options import Json, Seed, SpaceName, writable_table, write_frame
 from archgen.cli.terminal import say, show
 from archgen.errors import ArchgenError, InvalidObjective, UnknownName
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Table = Annotated[Path, typer.Option(help="Table (parquet or CSV): `arch` and one column of ms a device.")]
 Target = Annotated[str, typer.Option(help="Column of the device.")]
 Sources = Annotated[str | None, typer.Option(help="Columns of other devices to lean on, comma-separated.")]
+Device = Annotated[
+    str | None, typer.Option(help="Id of a device, where `archgen latency measure` wrote a table of several.")
+]
 Simplified = Annotated[
     bool, typer.Option("--simplified", help="The measured networks leave out what nothing depends on.")
 ]
@@ -34,6 +37,7 @@ def evaluate_command(
     n: Annotated[int, typer.Option("-n", min=5, help="Random rows to fit on; all others judge.")] = 20,
     sources: Sources = None,
     simplified: Simplified = False,
+    device: Device = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +46,7 @@ def evaluate_command(
     from archgen.predictor_evaluation import evaluate_predictor
 
     loaded = spaces.load(space)
-    labels = _read(loaded, table, target, sources)
+    labels = _read(loaded, table, target, sources, device)
     predictor = _predictor(loaded, labels, target, simplified, seed, f"latency_ms@{target}")
     figures = evaluate_predictor(predictor, labels.archs, labels.values[target], n=n, seed=seed)
     kept = ("spearman_rho", "kendall_tau", "median_relative_error", "mae", "coverage_90", "n", "unseen", "seconds")
@@ -64,17 +68,21 @@ def fit_command(
     ] = None,
     sources: Sources = None,
     simplified: Simplified = False,
+    device: Device = None,
     seed: Seed = 0,
 ) -> None:
     """Fit a latency predictor on every row of a table and save it as a checkpoint."""
     from archgen import spaces
     from archgen.artifacts import free_folder
     from archgen.predictors import save_predictor
+    from archgen.pretrain_predictor import checkpoint_name
 
     loaded = spaces.load(space)
     free_folder(out, "predictor")
-    labels = _read(loaded, table, target, sources)
-    name = metric or (target if target.startswith("latency_ms") else f"latency_ms@{target}")
+    if metric is not None:
+        checkpoint_name(loaded, metric)
+    labels = _read(loaded, table, target, sources, device)
+    name = (target if target.startswith("latency_ms") else f"latency_ms@{target}") if metric is None else metric
     predictor = _predictor(loaded, labels, target, simplified, seed, name)
     predictor.fit(labels.archs, labels.values[target])
     error = 100 * predictor.sigma_log
@@ -109,7 +117,7 @@ def suggest_command(
     if how not in ("flops", "random"):
         raise UnknownName("way to suggest", how, ["flops", "random"])
     loaded = spaces.load(space)
-    writable(out)
+    writable_table(out)
     known = set() if measured is None else set(read_architectures(loaded, measured))
     archs = suggest(loaded, n, np.random.default_rng(seed), stratified=how == "flops", known=known)
     if len(archs) < n:
@@ -121,18 +129,22 @@ def suggest_command(
         show(text)
 
 
-def _read(space: SearchSpace, table: Path, target: str, sources: str | None) -> Labels:
+def _read(space: SearchSpace, table: Path, target: str, sources: str | None, device: str | None) -> Labels:
+    import numpy as np
+
     from archgen.evaluators import read_labels
 
     others = [name.strip() for name in sources.split(",") if name.strip()] if sources else []
     if target in others:
         raise InvalidObjective(f"{target} is the target, so it can not be a source too; leave it out of --sources")
-    labels = read_labels(space, table, [target, *dict.fromkeys(others)])
+    labels = read_labels(space, table, [target, *dict.fromkeys(others)], device=device)
     if labels.averaged:
         say(f"{labels.averaged} rows of {table} repeat an architecture; their values are averaged")
     for name, values in labels.values.items():
         if (values <= 0).any():
             raise ArchgenError(f"{table}: '{name}' has {int((values <= 0).sum())} latencies that are not above 0 ms")
+        if np.ptp(values) == 0:
+            raise ArchgenError(f"{table}: '{name}' is {values[0]:g} in every row; there is nothing to learn")
     return labels
 
 

@@ -82,7 +82,7 @@ def fit_command(
         raise ArchgenError(f"{table} has {len(archs)} architectures, {count} were asked for; give a smaller -n")
     rows = np.random.default_rng(seed).permutation(len(archs))[:count]
     y = values[rows]
-    if count and np.ptp(y) == 0 and not columns:
+    if count > (1 if columns else 0) and np.ptp(y) == 0:
         raise ArchgenError(f"{target} has the same value, {y[0]:g}, in every row; there is nothing to learn")
     predictor.fit([archs[i] for i in rows], y)
     leaning = f", leaning on {', '.join(f'`{name}`' for name in columns)}" if columns else ""

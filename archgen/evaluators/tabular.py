@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from archgen.errors import ArchgenError, InvalidTable, UnknownMetric
+from archgen.errors import ArchgenError, InvalidTable, UnknownMetric, UnknownName
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
@@ -22,12 +22,12 @@ ENUMERABLE = 1_000_000
 
 
 def read_architectures(space: SearchSpace, path: Path) -> list[Architecture]:
-    """The architectures in column `arch` of a table, `.parquet` or `.csv`; other columns do not matter.
+    """The distinct architectures in column `arch` of a table, `.parquet` or `.csv`; other columns do not matter.
 
     Raises:
         InvalidTable: As `TabularEvaluator` for the column.
     """
-    return list(_parse(space, path, _read(path)))
+    return list(dict.fromkeys(_architectures(space, path, _read(path))))
 
 
 class Labels(NamedTuple):
@@ -138,7 +138,9 @@ class TabularEvaluator(Evaluator):
         return costs
 
 
-def read_labels(space: SearchSpace, path: Path, columns: Sequence[str], *, gaps: bool = False) -> Labels:
+def read_labels(
+    space: SearchSpace, path: Path, columns: Sequence[str], *, gaps: bool = False, device: str | None = None
+) -> Labels:
     """Columns of a table with a column `arch`, `.parquet` or `.csv`, as what predictors are fitted to.
 
     Args:
@@ -147,12 +149,15 @@ def read_labels(space: SearchSpace, path: Path, columns: Sequence[str], *, gaps:
         columns: Names of its columns.
         gaps: Whether values may be missing; they are NaN. Of an architecture that is listed more than once the known
             ones are averaged.
+        device: Id of the device whose rows are read, of a file of `archgen latency measure`; of one device by default.
 
     Raises:
-        InvalidTable: As `TabularEvaluator`, but an architecture may be listed more than once.
+        InvalidTable: As `TabularEvaluator`, but an architecture may be listed more than once; or latencies of several
+            devices.
         UnknownMetric: A column is not there.
+        UnknownName: The file has no such device.
     """
-    frame = _read(path)
+    frame = _of_device(path, _read(path), columns, device)
     archs = _architectures(space, path, frame)
     rows: dict[Architecture, list[int]] = {}
     for i, arch in enumerate(archs):
@@ -197,6 +202,22 @@ def read_proxies(space: SearchSpace, path: Path, columns: Sequence[str] | None =
         raise InvalidTable(f"{path} has no column of numbers beside 'arch'; make one by `archgen proxies`")
     values = {name: _floats(frame[name])[first] for name in columns or numbers}
     return Labels([archs[i] for i in first], values, len(archs) - len(first))
+
+
+def _of_device(path: Path, frame: pd.DataFrame, columns: Sequence[str], device: str | None) -> pd.DataFrame:
+    """The rows of one device: of the one that is asked for, or of the only one where latencies are read."""
+    ids = frame["device"].astype(str) if "device" in frame.columns else pd.Series(dtype=str)
+    known = sorted(set(ids))
+    if device is not None:
+        if device not in known:
+            raise UnknownName("device", device, known)
+        return frame[ids == device].reset_index(drop=True)
+    if len(known) > 1 and {"latency_ms", "low_ms", "high_ms", "spread_ms"} & set(columns):
+        raise InvalidTable(
+            f"{path} holds latencies of {len(known)} devices ({', '.join(known)[:120]}), which are not of one law; "
+            "`archgen latency devices` says what they are: fit one by --device, or give a table of one"
+        )
+    return frame
 
 
 def _parse(space: SearchSpace, path: Path, frame: pd.DataFrame) -> dict[Architecture, int]:

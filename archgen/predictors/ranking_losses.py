@@ -2,7 +2,7 @@
 
 All take scores `b` and targets `b`, larger is better in both, and give a scalar to minimise. The ranking losses depend
 on differences of scores only, so what they train has no zero of its own. Fewer than two targets, or equal ones, have
-no order: the ranking losses are then 0, with zero gradients.
+no order: the gradients of the ranking losses are then zero.
 """
 
 from __future__ import annotations

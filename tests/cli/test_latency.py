@@ -162,11 +162,15 @@ def test_a_refused_architecture_is_named_and_the_others_are_measured(
 
 
 def test_an_unsteady_machine_is_said_to_be(device: Device, monkeypatch: pytest.MonkeyPatch, succeeds: Run) -> None:
-    drifting = np.array([1.0, 1.0, 2.0, 3.0, 3.0])
-    monkeypatch.setattr(
-        base, "interleaved", lambda runs, reference, **_: Timing(np.ones((5, len(runs))), drifting, (1,) * len(runs))
-    )
-    assert "the machine was unsteady in 1 batches (drift 100%)" in succeeds(*MEASURE, "-n", 2).stderr
+    drifting, timed = np.array([1.0, 1.0, 2.0, 3.0, 3.0]), []
+
+    def interleaved(runs: Sequence[object], reference: object, **_: Any) -> Timing:
+        timed.append(len(runs))
+        return Timing(np.ones((5, len(runs))), drifting, (1,) * len(runs))
+
+    monkeypatch.setattr(base, "interleaved", interleaved)
+    assert "the machine was unsteady in 2 batches (drift 100%)" in succeeds(*MEASURE, "-n", 6).stderr
+    assert timed == [3, 3, 3, 3, 3]  # the first, which all later ones are compared with, is tried three times
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,8 @@ def test_an_unsteady_machine_is_said_to_be(device: Device, monkeypatch: pytest.M
         (("--threads", "0"), "--threads"),
         (("--rounds", "4"), "--rounds"),
         (("-n", "0"), "-n"),
+        (("-n", "100000000000"), "-n"),
+        (("--batch", "100000000000"), "--batch"),
         (("-n", "3", "--archs", "table.parquet"), "either -n .* or --archs"),
         (("--archs", "nothing.parquet"), "nothing.parquet is not a file"),
         (("--space", "nasbench202"), "did you mean 'nasbench201'"),

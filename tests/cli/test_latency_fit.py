@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +18,7 @@ from archgen.predictors import LatencyPredictor, load_predictor
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
 SPACE = spaces.load("nasbench201")
+DEVICES = ("phone", "tablet")
 
 
 @pytest.fixture
@@ -79,8 +81,11 @@ def test_repeated_rows_are_averaged_and_that_is_said(table: Path, succeeds: Run)
 @pytest.mark.parametrize(
     ("spoil", "more", "message"),
     [
-        (lambda f: f.assign(phone=2.0), [], "has the same value, 2, everywhere"),
-        (lambda f: f[:15], [], "the table has 15 architectures; give n from 1 to 13"),
+        (lambda f: f.assign(phone=2.0), [], "'phone' is 2 in every row; there is nothing to learn"),
+        (lambda f: f.assign(tablet=2.0), ["--sources", "tablet"], "'tablet' is 2 in every row"),
+        (lambda f: f.assign(phone=f["phone"] * 1e305), [], "are beyond what can be computed with; give another unit"),
+        (lambda f: f[:15], [], "the table has 15 architectures; give n from 2 to 13"),
+        (lambda f: f[:3], ["-n", 5], "the table has 3 architectures; add some"),
         (lambda f: f.assign(phone=f["phone"].where(f.index != 4)), [], "1 row has NaN or an infinite value in 'phone'"),
         (lambda f: f.assign(phone=-f["phone"]), [], "120 latencies that are not above 0 ms"),
         (lambda f: f.assign(phone="slow"), [], "column 'phone' does not hold numbers"),
@@ -100,6 +105,47 @@ def test_bad_tables_are_refused_in_one_line(
     spoil(pd.read_parquet(table)).to_parquet(table)
     arguments = ["latency", "evaluate", "--space", "nasbench201", "--table", table, "--target", "phone", "-n", 20]
     assert message in refused(*arguments, *more)
+
+
+def test_devices_of_one_file_are_kept_apart(table: Path, succeeds: Run, refused: Refused) -> None:
+    one, other = (pd.read_parquet(table)[["arch", name]].set_axis(["arch", "latency_ms"], axis=1) for name in DEVICES)
+    pd.concat([one.assign(device="a1"), other.assign(device="b2")]).to_parquet(table)
+    fit = ["latency", "fit", "--space", "nasbench201", "--table", table, "--target", "latency_ms"]
+    assert "holds latencies of 2 devices (a1, b2)" in refused(*fit, "--out", "mine")
+    assert "unknown device 'b1': did you mean" in refused(*fit, "--out", "mine", "--device", "b1")
+    assert "from 120 measurements" in succeeds(*fit, "--out", "mine", "--device", "b2").stdout
+    predicted = load_predictor(Path("mine"), SPACE).predict([SPACE.parse(text) for text in other["arch"]]).mean
+    assert np.abs(predicted / other["latency_ms"] - 1).median() < 0.02
+    suggest = ["latency", "suggest", "--space", "nasbench201", "-n", 3, "--measured", table]
+    assert not set(succeeds(*suggest).stdout.split()) & set(one["arch"])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--metric", "a/b"], "a metric's name becomes a folder's"),
+        (["--metric", ""], "a metric's name becomes a folder's"),
+        (["--out", "devices.parquet/mine"], "devices.parquet is not a folder with write permission"),
+    ],
+)
+def test_a_fit_that_could_not_be_kept_is_refused_first(
+    table: Path, refused: Refused, more: list[str], message: str
+) -> None:
+    fit = ["latency", "fit", "--space", "nasbench201", "--table", table, "--target", "phone", "--out", "mine"]
+    assert message in refused(*fit, *more)
+
+
+def test_a_name_that_is_no_text_is_written_down_all_the_same(table: Path, succeeds: Run) -> None:
+    named = table.with_name(os.fsdecode(b"t\xff.csv"))
+    pd.read_parquet(table).to_csv(named, index=False)
+    succeeds("latency", "fit", "--space", "nasbench201", "--table", named, "--target", "phone", "--out", "mine")
+    assert "of t\\udcff.csv" in Path("mine/README.md").read_text()
+
+
+def test_suggestions_are_a_table_that_can_be_read(refused: Refused) -> None:
+    assert "end in .parquet or .csv, got a.txt" in refused(
+        "latency", "suggest", "--space", "nasbench201", "-n", 2, "--out", "a.txt"
+    )
 
 
 def test_a_folder_of_something_else_is_left_alone(table: Path, refused: Refused) -> None:

@@ -54,7 +54,7 @@ def test_fit_writes_a_checkpoint_that_predicts(table: Path, succeeds: Run) -> No
     [
         ({}, ["--model", "gpp"], "unknown predictor 'gpp': did you mean 'gp'?"),
         ({}, ["--target", "acuracy"], "did you mean 'accuracy'?"),
-        ({}, ["-n", "89"], "the table has 90 architectures; give n from 1 to 88"),
+        ({}, ["-n", "89"], "the table has 90 architectures; give n from 2 to 88"),
         ({"accuracy": 3.0}, [], "the same value, 3, everywhere"),
     ],
 )
