@@ -114,6 +114,10 @@ def nasbench201(space: SearchSpace, tables: Path) -> Iterator[Task]:
         known = hardware[hardware[f"cifar10_{device}_latency"].notna()]
         y = known[f"cifar10_{device}_latency"].to_numpy(float)
         yield Task(f"latency_ms@{device}", "latency", parsed(space, known), y, f"{source}{where}")
+    source = "HW-NAS-Bench (MIT, arXiv 2103.10584), mJ an image, published CIFAR-10 network"
+    for device in ("edgegpu", "eyeriss", "fpga"):  # energy adds up over operations as latency does
+        y = hardware[f"cifar10_{device}_energy"].to_numpy(float)
+        yield Task(f"energy_mj@{device}", "latency", parsed(space, hardware), y, source)
 
 
 def measured_here(space: SearchSpace, path: Path) -> Task:
