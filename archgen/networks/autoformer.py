@@ -106,7 +106,7 @@ def _embedding(width: int, patch: int, grid: int, in_channels: int) -> nn.Module
     return Embedding(nn.Conv2d(in_channels, width, patch, stride=patch), width, grid)
 
 
-@register_skeleton("autoformer", flops="macs")
+@register_skeleton("autoformer", flops="macs", identities=False)
 def autoformer(
     slots: Mapping[str, str], *, patch: int, reach: int, image_size: int, in_channels: int, classes: int
 ) -> list[Segment]:

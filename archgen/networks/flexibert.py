@@ -97,7 +97,7 @@ def token_example(batch: int, *, tokens: int, **_: int) -> Tensor:
     return torch.zeros(batch, tokens, dtype=torch.long)
 
 
-@register_skeleton("flexibert", example=token_example, flops="macs")
+@register_skeleton("flexibert", example=token_example, flops="macs", identities=False)
 def flexibert(slots: Mapping[str, str], *, vocabulary: int, tokens: int, classes: int) -> list[Segment]:
     """FlexiBERT: token embedding, layers with projections where their width changes, classifier on the first token.
 

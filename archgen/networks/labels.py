@@ -34,10 +34,15 @@ def read_label(label: str, form: str) -> list[str]:
         >>> read_label("heads4x32", "heads<n>x<n>")
         ['4', '32']
     """
+    return list(_read(label, form))
+
+
+@lru_cache(4096)
+def _read(label: str, form: str) -> tuple[str, ...]:
     match = _pattern(form).fullmatch(label)
     if match is None:
         raise InvalidSpace(f"'{label}' is no label that this skeleton can read, expected '{form}'")
-    return list(match.groups())
+    return match.groups()
 
 
 def layers(slots: Mapping[str, str], each: int, alone: str = "") -> Iterator[tuple[str, list[str]]]:
@@ -54,14 +59,14 @@ def layers(slots: Mapping[str, str], each: int, alone: str = "") -> Iterator[tup
     Raises:
         InvalidSpace: Slots are missing at the end of a layer, or only some of them say that it is left out.
     """
-    rest = list(slots.items())
-    while rest:
-        size = 1 if alone and rest[0][1].startswith(alone) else each
-        (name, _), labels = rest[0], [label for _, label in rest[:size]]
+    names, texts, start = list(slots), list(slots.values()), 0
+    while start < len(names):
+        size = 1 if alone and texts[start].startswith(alone) else each
+        name, labels = names[start], texts[start : start + size]
         if len(labels) < size:
             raise InvalidSpace(f"the layer of '{name}' is described by {each} slots, got {len(labels)}: {labels}")
         if 0 < labels.count(SKIP) < size:
             raise InvalidSpace(f"all slots of the layer of '{name}' say '{SKIP}' or none does, got {labels}")
         if SKIP not in labels:
             yield name.rpartition(".")[0] or name, labels
-        rest = rest[size:]
+        start += size

@@ -92,7 +92,7 @@ def _block(width: int, heads: int, head_width: int, hidden: int) -> nn.Module:
     return EncoderBlock(Attention(width, heads, head_width), width, hidden, EPS)
 
 
-@register_skeleton("vit_resnas", flops="macs")
+@register_skeleton("vit_resnas", flops="macs", identities=False)
 def vit_resnas(
     slots: Mapping[str, str], *, patch: int, image_size: int, in_channels: int, classes: int
 ) -> list[Segment]:

@@ -102,6 +102,11 @@ class ChainSpace(SearchSpace):
         self.computing_labels = tuple(dict.fromkeys(itertools.chain(*self.active.values())))
         self.depth = len(self.slots)
         self.edges = tuple(sorted(edges or [(i, i + 1) for i in range(len(self.slots) + 1)]))
+        nodes = range(len(self.slots) + 2)
+        blocks = [(i, *self._block[slot]) for i, slot in enumerate(self.slots, start=1) if slot in optional]
+        self._optional = [(i, stage.name, block) for i, stage, block in blocks]
+        self._reads = [[i for i, j in self.edges if j == node] for node in nodes]
+        self._straight = self.edges == tuple(itertools.pairwise(nodes))
         self._set_domains()
         self.network_defaults, self.extras = dict(network), dict(extras or {})
         self._costs: Costs = {}
@@ -310,11 +315,16 @@ class ChainSpace(SearchSpace):
 
     def computation(self, arch: Architecture) -> Architecture:
         """The DAG without the slots that are left out or whose module is the identity."""
+        self.validate(arch)
         depths = self.depths(arch)
-        same = {segment.name for segment in self.segments(arch) if segment.identity}
-        passed = {i for i, slot in enumerate(self.slots, start=1) if self.left_out(slot, depths) or slot in same}
-        reads = [[i for i, j in self.edges if j == node] for node in range(len(arch.ops))]
-        kept, edges = contract(reads, passed)
+        passed = {i for i, stage, block in self._optional if block >= depths[stage]}
+        if self.skeleton.identities:
+            same = {segment.name for segment in self.segments(arch) if segment.identity}
+            passed |= {i for i, slot in enumerate(self.slots, start=1) if slot in same}
+        if self._straight:
+            ops = tuple(op for i, op in enumerate(arch.ops) if i not in passed)
+            return Architecture(self.name, ops, tuple(itertools.pairwise(range(len(ops)))))
+        kept, edges = contract(self._reads, passed)
         return Architecture(self.name, tuple(arch.ops[i] for i in kept), tuple(sorted(edges.elements())))
 
     def canonical(self, arch: Architecture) -> str:

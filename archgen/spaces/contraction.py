@@ -19,16 +19,18 @@ def contract(reads: Sequence[Sequence[int]], identities: Collection[int]) -> tup
     """
     kept: list[int] = []
     edges: Counter[tuple[int, int]] = Counter()
-    values: list[Counter[int]] = []
+    values: list[dict[int, int]] = []  # plain dictionaries: most nodes have one input, and there are very many nodes
     for node, sources in enumerate(reads):
-        total: Counter[int] = Counter()
-        for source in sources:
-            total.update(values[source])
+        total: dict[int, int] = values[sources[0]] if len(sources) == 1 else {}
+        if len(sources) > 1:
+            for source in sources:
+                for new, times in values[source].items():
+                    total[new] = total.get(new, 0) + times
         if node in identities:
             values.append(total)
             continue
         for source, times in total.items():
-            edges[source, len(kept)] += times
-        values.append(Counter({len(kept): 1}))
+            edges[source, len(kept)] = times
+        values.append({len(kept): 1})
         kept.append(node)
     return kept, edges

@@ -48,12 +48,14 @@ class Stage:
 
     def depth(self, labels: Mapping[str, str]) -> int | None:
         """Number of blocks that labels of the slots have; None where it is not one of `depths`."""
-        present = [labels[slot] != SKIP for slot in self.optional]
-        for depth in self.depths:
-            count = sum(map(len, self.blocks[self.depths[0] : depth]))
-            if all(present[:count]) and not any(present[count:]):
-                return depth
-        return None
+        absent = [labels[slot] == SKIP for slot in self.optional]
+        count = absent.index(True) if True in absent else len(absent)
+        return self._depths.get(count) if all(absent[count:]) else None
+
+    @cached_property
+    def _depths(self) -> dict[int, int]:
+        """The depth by the number of optional slots that are there."""
+        return {sum(map(len, self.blocks[self.depths[0] : depth])): depth for depth in self.depths}
 
     def size(self, active: Labels, needed: Collection[str] = ()) -> int:
         """Number of settings, given the labels that each slot may carry when its block is there.
