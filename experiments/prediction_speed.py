@@ -3,8 +3,8 @@
     python experiments/prediction_speed.py [--architectures 10000]
 
 CPU-seconds of `predict`, encoding included, on architectures drawn at random (a space with fewer has all of them once),
-each given once. Where no predictor of a space is committed, the default one (`gp`) is fitted to 300 random values, which
-it takes as long over as over any others. Writes experiments/results/prediction_speed.csv.
+each given once. Where no predictor of a space is committed, the default one (`gp`) is fitted to 300 random values,
+which it takes as long over as over any others. Writes experiments/results/prediction_speed.csv.
 """
 
 from __future__ import annotations
