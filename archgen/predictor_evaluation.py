@@ -33,7 +33,7 @@ def evaluate_predictor(
         The figures of `judge`; `n`, `unseen`, and `seconds` of fit and judgement.
 
     Raises:
-        ArchgenError: Too few rows, all values are equal, so that nothing can be ranked, or a figure is not finite.
+        ArchgenError: Too few rows, or all values are equal, so that nothing can be ranked.
     """
     fewest = 2 if predictor.needs_labels else 0  # of a single one nothing says how sure a predictor may be
     if not fewest <= n <= len(y) - 2:
@@ -49,10 +49,6 @@ def evaluate_predictor(
     start = time.perf_counter()
     figures = judge(predictor.fit([archs[i] for i in used], y[used]), others, y[rest])
     seconds = time.perf_counter() - start
-    wrong = [name for name, value in figures.items() if not np.isfinite(value)]
-    if wrong:
-        what = f"values from {y.min():g} to {y.max():g}"
-        raise ArchgenError(f"{predictor.metric}: {what} are beyond what can be computed with; give another unit")
     return {**figures, "n": float(n), "unseen": float(len(rest)), "seconds": seconds}
 
 

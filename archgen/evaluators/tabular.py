@@ -30,6 +30,10 @@ def read_architectures(space: SearchSpace, path: Path) -> list[Architecture]:
     return list(dict.fromkeys(_architectures(space, path, _read(path))))
 
 
+LARGEST = 1e100
+"""Labels are squared, and divided by such squares, on the way."""
+
+
 class Labels(NamedTuple):
     """What a table says of architectures."""
 
@@ -174,6 +178,11 @@ def read_labels(
             _refuse(path, np.isinf(column), f"an infinite value in '{name}'")
         else:
             _refuse(path, ~np.isfinite(column), f"NaN or an infinite value in '{name}'")
+        size = np.abs(column)
+        beyond = (size > LARGEST) | ((size > 0) & (size < 1 / LARGEST))
+        _refuse(
+            path, beyond, f"a value of '{name}' beyond {LARGEST:g} or nearer to 0 than its inverse", "give another unit"
+        )
         known = [[i for i in places if not absent[i]] for places in rows.values()]
         values[name] = np.array([column[places].mean() if places else np.nan for places in known])
     return Labels(list(rows), values, len(archs) - len(rows))
