@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,13 @@ def checkpoint_name(space: SearchSpace, metric: str) -> str:
 
 
 def make_predictor(
-    kind: str, space: SearchSpace, metric: str, *, built_simplified: bool, sources: Sequence[Source] = ()
+    kind: str,
+    space: SearchSpace,
+    metric: str,
+    *,
+    built_simplified: bool,
+    sources: Sequence[Source] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """A predictor by its registered name, with the free labels of the checkpoints where it takes them.
 
@@ -40,12 +46,15 @@ def make_predictor(
         metric: What it predicts.
         built_simplified: Whether measured networks leave dead parts out; only latency predictors care.
         sources: Labels of other data sets; only `meta` predictors care.
+        options: Other arguments of its constructor.
 
     Raises:
         UnknownName: No such predictor.
     """
     member = PREDICTORS[registered_name(kind)]
-    extra: dict[str, Any] = {"simplify": built_simplified} if kind == "latency" else {}
+    extra: dict[str, Any] = dict(options or {})
+    if kind == "latency":
+        extra["simplify"] = built_simplified
     if kind == "meta":
         extra["sources"] = sources
     if "+" in kind:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archgen.cli.application import predictor_app
+from archgen.cli.member_options import member_options
 from archgen.cli.options import Json, Seed, SpaceName
 from archgen.cli.terminal import say, show
 from archgen.errors import ArchgenError, InvalidObjective
@@ -31,6 +32,12 @@ Sources = Annotated[
 ]
 
 
+Option = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Argument of the model, as loss=diff_kendall; repeat.")
+]
+_GIVEN = ("space", "metric", "seed", "simplify")
+
+
 @predictor_app.command("evaluate")
 def evaluate_command(
     space: SpaceName,
@@ -39,6 +46,7 @@ def evaluate_command(
     n: Annotated[int, typer.Option("-n", min=0, help="Random rows to fit on; all others judge.")] = 100,
     model: Model = "gp",
     sources: Sources = None,
+    option: Option = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +55,7 @@ def evaluate_command(
     from archgen.predictor_evaluation import evaluate_predictor
 
     columns = _sources(sources, target, model, n)
-    predictor, archs, y = _unfitted(spaces.load(space), table, target, model, columns)
+    predictor, archs, y = _unfitted(spaces.load(space), table, target, model, columns, option)
     figures = evaluate_predictor(predictor, archs, y, n=n, seed=seed)
     shown = {("coverage" if name == "coverage_90" else name): value for name, value in figures.items()}
     show(json.dumps(shown) if as_json else ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
@@ -62,6 +70,7 @@ def fit_command(
     n: Annotated[int | None, typer.Option("-n", min=0, help="Random rows to fit on; all by default.")] = None,
     model: Model = "gp",
     sources: Sources = None,
+    option: Option = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +85,7 @@ def fit_command(
     loaded = spaces.load(space)
     free_folder(out, "predictor")
     columns = _sources(sources, target, model, n)
-    predictor, archs, values = _unfitted(loaded, table, target, model, columns)
+    predictor, archs, values = _unfitted(loaded, table, target, model, columns, option)
     count = len(archs) if n is None else n
     if count > len(archs):
         raise ArchgenError(f"{table} has {len(archs)} architectures, {count} were asked for; give a smaller -n")
@@ -114,15 +123,17 @@ def _sources(text: str | None, target: str, model: str, n: int | None) -> list[s
 
 
 def _unfitted(
-    space: SearchSpace, table: Path, target: str, model: str, columns: list[str]
+    space: SearchSpace, table: Path, target: str, model: str, columns: list[str], option: list[str] | None
 ) -> tuple[Predictor, list[Architecture], Floats]:
     """A predictor that knows its sources, and the architectures of the table that have a value of the target."""
     import numpy as np
 
     from archgen.evaluators import read_labels
-    from archgen.predictors import Source
-    from archgen.pretrain_predictor import make_predictor
+    from archgen.predictors import PREDICTORS, Source
+    from archgen.pretrain_predictor import make_predictor, registered_name
 
+    kind = PREDICTORS[registered_name(model)]
+    options = member_options(kind, option or [], what=f"model '{model}'", given=_GIVEN)
     labels = read_labels(space, table, [target, *columns], gaps=bool(columns))
     if labels.averaged:
         say(f"{labels.averaged} rows of {table} repeat an architecture; their values are averaged")
@@ -135,4 +146,5 @@ def _unfitted(
         if np.isnan(labels.values[name]).all():
             raise ArchgenError(f"{table}: column '{name}' has no value in any row, so it can not be a source")
     sources = [Source(*known(name)) for name in columns]
-    return make_predictor(model, space, target, built_simplified=False, sources=sources), *known(target)
+    predictor = make_predictor(model, space, target, built_simplified=False, sources=sources, options=options)
+    return predictor, *known(target)

@@ -78,6 +78,12 @@ class CrossFitted(NormalScorePredictor):
         self.left_out: LeftOut | None = None
         """Of the labels of the last `fit`, in their order; checkpoints do not keep it."""
 
+    def check_sizes(self, **sizes: int) -> None:
+        """Raise `ArchgenError` unless all are at least 1."""
+        for name, size in sizes.items():
+            if size < 1:
+                raise ArchgenError(f"{name} of a predictor must be at least 1, got {size}")
+
     # -- to be given by a member of the family ------------------------------------------------------------------
 
     @abstractmethod

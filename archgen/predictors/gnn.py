@@ -87,6 +87,7 @@ class GraphNetwork(CrossFitted):
         seed: int = 0,
     ) -> None:
         super().__init__(space, metric, members=members, reference=reference, seed=seed)
+        self.check_sizes(width=width, layers=layers, unlabelled=unlabelled)
         self.criterion = RANKING_LOSSES[loss]()
         self.free_labels, self.loss, self.width, self.layers = free_labels, loss, width, layers
         self.choices = not tells_all(space) if choices is None else choices

@@ -84,6 +84,7 @@ class ParZC(CrossFitted):
         statistics: NodeStatistics | None = None,
     ) -> None:
         super().__init__(space, metric, members=members, reference=reference, seed=seed)
+        self.check_sizes(width=width, depth=depth, steps=steps, draws=draws)
         self.criterion = RANKING_LOSSES[loss]()
         self.loss, self.width, self.depth, self.steps, self.draws = loss, width, depth, steps, draws
         self.network = dict(network or {})

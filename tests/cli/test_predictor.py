@@ -127,6 +127,34 @@ def test_sources_that_can_not_be_leant_on_are_refused(
     assert message in refused(*evaluate, "-n", 10, *arguments)
 
 
+def test_an_argument_of_the_model_is_an_option(table: Path, succeeds: Run) -> None:
+    evaluate = ["predictor", "evaluate", "--space", "nasbench201", "--table", table, "--target", "accuracy", "-n", 40]
+    small = [f"--option={o}" for o in ("members=2", "steps=20", "pretraining=2", "unlabelled=20", "width=8")]
+    taus = [
+        json.loads(succeeds(*evaluate, "--model", "gnn", *small, f"--option=loss={loss}", "--json").stdout)
+        for loss in ("hinge", "diff_kendall", "diff_kendall")
+    ]
+    assert taus[0]["kendall_tau"] != taus[1]["kendall_tau"] == taus[2]["kendall_tau"]
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "message"),
+    [
+        ("gnn", "loss=kendal", "did you mean 'diff_kendall'?"),
+        ("gnn", "width=0", "width of a predictor must be at least 1, got 0"),
+        ("parzc", "draws=-1", "draws of a predictor must be at least 1, got -1"),
+        ("gp", "layers=maybe", "option 'layers' must be true or false"),
+        ("gp+gbdt", "features=choices", "unknown option of model 'gp+gbdt' 'features'"),
+        ("gbdt", "features=edges", "unknown value of option 'features' 'edges'"),
+    ],
+)
+def test_an_option_that_the_model_has_not_is_refused(
+    table: Path, refused: Refused, model: str, option: str, message: str
+) -> None:
+    evaluate = ["predictor", "evaluate", "--space", "nasbench201", "--table", table, "--target", "accuracy", "-n", 40]
+    assert message in refused(*evaluate, "--model", model, "--option", option)
+
+
 def test_names_joined_by_plus_are_an_ensemble(table: Path, succeeds: Run, refused: Refused) -> None:
     fit = ["predictor", "fit", "--space", "nasbench201", "--table", table, "--target", "accuracy", "--out", "mine"]
     assert "(gbdt+gp) from 30 architectures" in succeeds(*fit, "-n", 30, "--model", "gbdt+gp").stdout
