@@ -170,8 +170,8 @@ def subnet_command(
     writable(out.with_suffix(".json"))
     trained = load_supernet(folder, data)
     space, images = trained.space, trained.data
-    simple = space.simplify(space.parse(arch))
-    network = recalibrate(trained.supernet.subnet(simple), [images.train.images[:CALIBRATION]])
+    chosen = space.parse(arch)  # as it is written: sets of weights are told apart by that
+    network = recalibrate(trained.supernet.subnet(chosen), [images.train.images[:CALIBRATION]])
     val_acc, val_loss = accuracy(network, images.validation.images, images.validation.labels)
     arguments = trained.supernet.network
     inputs = random_inputs(space.example_input(4, **arguments))
@@ -180,7 +180,7 @@ def subnet_command(
     save_network(
         out,
         network,
-        simple,
+        space.simplify(chosen),  # what the network was built from
         space,
         arguments,
         mean=images.mean,

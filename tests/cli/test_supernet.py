@@ -14,7 +14,8 @@ import torch
 
 from archgen import artifacts, spaces
 from archgen.export import load_network
-from archgen.supernets import make_supernet
+from archgen.inheritance import load_supernet
+from archgen.supernets import MixtureSupernet, make_supernet
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -57,6 +58,20 @@ def test_a_supernet_scores_ranks_and_gives_networks_away(trained: Path, succeeds
     network, facts = load_network(Path("mine.json"))
     assert facts["metrics"]["val_acc"] == pytest.approx(one["val_acc"])
     assert not network.training
+
+
+def test_a_network_of_a_mixture_has_the_weights_that_were_scored(workplace: Path, succeeds: Run) -> None:
+    """What is left of an architecture once it is simplified may belong to another set of weights."""
+    succeeds("supernet", "train", "--space", "nasbench201", *SMALL, "--mixture", 2, "--out", "net")
+    mixed = load_supernet(workplace / "net").supernet
+    assert isinstance(mixed, MixtureSupernet)
+    drawn = SPACE.sample(50, np.random.default_rng(0))
+    arch = next(a for a in drawn if mixed.place(a) != mixed.place(SPACE.simplify(a)))
+    scored = json.loads(succeeds("supernet", "evaluate", "net", "--arch", SPACE.format(arch), "--json").stdout)
+    succeeds("supernet", "subnet", "net", "--arch", SPACE.format(arch), "--out", "mine")
+    _, facts = load_network(Path("mine.json"))
+    for name in ("val_acc", "val_loss"):
+        assert facts["metrics"][name] == pytest.approx(scored[name], rel=1e-5)
 
 
 def test_a_search_tells_what_it_chose(workplace: Path, succeeds: Run) -> None:
