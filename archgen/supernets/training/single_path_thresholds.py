@@ -137,8 +137,8 @@ class SinglePathThresholds(TrainingStrategy):
         latency = self.latency_of(decisions, there)
         total = loss + self.strength * latency.log() if searching and self.strength > 0 else loss
         self.gradients.backward(total)
-        if self._values.grad is not None:
-            self.thresholds.descend(self._values.grad)
+        for gradient in self.gradients.of([self.thresholds.values]):  # not as it was scaled for fp16
+            self.thresholds.descend(gradient)
         self._steps += 1
         return {"loss": float(loss.detach()), "latency": float(latency.detach())}
 
