@@ -13,7 +13,7 @@ from archgen.data import ImageData, load_data
 from archgen.errors import InvalidSpace
 from archgen.spaces import CellSpace
 from archgen.supernets import SplitSupernet, Supernet, make_supernet
-from archgen.supernets.training import Schedule, Uniform, train_and_split, train_supernet
+from archgen.supernets.training import Cut, Schedule, Uniform, train_and_split, train_supernet
 from archgen.supernets.training.splitting import whole_parts
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
@@ -61,13 +61,17 @@ def test_each_round_splits_each_part_in_two_and_trains_on(data: ImageData) -> No
     assert not any(torch.equal(stems[0], stem) for stem in stems[1:])
 
 
-@pytest.mark.parametrize("killed", [1, 3, 4])
-def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageData, tmp_path: Path) -> None:
-    """In the first round, in the second, and just after the last split."""
+@pytest.mark.parametrize("killed", [1, 3, 4, None])
+def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int | None, data: ImageData, tmp_path: Path) -> None:
+    """In the first round, in the second, before the last split, and just after the first."""
 
-    def run(supernet: Supernet, path: Path | None, stop: int | None = None) -> Supernet:
+    def run(supernet: Supernet, path: Path | None, stop: int | None = -1) -> Supernet:
         def on_epoch(number: int, losses: dict[str, float]) -> None:
             if number == stop:
+                raise Killed
+
+        def on_cut(cut: Cut | None) -> None:
+            if stop is None:
                 raise Killed
 
         supernet, _ = train_and_split(
@@ -82,6 +86,7 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageD
             checkpoint=path,
             train=partial(train_supernet, every=3),
             on_epoch=on_epoch,
+            on_cut=on_cut,
         )
         return supernet
 
