@@ -25,6 +25,7 @@ from archgen.supernets.training import (
     train_and_split,
     train_supernet,
 )
+from archgen.supernets.training.splitting import check_splits
 
 TRAINING, KEPT = "training.safetensors", "training.*"
 FOUND = "found"
@@ -110,6 +111,8 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
     strategy = make_strategy(request)
     strategy.check(processes)
     strategy.prepare(ready.supernet, Plan(1, 1, 1))
+    if request.splits:
+        check_splits(ready.supernet, make_strategy(request))
 
 
 def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:

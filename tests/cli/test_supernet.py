@@ -94,6 +94,9 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     assert "known are: balanced_mixture, darts, fair, multi_arch" in refused(*base, "--strategy", "x", "--out", "b")
     assert "give --mixture 2 or more" in refused(*base, "--strategy", "balanced_mixture", "--out", "b")
     assert "or splits, got both" in refused(*base, "--mixture", 2, "--splits", 1, "--out", "b")
+    assert "Darts can not train a supernet that is split; leave --splits out" in refused(
+        *base, "--strategy", "darts", "--splits", 1, "--out", "b"
+    )
     assert "holds another run" in refused(*base, "--out", "net")
     assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
     assert "unknown argument of the network 'cell': did you mean 'cells'?" in refused(
