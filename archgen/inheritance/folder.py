@@ -107,6 +107,7 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
     """Raise what a training would raise before its first step."""
     request, data = ready.request, ready.data
     Precision(request.precision)
+    Schedule(request.epochs, lr=request.lr)
     processes.check(min(batch_size(data, request.batch), len(data.train)), request.precision)
     strategy = make_strategy(request)
     strategy.check(processes)

@@ -111,6 +111,13 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     assert "unknown column of short.csv 'latency'" in refused(
         *base, "--strategy", "proxyless", "--option", "latency=short.csv", "--out", "b"
     )
+    assert "expected paths of at least 1, got 0" in refused(*base, "--option", "paths=0", "--out", "b")
+    assert "argument channels of the network must be at least 1, got 0" in refused(
+        *base, "--network", "channels=0", "--out", "b"
+    )
+    assert "expected at least 1 epoch and a finite rate above 0, got 1 and inf" in refused(
+        *base, "--lr", "inf", "--out", "b"
+    )
     assert "holds no run to resume" in refused(*base, "--resume", "--out", "b")
     assert not Path("b").exists()
     assert "either --arch or --archs" in refused("supernet", "evaluate", "net")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +23,25 @@ from archgen.supernets.training.processes import Processes
 
 TRAINING_STRATEGIES: Registry[type[TrainingStrategy]] = Registry("training strategy")
 
+Number = TypeVar("Number", int, float)
 Batch = tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]
+
+
+def ranged(name: str, value: Number, least: float, below: float = math.inf) -> Number:
+    """The value of a strategy's argument.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        least, below: It must be in `[least, below)`.
+
+    Raises:
+        InvalidOption: It is not.
+    """
+    if not least <= value < below:
+        upper = "" if below == math.inf else f" and below {below:g}"
+        raise InvalidOption(f"expected {name} of at least {least:g}{upper}, got {value:g}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from archgen.errors import InvalidOption, InvalidSpace
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 from archgen.supernets.base import Supernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 
 DRAWS = 512
 """Random architectures that say which FLOPs a space has."""
@@ -63,7 +63,7 @@ class ShiftNAS(TrainingStrategy):
         draw: Gives them; by rejection where None, which finds no rare ones. `archgen supernet train` asks the guided
             generator of the space.
         label_smoothing: Of the cross-entropy, in [0, 1).
-        seed: Of the pools.
+        seed: Of the pools, at least 0.
 
     Raises:
         InvalidOption: An argument out of its range.
@@ -82,8 +82,9 @@ class ShiftNAS(TrainingStrategy):
             raise InvalidOption(
                 f"expected bands >= 2, pool >= 1 and uniform in (0, 1], got {bands}, {pool} and {uniform}"
             )
-        self.bands, self.pool, self.uniform, self.seed = bands, pool, uniform, seed
-        self.draw, self.label_smoothing = draw or draw_by_rejection, label_smoothing
+        self.bands, self.pool, self.uniform, self.seed = bands, pool, uniform, ranged("seed", seed, 0)
+        self.draw = draw or draw_by_rejection
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.
