@@ -108,9 +108,10 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
     request, data = ready.request, ready.data
     Precision(request.precision)
     Schedule(request.epochs, lr=request.lr)
-    processes.check(min(batch_size(data, request.batch), len(data.train)), request.precision)
+    size = min(batch_size(data, request.batch), len(data.train))
+    processes.check(size, request.precision)
     strategy = make_strategy(request)
-    strategy.check(processes)
+    strategy.check(processes, size)
     strategy.prepare(ready.supernet, Plan(1, 1, 1))
     if request.splits:
         check_splits(ready.supernet, make_strategy(request))

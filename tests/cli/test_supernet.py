@@ -134,6 +134,9 @@ def test_a_request_that_the_data_can_not_serve_is_one_line(refused: Refused) -> 
     """200 images of digits are 120 to train on."""
     base = ["supernet", "train", "--space", "nasbench201", *SMALL, "--out", "b"]
     assert "expected a batch of 1 to 120 images, all that there are, got 121" in refused(*base, "--batch", 121)
+    assert "Darts needs batches of at least 8 images, got 7; give a larger --batch" in refused(
+        *base, "--strategy", "darts", "--batch", 7
+    )
     assert "unknown precision 'bf61': did you mean 'bf16'" in refused(*base, "--precision", "bf61")
     x, y = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4
     np.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y + 1)

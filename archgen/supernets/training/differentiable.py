@@ -36,6 +36,7 @@ class DifferentiableSearch(TrainingStrategy):
     """
 
     alone = True
+    least_batch = 8  # half as many in the last batch, in two halves: normalisation needs two images
     name: ClassVar[str]
     betas: ClassVar[tuple[float, float]]
     """Decays of the two moments of the architecture's Adam."""
