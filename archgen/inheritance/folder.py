@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from archgen import artifacts
-from archgen.errors import InvalidCheckpoint, RunConflict
+from archgen.errors import InvalidCheckpoint, InvalidOption, InvalidSpace, RunConflict
 from archgen.inheritance.request import SupernetRequest, TrainedSupernet, make_strategy, make_trained
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
@@ -162,19 +162,27 @@ def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
     checkpoint = artifacts.load_checkpoint(folder, "supernet")
     try:
         tree = checkpoint.config.pop("tree", None)
-        request = SupernetRequest(**checkpoint.config)
-        request = request if data is None else replace(request, data=data)
-    except TypeError as error:
-        raise InvalidCheckpoint(f"{folder} was made by another version of archgen ({error}); train again") from None
-    made = make_trained(request)
-    found = replace(made, supernet=split_as(made.supernet, tree))
+        request = SupernetRequest.from_json(checkpoint.config)
+        made = make_trained(request if data is None else replace(request, data=data))
+    except (TypeError, InvalidOption) as error:
+        raise _damaged(folder, error) from None
+    try:
+        found = replace(made, supernet=split_as(made.supernet, tree))
+    except InvalidSpace as error:
+        raise _damaged(folder, error) from None
     artifacts.load_weights(found.supernet, checkpoint.tensors, str(folder))
     found.supernet.eval()
     return found
 
 
+def _damaged(folder: Path, error: Exception) -> InvalidCheckpoint:
+    return InvalidCheckpoint(
+        f"{folder / artifacts.CONFIG} is damaged or by another version of archgen ({error}); train again"
+    )
+
+
 def _request(run: RunFolder) -> SupernetRequest:
     try:
-        return SupernetRequest(**run.state["request"])
-    except TypeError as error:
+        return SupernetRequest.from_json(run.state["request"])
+    except (TypeError, InvalidOption) as error:
         raise RunConflict(f"{run.path} is of another kind or version ({error}); start a new one") from None
