@@ -146,7 +146,12 @@ def augment(
 def steps(images: int, batch_size: int) -> int:
     """Batches an epoch, as `batches` makes them."""
     whole, rest = divmod(images, batch_size)
-    return whole + (rest > 0 and (whole == 0 or rest >= batch_size // 2))
+    return whole + (rest > 0 and (whole == 0 or rest >= _least(batch_size)))
+
+
+def _least(batch_size: int) -> int:
+    """Images of a last batch that is not dropped."""
+    return min(batch_size, max(2, batch_size // 2))
 
 
 def batches(
@@ -160,7 +165,8 @@ def batches(
 ) -> Iterator[tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]]:
     """One epoch in shuffled batches.
 
-    A last batch of fewer than `batch_size // 2` images is dropped (its statistics are poor), unless it is the only one.
+    A last batch of a single image, or of fewer than `batch_size // 2`, is dropped (its statistics are poor, or none),
+    unless it is the only one.
 
     Args:
         split: The images.
@@ -175,7 +181,7 @@ def batches(
     order = order.to(split.labels.device)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        if start > 0 and len(chosen) < batch_size // 2:
+        if start > 0 and len(chosen) < _least(batch_size):
             return
         images = split.images[chosen]
         yield augment(images, flip=flip, generator=generator) if augmented else images, split.labels[chosen]

@@ -24,7 +24,7 @@ from archgen.cli.terminal import Terminal
 from archgen.design.finetuning import FINETUNE_LR, largest
 from archgen.graph import Architecture
 from archgen.inheritance import CALIBRATION, load_supernet
-from archgen.supernets import recalibrate
+from archgen.supernets import calibrated
 from archgen.supernets.training import Schedule, accuracy, train_network
 
 RESULTS = Path(__file__).parent / "results" / "finetune_distillation.csv"
@@ -39,7 +39,7 @@ def compare(path: Path, n: int, epochs: int, seeds: int) -> pd.DataFrame:
     archs = [a for a in dict.fromkeys(drawn) if space.computation(a).edges][:n]
 
     def inherit(arch: Architecture) -> torch.nn.Module:
-        return recalibrate(supernet.subnet(arch), [data.train.images[:CALIBRATION]])
+        return calibrated(supernet, arch, data.train.images[:CALIBRATION])
 
     teacher = inherit(largest(space, supernet.network))
     rows = []

@@ -508,11 +508,13 @@ def test_an_epoch_takes_the_images_that_are_asked_for() -> None:
     split = load_data("digits", limit=200).train
     order = torch.tensor([3, 3, 7, 0, 7])
     drawn = list(batches(split, 2, generator=torch.Generator(), order=order))
-    assert [len(labels) for _, labels in drawn] == [2, 2, 1]
-    assert torch.equal(torch.cat([images for images, _ in drawn]), split.images[order])
+    assert [len(labels) for _, labels in drawn] == [2, 2], "a single image has no statistics"
+    assert torch.equal(torch.cat([images for images, _ in drawn]), split.images[order[:4]])
 
 
-@pytest.mark.parametrize(("images", "size"), [(7, 8), (8, 8), (11, 8), (12, 8), (16, 8), (1, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("images", "size"), [(7, 8), (8, 8), (11, 8), (12, 8), (16, 8), (1, 1), (3, 1), (3, 2), (7, 3)]
+)
 def test_batches_are_as_many_as_they_are_said_to_be(images: int, size: int) -> None:
     split = Split(torch.zeros(images, 1, 8, 8), torch.zeros(images, dtype=torch.long))
     assert steps(images, size) == len(list(batches(split, size, generator=torch.Generator())))

@@ -164,14 +164,14 @@ def subnet_command(
     """The stand-alone network of an architecture with the weights that it inherits, ready to load and as ONNX."""
     from archgen.export import check_onnx, random_inputs, save_network, to_onnx
     from archgen.inheritance import CALIBRATION, load_supernet
-    from archgen.supernets import recalibrate
+    from archgen.supernets import calibrated
     from archgen.supernets.training import accuracy
 
     writable(out.with_suffix(".json"))
     trained = load_supernet(folder, data)
     space, images = trained.space, trained.data
-    simple = space.simplify(space.parse(arch))
-    network = recalibrate(trained.supernet.subnet(simple), [images.train.images[:CALIBRATION]])
+    chosen = space.parse(arch)  # as it is written: sets of weights are told apart by that
+    network = calibrated(trained.supernet, chosen, images.train.images[:CALIBRATION])
     val_acc, val_loss = accuracy(network, images.validation.images, images.validation.labels)
     arguments = trained.supernet.network
     inputs = random_inputs(space.example_input(4, **arguments))
@@ -180,7 +180,7 @@ def subnet_command(
     save_network(
         out,
         network,
-        simple,
+        space.simplify(chosen),  # what the network was built from
         space,
         arguments,
         mean=images.mean,

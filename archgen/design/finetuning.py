@@ -16,7 +16,7 @@ from archgen.inheritance import CALIBRATION
 from archgen.predictors.counts import Count
 from archgen.spaces import SearchSpace
 from archgen.study import Trial
-from archgen.supernets import Supernet, recalibrate
+from archgen.supernets import Supernet, calibrated
 from archgen.supernets.training import Schedule, accuracy, train_network
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 def inherit(design: Design, supernet: Supernet, arch: Architecture) -> nn.Module:
     """The network of an architecture with the inherited weights and the statistics of training images."""
-    return recalibrate(supernet.subnet(arch), [design.data.train.images[:CALIBRATION]])
+    return calibrated(supernet, arch, design.data.train.images[:CALIBRATION])
 
 
 def largest(space: SearchSpace, arguments: dict[str, int]) -> Architecture:

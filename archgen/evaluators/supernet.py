@@ -14,7 +14,7 @@ from archgen.errors import InvalidData
 from archgen.evaluators.base import Evaluator, Measurement
 from archgen.graph import Architecture
 from archgen.proxies import Proxy
-from archgen.supernets import Supernet, recalibrate
+from archgen.supernets import Supernet, calibrated
 from archgen.supernets.training import accuracy
 
 PROXY_IMAGES = 32
@@ -26,7 +26,7 @@ class SupernetEvaluator(Evaluator):
 
     Args:
         supernet: Trained; it stays as it is.
-        calibration: Training images for the batch-norm statistics.
+        calibration: Training images for the batch-norm statistics, at least two.
         images, labels: Validation images.
         batch_size: Images a forward pass.
         proxies: Also measured, on the inherited weights, the first 32 validation images and the batch's statistics;
@@ -34,7 +34,7 @@ class SupernetEvaluator(Evaluator):
             which ranks better than either: they see size and shape, which a shared loss is nearly blind to.
 
     Raises:
-        InvalidData: There are no images to calibrate or validate on.
+        InvalidData: There are fewer than two images to calibrate, or none to validate on.
     """
 
     def __init__(
@@ -46,8 +46,11 @@ class SupernetEvaluator(Evaluator):
         batch_size: int = 256,
         proxies: Sequence[Proxy] = (),
     ) -> None:
-        if len(calibration) == 0 or len(images) == 0:
-            raise InvalidData("expected images to calibrate and validate on, got none; check the splits")
+        if len(calibration) < 2 or len(images) == 0:
+            raise InvalidData(
+                "expected at least two images to calibrate and one to validate on, "
+                f"got {len(calibration)} and {len(images)}; check the splits"
+            )
         self.supernet, self.labels, self.batch_size = supernet, labels, batch_size
         self.calibration, self.images, self.proxies = calibration, images, tuple(proxies)
 
@@ -62,7 +65,7 @@ class SupernetEvaluator(Evaluator):
     @torch.no_grad()
     def _evaluate(self, arch: Architecture, seed: int) -> Measurement:
         start = time.perf_counter()
-        network = recalibrate(self.supernet.subnet(arch), self.calibration.split(self.batch_size))  # type: ignore[no-untyped-call]
+        network = calibrated(self.supernet, arch, self.calibration, self.batch_size)
         val_acc, loss = accuracy(network, self.images, self.labels, self.batch_size)
         shown = self.images[:PROXY_IMAGES], self.labels[:PROXY_IMAGES]
         numbers = {

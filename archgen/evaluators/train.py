@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -144,6 +145,7 @@ def image_network(space: SearchSpace, data: ImageData, network: Mapping[str, int
     Raises:
         InvalidData: The networks of the space do not read such images.
         UnknownName: The networks have no such argument.
+        InvalidSpace: An argument is below the least that it may be.
     """
     images = {"classes": len(data.classes), "in_channels": data.in_channels, "image_size": data.image_size}
     known = {name: value for name, value in images.items() if name in space.network_defaults}
@@ -151,6 +153,7 @@ def image_network(space: SearchSpace, data: ImageData, network: Mapping[str, int
     for name in network:
         if name not in space.network_defaults:
             raise UnknownName("argument of the network", name, space.network_defaults)
+    space.count(space.sample(1, np.random.default_rng(0))[0], **arguments)
     shape = (data.in_channels, data.image_size, data.image_size)
     if tuple(space.example_input(1, **arguments).shape[1:]) != shape or "classes" not in known:
         raise InvalidData(f"the networks of {space.name} do not classify images of shape {shape}; use another space")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from archgen import artifacts
-from archgen.errors import InvalidCheckpoint, RunConflict
+from archgen.errors import InvalidCheckpoint, InvalidOption, InvalidSpace, RunConflict
 from archgen.inheritance.request import SupernetRequest, TrainedSupernet, make_strategy, make_trained
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
@@ -25,6 +25,7 @@ from archgen.supernets.training import (
     train_and_split,
     train_supernet,
 )
+from archgen.supernets.training.splitting import check_splits
 
 TRAINING, KEPT = "training.safetensors", "training.*"
 FOUND = "found"
@@ -106,10 +107,14 @@ def _check(ready: TrainedSupernet, processes: Processes) -> None:
     """Raise what a training would raise before its first step."""
     request, data = ready.request, ready.data
     Precision(request.precision)
-    processes.check(min(batch_size(data, request.batch), len(data.train)), request.precision)
+    Schedule(request.epochs, lr=request.lr)
+    size = min(batch_size(data, request.batch), len(data.train))
+    processes.check(size, request.precision)
     strategy = make_strategy(request)
-    strategy.check(processes)
+    strategy.check(processes, size)
     strategy.prepare(ready.supernet, Plan(1, 1, 1))
+    if request.splits:
+        check_splits(ready.supernet, make_strategy(request))
 
 
 def _save(trained: TrainedSupernet, run: RunFolder, epochs: int) -> None:
@@ -157,19 +162,27 @@ def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
     checkpoint = artifacts.load_checkpoint(folder, "supernet")
     try:
         tree = checkpoint.config.pop("tree", None)
-        request = SupernetRequest(**checkpoint.config)
-        request = request if data is None else replace(request, data=data)
-    except TypeError as error:
-        raise InvalidCheckpoint(f"{folder} was made by another version of archgen ({error}); train again") from None
-    made = make_trained(request)
-    found = replace(made, supernet=split_as(made.supernet, tree))
+        request = SupernetRequest.from_json(checkpoint.config)
+        made = make_trained(request if data is None else replace(request, data=data))
+    except (TypeError, InvalidOption) as error:
+        raise _damaged(folder, error) from None
+    try:
+        found = replace(made, supernet=split_as(made.supernet, tree))
+    except InvalidSpace as error:
+        raise _damaged(folder, error) from None
     artifacts.load_weights(found.supernet, checkpoint.tensors, str(folder))
     found.supernet.eval()
     return found
 
 
+def _damaged(folder: Path, error: Exception) -> InvalidCheckpoint:
+    return InvalidCheckpoint(
+        f"{folder / artifacts.CONFIG} is damaged or by another version of archgen ({error}); train again"
+    )
+
+
 def _request(run: RunFolder) -> SupernetRequest:
     try:
-        return SupernetRequest(**run.state["request"])
-    except TypeError as error:
+        return SupernetRequest.from_json(run.state["request"])
+    except (TypeError, InvalidOption) as error:
         raise RunConflict(f"{run.path} is of another kind or version ({error}); start a new one") from None

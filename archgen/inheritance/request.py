@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -47,6 +47,9 @@ class SupernetRequest:
         splits: How often the supernet is split by its gradients (`train_and_split`).
         warm_up: Epochs before each split; a quarter of `epochs`, at least 1, where None.
         repeats: Batches whose gradients are compared for a split.
+
+    Raises:
+        InvalidOption: A number below its least.
     """
 
     space: str
@@ -67,6 +70,28 @@ class SupernetRequest:
     splits: int = 0
     warm_up: int | None = None
     repeats: int = REPEATS
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "splits": 0, "mixture": 1, "warm_up": 1, "repeats": 1, "every": 1, "batch": 1, "limit": 1}
+        for name, number in least.items():
+            given = getattr(self, name)
+            if given is not None and given < number:
+                raise InvalidOption(f"expected {name} of at least {number}, got {given}")
+
+    @classmethod
+    def from_json(cls, values: object) -> SupernetRequest:
+        """The request that `dataclasses.asdict` made such values of.
+
+        Raises:
+            TypeError: They are not those of a request.
+            InvalidOption: As in the constructor.
+        """
+        if not isinstance(values, dict):
+            raise TypeError(f"expected an object, got {values!r:.60}")
+        for name, kind in get_type_hints(cls).items():
+            if name in values and not _fits(values[name], kind):
+                raise TypeError(f"{name} is {values[name]!r:.60}")
+        return cls(**values)
 
     @property
     def before_a_split(self) -> int:
@@ -117,8 +142,25 @@ def make_trained(request: SupernetRequest) -> TrainedSupernet:
 
 
 def make_strategy(request: SupernetRequest) -> TrainingStrategy:
-    """The training strategy of a request, with its options."""
+    """The training strategy of a request, with its options.
+
+    Raises:
+        InvalidOption: Options that it has not, or of another type or range.
+    """
     options = dict(request.options)
     if request.strategy == "shiftnas":
         options["draw"] = draw_between
-    return TRAINING_STRATEGIES[request.strategy](**options)
+    try:
+        return TRAINING_STRATEGIES[request.strategy](**options)
+    except TypeError as error:  # a file of options that no command wrote
+        raise InvalidOption(f"strategy '{request.strategy}' does not take its options ({error})") from None
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value from JSON is of an annotated type."""
+    parts = get_args(kind)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    return kind is Any or type(value) in ((int, float) if kind is float else (kind,))

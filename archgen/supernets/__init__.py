@@ -1,6 +1,6 @@
 """Supernets, one a family of spaces; `make_supernet(space, ...)` picks it."""
 
-from archgen.supernets.base import SUPERNETS, Supernet, make_supernet, recalibrate
+from archgen.supernets.base import SUPERNETS, Supernet, calibrated, make_supernet, recalibrate
 from archgen.supernets.cell import CellSupernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.genotype import GenotypeSupernet
@@ -19,6 +19,7 @@ __all__ = [
     "RelaxedSupernet",
     "SplitSupernet",
     "Supernet",
+    "calibrated",
     "make_supernet",
     "mixture",
     "recalibrate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from archgen.supernets.shared import SharedModule
 
 SUPERNETS: Registry[type[Supernet]] = Registry("supernet for the family of spaces")
 """By the family of spaces that they serve."""
+
+CALIBRATION_BATCH = 256
+"""Most images whose statistics are measured at once."""
 
 Norm = nn.modules.batchnorm._BatchNorm
 
@@ -58,7 +62,7 @@ class Supernet(nn.Module, ABC):
         """A stand-alone network of the simplified architecture with a copy of the inherited weights.
 
         It is in the mode, and on the device, of the supernet. Its batch-norm statistics belong to no architecture;
-        `recalibrate` it before it is used.
+        `calibrated` gives it with some that are its own.
         """
         self.whole.validate(arch)
         simple = self.whole.simplify(arch)
@@ -115,6 +119,23 @@ def recalibrate(network: nn.Module, images: Iterable[Float[Tensor, "b ..."]]) ->
             norm.momentum = momentum
         network.eval()
     return network
+
+
+def calibrated(
+    supernet: Supernet, arch: Architecture, images: Float[Tensor, "b ..."], size: int = CALIBRATION_BATCH
+) -> nn.Module:
+    """The stand-alone network of an architecture with the inherited weights and the statistics of `images`.
+
+    All that score, export or fine-tune inherited weights begin with it, so that they speak of the same network.
+
+    Args:
+        supernet: Stays as it is.
+        arch: As it is written: it may say more than what is left of it once it is simplified.
+        images: At least two; batches of nearly equal size are made of them, since each counts as much.
+        size: Most images a batch, at least 2.
+    """
+    batches = images.tensor_split(math.ceil(len(images) / size))
+    return recalibrate(supernet.subnet(arch), batches)
 
 
 def make_supernet(space: SearchSpace, **network: int) -> Supernet:

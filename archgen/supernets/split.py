@@ -143,10 +143,27 @@ def split_as(supernet: Supernet, tree: Tree | None) -> Supernet:
         tree: What `SplitSupernet.tree` gave; the groups are positions of the values that each part is left with.
 
     Raises:
-        InvalidSpace: A tree that does not fit the space.
+        InvalidSpace: No such tree, or one that does not fit the space.
     """
     if tree is None:
         return supernet
+    _check_tree(tree)
     divided = split(supernet, tree["variable"], tree["groups"])
     parts = [split_as(part, below) for part, below in zip(divided.parts, tree["parts"], strict=True)]  # type: ignore[arg-type]
     return SplitSupernet(supernet.space, divided.variable, divided.groups, parts)
+
+
+def _check_tree(tree: object) -> None:
+    """Refuse what `SplitSupernet.tree` did not give, as far as types go."""
+    if isinstance(tree, Mapping) and tree.keys() == {"variable", "groups", "parts"}:
+        variable, groups, parts = tree["variable"], tree["groups"], tree["parts"]
+        divided = isinstance(groups, list) and all(isinstance(group, list) for group in groups)
+        if (
+            isinstance(variable, str)
+            and divided
+            and all(type(value) is int for group in groups for value in group)
+            and isinstance(parts, list)
+            and len(parts) == len(groups)
+        ):
+            return
+    raise InvalidSpace(f"{str(tree)[:60]} does not say how a supernet was split")

@@ -14,7 +14,8 @@ import torch
 
 from archgen import artifacts, spaces
 from archgen.export import load_network
-from archgen.supernets import make_supernet
+from archgen.inheritance import load_supernet
+from archgen.supernets import MixtureSupernet, make_supernet
 
 Run = Callable[..., CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -59,6 +60,20 @@ def test_a_supernet_scores_ranks_and_gives_networks_away(trained: Path, succeeds
     assert not network.training
 
 
+def test_a_network_of_a_mixture_has_the_weights_that_were_scored(workplace: Path, succeeds: Run) -> None:
+    """What is left of an architecture once it is simplified may belong to another set of weights."""
+    succeeds("supernet", "train", "--space", "nasbench201", *SMALL, "--mixture", 2, "--out", "net")
+    mixed = load_supernet(workplace / "net").supernet
+    assert isinstance(mixed, MixtureSupernet)
+    drawn = SPACE.sample(50, np.random.default_rng(0))
+    arch = next(a for a in drawn if mixed.place(a) != mixed.place(SPACE.simplify(a)))
+    scored = json.loads(succeeds("supernet", "evaluate", "net", "--arch", SPACE.format(arch), "--json").stdout)
+    succeeds("supernet", "subnet", "net", "--arch", SPACE.format(arch), "--out", "mine")
+    _, facts = load_network(Path("mine.json"))
+    for name in ("val_acc", "val_loss"):
+        assert facts["metrics"][name] == pytest.approx(scored[name], rel=1e-5)
+
+
 def test_a_search_tells_what_it_chose(workplace: Path, succeeds: Run) -> None:
     arguments = ["supernet", "train", "--space", "nasbench201", *SMALL, "--strategy", "proxyless"]
     Path("slow.csv").write_text(
@@ -79,6 +94,9 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     assert "known are: balanced_mixture, darts, fair, multi_arch" in refused(*base, "--strategy", "x", "--out", "b")
     assert "give --mixture 2 or more" in refused(*base, "--strategy", "balanced_mixture", "--out", "b")
     assert "or splits, got both" in refused(*base, "--mixture", 2, "--splits", 1, "--out", "b")
+    assert "Darts can not train a supernet that is split; leave --splits out" in refused(
+        *base, "--strategy", "darts", "--splits", 1, "--out", "b"
+    )
     assert "holds another run" in refused(*base, "--out", "net")
     assert "expected NAME=NUMBER for --network, got 'cells=a'" in refused(*base, "--network", "cells=a", "--out", "b")
     assert "unknown argument of the network 'cell': did you mean 'cells'?" in refused(
@@ -92,6 +110,13 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     )
     assert "unknown column of short.csv 'latency'" in refused(
         *base, "--strategy", "proxyless", "--option", "latency=short.csv", "--out", "b"
+    )
+    assert "expected paths of at least 1, got 0" in refused(*base, "--option", "paths=0", "--out", "b")
+    assert "argument channels of the network must be at least 1, got 0" in refused(
+        *base, "--network", "channels=0", "--out", "b"
+    )
+    assert "expected at least 1 epoch and a finite rate above 0, got 1 and inf" in refused(
+        *base, "--lr", "inf", "--out", "b"
     )
     assert "holds no run to resume" in refused(*base, "--resume", "--out", "b")
     assert not Path("b").exists()
@@ -109,6 +134,9 @@ def test_a_request_that_the_data_can_not_serve_is_one_line(refused: Refused) -> 
     """200 images of digits are 120 to train on."""
     base = ["supernet", "train", "--space", "nasbench201", *SMALL, "--out", "b"]
     assert "expected a batch of 1 to 120 images, all that there are, got 121" in refused(*base, "--batch", 121)
+    assert "Darts needs batches of at least 8 images, got 7; give a larger --batch" in refused(
+        *base, "--strategy", "darts", "--batch", 7
+    )
     assert "unknown precision 'bf61': did you mean 'bf16'" in refused(*base, "--precision", "bf61")
     x, y = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4
     np.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y + 1)

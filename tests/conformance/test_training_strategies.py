@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 import torch
 
 from archgen.data import ImageData, load_data
+from archgen.errors import InvalidOption
 from archgen.evaluators import SupernetEvaluator
 from archgen.spaces import CellSpace, ChainSpace
 from archgen.spaces.stages import Stage
@@ -63,6 +65,19 @@ def test_the_largest_architecture_learns(name: str, data: ImageData) -> None:
     found = strategy.found(supernet)
     if found is not None:
         supernet.space.validate(found)
+
+
+@pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))
+def test_numbers_below_their_range_are_refused(name: str) -> None:
+    made = TRAINING_STRATEGIES[name]
+    defaults = {key: p.default for key, p in inspect.signature(made).parameters.items()}
+    numbers = [key for key, value in defaults.items() if type(value) in (int, float)]
+    assert "label_smoothing" in numbers
+    for key in numbers:
+        with pytest.raises(InvalidOption):
+            made(**{key: -1})
+    with pytest.raises(InvalidOption, match="label_smoothing of at least 0 and below 1, got 2"):
+        made(**{"label_smoothing": 2.0})
 
 
 @pytest.mark.parametrize("name", list(TRAINING_STRATEGIES))

@@ -17,7 +17,7 @@ from archgen.evaluators.base import Measurement
 from archgen.objectives import maximize
 from archgen.spaces import SearchSpace, load
 from archgen.study import Study
-from archgen.supernets import Supernet, recalibrate
+from archgen.supernets import Supernet, calibrated
 from archgen.supernets.training import Schedule, accuracy
 
 
@@ -31,7 +31,7 @@ def study(space: SearchSpace) -> Study:
 
 def inherited(bare: Any, supernet: Supernet, study: Study) -> nn.Module:
     arch = study.trials[0].arch
-    return recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]])
+    return calibrated(supernet, arch, bare.data.train.images[:1024])
 
 
 def on_validation(bare: Any, network: nn.Module) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def test_the_largest_teaches_where_it_is_clearly_better(
     images = bare.data.validation.images
     arch = study.trials[0].arch if not better else largest(bare.space, bare.network)
     with torch.no_grad():  # labels that the one gets right, all of them
-        labels = recalibrate(supernet.subnet(arch), [bare.data.train.images[:1024]]).eval()(images).argmax(-1)
+        labels = calibrated(supernet, arch, bare.data.train.images[:1024])(images).argmax(-1)
     known = replace(bare, data=replace(bare.data, validation=Split(images, labels)))
     teachers: list[nn.Module | None] = []
     monkeypatch.setattr(finetuning, "train_network", lambda *args, teacher, **options: teachers.append(teacher))

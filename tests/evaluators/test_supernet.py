@@ -14,7 +14,7 @@ from archgen.errors import InvalidData
 from archgen.evaluators import SupernetEvaluator
 from archgen.proxies import Nwot, Synflow
 from archgen.spaces import SearchSpace
-from archgen.supernets import Supernet, make_supernet, recalibrate
+from archgen.supernets import Supernet, calibrated, make_supernet
 
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
 
@@ -43,7 +43,7 @@ def test_figures_are_those_of_the_subnet_with_recalibrated_statistics(
 ) -> None:
     for arch in space.sample(5, rng):
         (measured,) = evaluator.evaluate([arch], seed=0)
-        network = recalibrate(supernet.subnet(arch), images(40, 1).split(16))
+        network = calibrated(supernet, arch, images(40, 1), 16)
         with torch.no_grad():
             logits = network(images(50, 2))
         right = sum(int(row.argmax()) == int(label) for row, label in zip(logits, LABELS, strict=True))
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_is_a_failed_measurement(
     assert measured.error == "the validation loss is nan"
 
 
-@pytest.mark.parametrize(("calibration", "validation"), [(0, 5), (5, 0)])
-def test_empty_parts_are_refused(supernet: Supernet, calibration: int, validation: int) -> None:
-    with pytest.raises(InvalidData, match="expected images to calibrate and validate on, got none"):
+@pytest.mark.parametrize(("calibration", "validation"), [(0, 5), (1, 5), (5, 0)])
+def test_parts_that_are_too_small_are_refused(supernet: Supernet, calibration: int, validation: int) -> None:
+    with pytest.raises(InvalidData, match="expected at least two images to calibrate and one to validate on, got"):
         SupernetEvaluator(supernet, images(calibration, 0), images(validation, 0), LABELS[:validation])

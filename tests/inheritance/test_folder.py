@@ -182,3 +182,38 @@ def test_folders_of_others_are_refused(folder: Path, tmp_path: Path) -> None:
     artifacts.write_json(other / "run.json", {"request": {"colour": "red"}, "seconds": {}, "facts": {}})
     with pytest.raises(RunConflict, match="of another kind or version"):
         train_in_folder(REQUEST, other, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": {"cells": "two"}},
+        {"network": [1]},
+        {"mixture": "a"},
+        {"mixture": 0},
+        {"limit": "a"},
+        {"limit": True},
+        {"space": 5},
+        {"data": 5},
+        {"options": 3},
+        {"options": {"alpha": 3}},
+        {"options": {"label_smoothing": "much"}},
+        {"seed": -1},
+        {"lr": "fast"},
+        {"tree": 3},
+        {"tree": {"variable": "0->3"}},
+        {"tree": {"variable": [], "groups": [[0, 1], [2, 3, 4]], "parts": [None, None]}},
+        {"tree": {"variable": "0->3", "groups": [[0, 1], [2, 3, 4]], "parts": [None]}},
+        {"tree": {"variable": "0->3", "groups": [["a"], [2]], "parts": [None, None]}},
+        {"tree": {"variable": "0->3", "groups": [[0, 1], [2, 3]], "parts": [None, None]}},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_is_told(folder: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    checkpoint = artifacts.load_checkpoint(folder, "supernet")
+    artifacts.write_json(
+        tmp_path / "config.json", {"kind": "supernet", "name": "cell", "config": {**checkpoint.config, **change}}
+    )
+    shutil.copy(folder / "model.safetensors", tmp_path)
+    with pytest.raises(InvalidCheckpoint, match=r"config\.json is damaged or by another version"):
+        load_supernet(tmp_path)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from archgen.errors import UnknownName
 from archgen.spaces import CellSpace, SearchSpace
-from archgen.supernets import SUPERNETS, CellSupernet, Supernet, make_supernet, recalibrate
+from archgen.supernets import SUPERNETS, CellSupernet, Supernet, calibrated, make_supernet, recalibrate
 
 NETWORK = {"cells": 1, "channels": 4, "classes": 3, "in_channels": 1, "image_size": 8}
 
@@ -86,6 +86,15 @@ def test_several_batches_give_the_mean_of_their_statistics(supernet: Supernet, s
     for name, value in statistics(net).items():
         if "running" in name and "stem" in name:  # deeper layers read the same batches, so the stem shows it all
             torch.testing.assert_close(value, torch.stack([s[name] for s in each]).mean(0))
+
+
+def test_batches_that_calibrate_are_of_nearly_equal_size(supernet: Supernet, space: SearchSpace) -> None:
+    """Each counts as much, so that a last one of a single image would count as the 16 before it."""
+    (arch,) = space.sample(1, np.random.default_rng(3))
+    shown = images(1, 17)
+    found = statistics(calibrated(supernet, arch, shown, size=16))
+    for name, value in statistics(recalibrate(supernet.subnet(arch), [shown[:9], shown[9:]])).items():
+        assert torch.equal(found[name], value), name
 
 
 def test_recalibration_does_not_depend_on_earlier_statistics(supernet: Supernet, space: SearchSpace) -> None:

@@ -58,9 +58,10 @@ class ArchitectureParameters:
         return {edge: p.tolist() for edge, p in self.probabilities().items()}
 
     def descend(self, gradient: Float[Tensor, " n"]) -> None:
-        """One step of Adam against a gradient of all numbers."""
-        self.values.grad = gradient
-        self._optimizer.step()
+        """One step of Adam against a gradient of all numbers; none where that is not finite, as it may be in fp16."""
+        if bool(gradient.isfinite().all()):  # the moments would never be rid of it
+            self.values.grad = gradient
+            self._optimizer.step()
         self.values.grad = None
 
     def state(self) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from archgen.errors import InvalidOption, InvalidSpace
 from archgen.supernets.base import Supernet
 from archgen.supernets.mixture import MixtureSupernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 
 MEMORY = 0.5
 """Weight of an epoch's losses in the next; so the assignment follows the weights that change."""
@@ -39,13 +39,14 @@ class BalancedMixture(TrainingStrategy):
         label_smoothing: Of the cross-entropy, in [0, 1).
 
     Raises:
-        InvalidOption: `explore` out of its range.
+        InvalidOption: A number out of its range.
     """
 
     def __init__(self, explore: float = 0.2, label_smoothing: float = 0.0) -> None:
         if not 0 < explore <= 1:
             raise InvalidOption(f"expected explore in (0, 1], got {explore}")
-        self.explore, self.label_smoothing = explore, label_smoothing
+        self.explore = explore
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +23,25 @@ from archgen.supernets.training.processes import Processes
 
 TRAINING_STRATEGIES: Registry[type[TrainingStrategy]] = Registry("training strategy")
 
+Number = TypeVar("Number", int, float)
 Batch = tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]
+
+
+def ranged(name: str, value: Number, least: float, below: float = math.inf) -> Number:
+    """The value of a strategy's argument.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        least, below: It must be in `[least, below)`.
+
+    Raises:
+        InvalidOption: It is not.
+    """
+    if not least <= value < below:
+        upper = "" if below == math.inf else f" and below {below:g}"
+        raise InvalidOption(f"expected {name} of at least {least:g}{upper}, got {value:g}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,8 @@ class TrainingStrategy(ABC):
 
     alone = False
     """Whether it trains in one process only."""
+    least_batch = 1
+    """Images that a batch needs."""
     gradients = Gradients()
     """What its losses go to; the training puts its own in this place."""
 
@@ -59,14 +81,23 @@ class TrainingStrategy(ABC):
     def begin(self, supernet: Supernet) -> None:  # noqa: B027  most begin with what was drawn
         """Change weights that were just drawn, before any of them is trained, or replaced by what a training kept."""
 
-    def check(self, processes: Processes) -> None:
-        """Refuse processes that it can not train in.
+    def check(self, processes: Processes, size: int) -> None:
+        """Refuse processes that it can not train in, and batches that are too small for it.
+
+        Args:
+            processes: Which train together.
+            size: Images a batch; the last one of an epoch may be half as large.
 
         Raises:
-            InvalidOption: There are several, and it learns from what one of them sees.
+            InvalidOption: There are several processes, and it learns from what one of them sees; or too few images.
         """
         if self.alone and processes.count > 1:
             raise InvalidOption(f"{type(self).__name__} trains in one process only, got {processes.count}")
+        if size < self.least_batch:
+            raise InvalidOption(
+                f"{type(self).__name__} needs batches of at least {self.least_batch} images, got {size}; "
+                "give a larger --batch"
+            )
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """Called once, before the first step or before `load_state`."""

@@ -29,9 +29,12 @@ class Darts(DifferentiableSearch):
     weights' optimiser and learning rate are the loop's. The second-order approximation is left out.
 
     Args:
-        alpha_lr: Learning rate of the architecture parameters' Adam.
-        alpha_weight_decay: Its L2 penalty.
+        alpha_lr: Learning rate of the architecture parameters' Adam, at least 0.
+        alpha_weight_decay: Its L2 penalty, at least 0.
         label_smoothing: Of the weights' cross-entropy, in [0, 1).
+
+    Raises:
+        InvalidOption: A number out of its range.
     """
 
     name, betas = "darts", (0.5, 0.999)

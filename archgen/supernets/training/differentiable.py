@@ -16,7 +16,7 @@ from archgen.graph import Architecture
 from archgen.supernets.base import Supernet
 from archgen.supernets.relaxed import RelaxedSupernet, Weights, relaxed_supernet
 from archgen.supernets.training.architecture_parameters import ArchitectureParameters
-from archgen.supernets.training.base import Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import Batch, Plan, TrainingStrategy, ranged
 from archgen.supernets.training.halves import Halves
 
 
@@ -27,19 +27,24 @@ class DifferentiableSearch(TrainingStrategy):
     trains the weights on half as many images as that of another strategy.
 
     Args:
-        alpha_lr: Learning rate of the architecture's Adam.
-        alpha_weight_decay: Its L2 penalty.
+        alpha_lr: Learning rate of the architecture's Adam, at least 0.
+        alpha_weight_decay: Its L2 penalty, at least 0.
         label_smoothing: Of the weights' cross-entropy, in [0, 1).
+
+    Raises:
+        InvalidOption: A number out of its range.
     """
 
     alone = True
+    least_batch = 8  # half as many in the last batch, in two halves: normalisation needs two images
     name: ClassVar[str]
     betas: ClassVar[tuple[float, float]]
     """Decays of the two moments of the architecture's Adam."""
 
     def __init__(self, alpha_lr: float, alpha_weight_decay: float, label_smoothing: float = 0.0) -> None:
-        self.alpha_lr, self.alpha_weight_decay = alpha_lr, alpha_weight_decay
-        self.label_smoothing = label_smoothing
+        self.alpha_lr = ranged("alpha_lr", alpha_lr, 0)
+        self.alpha_weight_decay = ranged("alpha_weight_decay", alpha_weight_decay, 0)
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 from archgen.supernets.base import Supernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy, ranged
 from archgen.supernets.training.paths import nearest_architecture
 
 
@@ -23,10 +23,13 @@ class Fair(TrainingStrategy):
 
     Args:
         label_smoothing: Of the cross-entropy, in [0, 1).
+
+    Raises:
+        InvalidOption: A number out of its range.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         x, y = batch

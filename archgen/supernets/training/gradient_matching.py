@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from archgen.errors import InvalidSpace
 from archgen.spaces import SearchSpace
-from archgen.supernets.base import Supernet
+from archgen.supernets.base import Supernet, without_dropout
 from archgen.supernets.training.base import Batch
 from archgen.supernets.training.paths import nearest_architecture
 
@@ -45,7 +46,8 @@ def best_cut(
     """The variable, and the division of its values, between whose groups gradients disagree most.
 
     Args:
-        supernet: Warmed up, so that gradients mean something; its gradients are cleared.
+        supernet: Warmed up, so that gradients mean something; only its gradients, which are cleared, and its mode
+            change.
         batches: One a repeat; the published code takes 100.
         rng: For the paths.
         variables: Those that may be split; all where None.
@@ -80,10 +82,11 @@ def gradient_distances(
 
     The paths of one batch are equal but for the variable. What they share are all weights but those that the variable's
     values own; where a path does not reach a weight, its gradient is 0. Against the published code the paths are hard
-    ones, as in its random search; in its DARTS the other edges are mixtures.
+    ones, as in its random search; in its DARTS the other edges are mixtures. Nothing is dropped, so that paths differ
+    by the variable alone.
 
     Args:
-        supernet: Goes to training mode; its gradients are cleared.
+        supernet: Goes to training mode; its gradients are cleared, its statistics are as before.
         variable: Of its space, with `v` values.
         batches: One a path.
         rng: For the paths.
@@ -91,21 +94,33 @@ def gradient_distances(
     space, count = supernet.space, len(supernet.space.variables[variable])
     total = np.zeros((count, count))
     supernet.train()
-    for x, y in batches:
-        (arch,) = space.sample(1, rng)
-        choices = space.to_choices(arch)
-        gradients, owned = [], set[int]()
-        for value in range(count):
-            path = nearest_architecture(space, {**choices, variable: value}, np.random.default_rng(0))
-            supernet.zero_grad(set_to_none=True)
-            F.cross_entropy(supernet(x, path), y).backward()  # type: ignore[no-untyped-call]
-            gradients.append([None if p.grad is None else p.grad.clone() for p in supernet.parameters()])
-            owned |= {id(p) for p in supernet.owned(path).get(variable, [])}
-        shared = [i for i, p in enumerate(supernet.parameters()) if id(p) not in owned]
-        rows = [[gradient[i] for i in shared] for gradient in gradients]
-        total += _distances(rows)
+    with without_dropout(supernet), _statistics_kept(supernet):
+        for x, y in batches:
+            (arch,) = space.sample(1, rng)
+            choices = space.to_choices(arch)
+            gradients, owned = [], set[int]()
+            for value in range(count):
+                path = nearest_architecture(space, {**choices, variable: value}, np.random.default_rng(0))
+                supernet.zero_grad(set_to_none=True)
+                F.cross_entropy(supernet(x, path), y).backward()  # type: ignore[no-untyped-call]
+                gradients.append([None if p.grad is None else p.grad.clone() for p in supernet.parameters()])
+                owned |= {id(p) for p in supernet.owned(path).get(variable, [])}
+            shared = [i for i, p in enumerate(supernet.parameters()) if id(p) not in owned]
+            rows = [[gradient[i] for i in shared] for gradient in gradients]
+            total += _distances(rows)
     supernet.zero_grad(set_to_none=True)
     return total / len(batches)
+
+
+@contextmanager
+def _statistics_kept(supernet: Supernet) -> Iterator[None]:
+    """What training mode moves inside is put back: a training that is resumed with the cuts does not come here."""
+    kept = [(buffer, buffer.clone()) for buffer in supernet.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def _distances(rows: Sequence[Sequence[Tensor | None]]) -> Float[NDArray[np.float64], "v v"]:

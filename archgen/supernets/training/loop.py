@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archgen.errors import ArchgenError
+from archgen.errors import ArchgenError, InvalidOption
 from archgen.supernets.training.progress import Memory, TrainingProgress
 from archgen.supernets.training.updates import Updates
 
@@ -45,6 +45,9 @@ class Schedule:
             ends at a constant 0.05.
         power: Base `p` of cosine power annealing, at least 1 (sharpDARTS, arXiv 1903.09900): the cosine `c` becomes
             `(p^c - 1) / (p - 1)`, which falls faster at first and more slowly at the end; 1 leaves it.
+
+    Raises:
+        InvalidOption: No epoch, or a rate that is not positive and finite.
     """
 
     epochs: int
@@ -53,6 +56,12 @@ class Schedule:
     clip: float = 5.0
     tail: float = 0.0
     power: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 0 < self.lr < math.inf:
+            raise InvalidOption(
+                f"expected at least 1 epoch and a finite rate above 0, got {self.epochs} and {self.lr:g}"
+            )
 
     def factor(self, progress: float) -> float:
         """Learning-rate factor in [0, 1] at `progress` in [0, 1]."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from archgen.errors import InvalidOption
 from archgen.supernets.base import Supernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, TrainingStrategy, ranged
 
 
 @TRAINING_STRATEGIES.register("multi_architecture")
@@ -25,7 +25,7 @@ class MultiArchitecture(TrainingStrategy):
         label_smoothing: Of the cross-entropy, in [0, 1).
 
     Raises:
-        InvalidOption: A number below the least.
+        InvalidOption: A number out of its range.
     """
 
     def __init__(self, architectures: int = 4, least: int = 8, label_smoothing: float = 0.0) -> None:
@@ -33,7 +33,8 @@ class MultiArchitecture(TrainingStrategy):
             raise InvalidOption(
                 f"expected at least 1 architecture and shares of at least 2, got {architectures} and {least}"
             )
-        self.architectures, self.least, self.label_smoothing = architectures, least, label_smoothing
+        self.architectures, self.least = architectures, least
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         x, y = batch

@@ -14,7 +14,7 @@ from torch import Tensor
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 from archgen.supernets.base import Supernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 from archgen.supernets.training.paths import nearest_architecture
 
 
@@ -38,10 +38,13 @@ class PathAndData(TrainingStrategy):
 
     Args:
         label_smoothing: Of the cross-entropy, in [0, 1).
+
+    Raises:
+        InvalidOption: A number out of its range.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         super().prepare(supernet, plan)

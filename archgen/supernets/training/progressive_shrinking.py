@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgen.errors import InvalidSpace, UnknownName
+from archgen.errors import InvalidOption, InvalidSpace, UnknownName
 from archgen.spaces import ChainSpace, RestrictedSpace, SearchSpace
 from archgen.spaces.stages import SKIP
 from archgen.supernets.base import Supernet
 from archgen.supernets.elastic import ElasticSupernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 from archgen.supernets.training.divergences import soft_cross_entropy
 
 DEPTH = "depth"
@@ -40,11 +40,14 @@ class ProgressiveShrinking(TrainingStrategy):
     the steps equally, where the paper has a schedule for each; and every phase draws as many architectures a step.
 
     Args:
-        random: Architectures a step; the paper's are 1, 2 and 4 for kernels, depths and widths.
+        random: Architectures a step, at least 1; the paper's are 1, 2 and 4 for kernels, depths and widths.
         first: Share of the steps that the largest one gets alone, in (0, 1).
         order: Dimensions, comma-separated, in the order in which they shrink; as above where empty.
-        distillation: Weight of the cross-entropy to the teacher's predictions.
+        distillation: Weight of the cross-entropy to the teacher's predictions, at least 0.
         label_smoothing: Of the cross-entropy to the labels, in [0, 1).
+
+    Raises:
+        InvalidOption: A number out of its range.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class ProgressiveShrinking(TrainingStrategy):
         label_smoothing: float = 0.0,
     ) -> None:
         if random < 1 or not 0 < first < 1:
-            raise InvalidSpace(f"expected at least 1 random architecture and 0 < first < 1, got {random} and {first}")
+            raise InvalidOption(f"expected at least 1 random architecture and 0 < first < 1, got {random} and {first}")
         self.random, self.first, self.wanted = random, first, [name for name in order.split(",") if name]
-        self.distillation, self.label_smoothing = distillation, label_smoothing
+        self.distillation = ranged("distillation", distillation, 0)
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.

@@ -16,7 +16,7 @@ from torch import Tensor
 from archgen.errors import InvalidOption
 from archgen.supernets.base import Supernet
 from archgen.supernets.relaxed import RelaxedSupernet, Weights, relaxed_supernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, ranged
 from archgen.supernets.training.differentiable import DifferentiableSearch
 from archgen.supernets.training.latencies import expected_latency, read_latencies
 
@@ -51,12 +51,13 @@ class Proxyless(DifferentiableSearch):
     chain, labels share weights as its supernet has them.
 
     Args:
-        alpha_lr: Learning rate of the architecture parameters' Adam, whose first decay is 0: what is not drawn stays.
+        alpha_lr: Learning rate of the architecture parameters' Adam, at least 0, whose first decay is 0: what is not
+            drawn stays.
         warm_up: Share of the epochs, in [0, 1), in which weights alone are trained, never all of them; 40 of 160 in the
             paper's code.
         latency: File with the latency of each operation (`read_latencies`); their FLOPs, by the space's counts, where
             empty.
-        rest: Latency of what is not searched, in the unit of the file; FLOPs have their own.
+        rest: Latency of what is not searched, at least 0, in the unit of the file; FLOPs have their own.
         combine: How the latency enters the loss, `add` or `multiply`; the second needs latencies above 1.
         strength: Of the latency, at least 0; the published code adds with 0.1 and multiplies with 0.3.
         target: Latency in the unit of the file that is aimed at; that of equally probable operations where None.
@@ -82,7 +83,8 @@ class Proxyless(DifferentiableSearch):
         if not 0 <= warm_up < 1 or strength < 0:
             raise InvalidOption(f"expected 0 <= warm_up < 1 and strength from 0, got {warm_up:g} and {strength:g}")
         super().__init__(alpha_lr, 0.0, label_smoothing)
-        self.warm_up, self.latency, self.rest, self.combine = warm_up, latency, rest, combine
+        self.warm_up, self.latency, self.combine = warm_up, latency, combine
+        self.rest = ranged("rest", rest, 0)
         self.strength, self.target = strength, target
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgen.errors import InvalidOption, InvalidSpace
+from archgen.errors import InvalidSpace
 from archgen.graph import Architecture
 from archgen.registry import Registry
 from archgen.supernets.base import Supernet, without_dropout
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 from archgen.supernets.training.divergences import adaptive_alpha_divergence, soft_cross_entropy
 from archgen.supernets.training.loop import Schedule
 
@@ -33,7 +33,7 @@ class Sandwich(TrainingStrategy):
     `ElasticSupernet.silence_residuals` for the start, which BigNAS adds.
 
     Args:
-        random: Random architectures a step; BigNAS uses 2.
+        random: Random architectures a step, at least 0; BigNAS uses 2.
         label_smoothing: Of the largest architecture's cross-entropy, in [0, 1).
         distillation: A name in `DISTILLATIONS`: `cross_entropy` (BigNAS) or `alpha_divergence` (AlphaNet, arXiv
             2102.07954).
@@ -41,7 +41,7 @@ class Sandwich(TrainingStrategy):
 
     Raises:
         UnknownName: No such distillation.
-        InvalidOption: A tail out of its range.
+        InvalidOption: A number out of its range.
     """
 
     def __init__(
@@ -51,9 +51,8 @@ class Sandwich(TrainingStrategy):
         distillation: str = "cross_entropy",
         tail: float = 0.05,
     ) -> None:
-        if not 0 <= tail < 1:
-            raise InvalidOption(f"expected a tail from 0 to less than 1, got {tail:g}")
-        self.random, self.label_smoothing, self.tail = random, label_smoothing, tail
+        self.random, self.tail = ranged("random", random, 0), ranged("tail", tail, 0, 1)
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
         self._distil = DISTILLATIONS[distillation]
 
     def schedule(self, given: Schedule) -> Schedule:

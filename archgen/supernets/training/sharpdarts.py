@@ -35,7 +35,7 @@ class SharpDarts(Darts):
         max_w: Whether the strongest operation counts in full; else operations are weighed as in DARTS.
 
     Raises:
-        InvalidOption: A base below 1.
+        InvalidOption: A number out of its range.
     """
 
     name = "sharpdarts"

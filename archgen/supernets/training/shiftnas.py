@@ -14,7 +14,7 @@ from archgen.errors import InvalidOption, InvalidSpace
 from archgen.graph import Architecture
 from archgen.spaces import SearchSpace
 from archgen.supernets.base import Supernet
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 
 DRAWS = 512
 """Random architectures that say which FLOPs a space has."""
@@ -51,8 +51,10 @@ class ShiftNAS(TrainingStrategy):
 
     From the paper are the bands, that their probability follows their performance variation, and a generator that gives
     an architecture of the wanted complexity. The formulas are ours, and the generator is not trained beside the
-    supernet: `draw` is asked once for `pool` architectures of each band, so a step costs what a uniform one does. FLOPs
-    are those of the space's default network.
+    supernet: `draw` is asked for `pool` architectures of each band, in the first step of a process, so all others cost
+    what uniform ones do. The guided generator takes up to 13 s of CPU time for a band of rare FLOPs (18 s for all of
+    NAS-Bench-201, 27 s for DARTS), again whenever a training is resumed: more than a short training takes. FLOPs are
+    those of the space's default network.
 
     Args:
         bands: Of FLOPs, at least 2; a band in which `draw` finds no architecture is left out.
@@ -61,7 +63,7 @@ class ShiftNAS(TrainingStrategy):
         draw: Gives them; by rejection where None, which finds no rare ones. `archgen supernet train` asks the guided
             generator of the space.
         label_smoothing: Of the cross-entropy, in [0, 1).
-        seed: Of the pools.
+        seed: Of the pools, at least 0.
 
     Raises:
         InvalidOption: An argument out of its range.
@@ -80,8 +82,9 @@ class ShiftNAS(TrainingStrategy):
             raise InvalidOption(
                 f"expected bands >= 2, pool >= 1 and uniform in (0, 1], got {bands}, {pool} and {uniform}"
             )
-        self.bands, self.pool, self.uniform, self.seed = bands, pool, uniform, seed
-        self.draw, self.label_smoothing = draw or draw_by_rejection, label_smoothing
+        self.bands, self.pool, self.uniform, self.seed = bands, pool, uniform, ranged("seed", seed, 0)
+        self.draw = draw or draw_by_rejection
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.
@@ -105,10 +108,15 @@ class ShiftNAS(TrainingStrategy):
 
     @property
     def pools(self) -> list[list[Architecture]]:
-        """The architectures of each band, by rising FLOPs; drawn when they are first wanted."""
+        """The architectures of each band, by rising FLOPs; drawn when they are first wanted.
+
+        They do not depend on the step that wants them first, nor it on them: a resumed training draws them elsewhere.
+        """
         if not self._drawn:
-            bands = pairwise(self._edges.tolist())
-            self._drawn = [list(self.draw(self._space, *band, self.pool, self.seed)) for band in bands]
+            exact = [torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda")]
+            with torch.random.fork_rng(devices=[]), exact[0], exact[1]:
+                bands = pairwise(self._edges.tolist())
+                self._drawn = [list(self.draw(self._space, *band, self.pool, self.seed)) for band in bands]
         return self._drawn
 
     def step(self, supernet: Supernet, batch: Batch, rng: np.random.Generator) -> dict[str, float]:

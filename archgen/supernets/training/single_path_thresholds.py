@@ -18,7 +18,7 @@ from archgen.spaces.stages import SKIP
 from archgen.supernets.base import Supernet
 from archgen.supernets.elastic import ElasticSupernet
 from archgen.supernets.training.architecture_parameters import ArchitectureParameters
-from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy
+from archgen.supernets.training.base import TRAINING_STRATEGIES, Batch, Plan, TrainingStrategy, ranged
 from archgen.supernets.training.latencies import Latencies, read_latencies
 from archgen.supernets.training.superkernels import Decision, Superkernel, superkernels
 
@@ -43,12 +43,12 @@ class SinglePathThresholds(TrainingStrategy):
     choice.
 
     Args:
-        threshold_lr: Learning rate of the thresholds' Adam.
+        threshold_lr: Learning rate of the thresholds' Adam, at least 0.
         warm_up: Share of the epochs, in [0, 1), in which decisions are dropped and latency is free; never all of them.
         drop: Probability that a decision for more is dropped then, in [0, 1).
         latency: File with the latency of each label of each slot (`read_latencies`), the slots being the edges; FLOPs,
             by the space's counts, where empty.
-        rest: Latency of what is not searched, in the unit of the file; FLOPs have their own.
+        rest: Latency of what is not searched, at least 0, in the unit of the file; FLOPs have their own.
         strength: Of the latency, at least 0.
         label_smoothing: Of the cross-entropy, in [0, 1).
 
@@ -73,9 +73,9 @@ class SinglePathThresholds(TrainingStrategy):
                 "expected 0 <= warm_up < 1, 0 <= drop < 1 and strength from 0, "
                 f"got {warm_up:g}, {drop:g} and {strength:g}"
             )
-        self.threshold_lr, self.warm_up, self.drop = threshold_lr, warm_up, drop
-        self.latency, self.rest, self.strength = latency, rest, strength
-        self.label_smoothing = label_smoothing
+        self.threshold_lr, self.warm_up, self.drop = ranged("threshold_lr", threshold_lr, 0), warm_up, drop
+        self.latency, self.rest, self.strength = latency, ranged("rest", rest, 0), strength
+        self.label_smoothing = ranged("label_smoothing", label_smoothing, 0, 1)
 
     def prepare(self, supernet: Supernet, plan: Plan) -> None:
         """As in the base.
@@ -137,8 +137,8 @@ class SinglePathThresholds(TrainingStrategy):
         latency = self.latency_of(decisions, there)
         total = loss + self.strength * latency.log() if searching and self.strength > 0 else loss
         self.gradients.backward(total)
-        if self._values.grad is not None:
-            self.thresholds.descend(self._values.grad)
+        for gradient in self.gradients.of([self.thresholds.values]):  # not as it was scaled for fp16
+            self.thresholds.descend(gradient)
         self._steps += 1
         return {"loss": float(loss.detach()), "latency": float(latency.detach())}
 

@@ -15,7 +15,7 @@ from archgen.data import ImageData
 from archgen.errors import InvalidSpace
 from archgen.supernets.base import Supernet
 from archgen.supernets.split import SplitSupernet, divided_space, split
-from archgen.supernets.training.base import Batch, TrainingStrategy
+from archgen.supernets.training.base import Batch, Plan, TrainingStrategy
 from archgen.supernets.training.gradient_matching import Cut, best_cut, splittable
 from archgen.supernets.training.loop import Schedule
 from archgen.supernets.training.standalone import training_batches
@@ -65,11 +65,11 @@ def train_and_split(
         The trained supernet, and the strategy of its last round.
 
     Raises:
-        InvalidSpace: No variable of the space can be split.
-        ArgchenError: As in `train`.
+        InvalidSpace: As in `check_splits`.
+        ArchgenError: As in `train`.
     """
     if splits:
-        splittable(supernet.space)  # before hours of warming up
+        check_splits(supernet, make_strategy())  # before hours of warming up
     for number in range(splits + 1):
         last, strategy = number == splits, make_strategy()
         train(
@@ -88,6 +88,24 @@ def train_and_split(
                 for cut in cuts:
                     on_cut(cut)
     return supernet, strategy
+
+
+def check_splits(supernet: Supernet, strategy: TrainingStrategy) -> None:
+    """Refuse a space that can not be split, and a strategy that can not train what is.
+
+    Raises:
+        InvalidSpace: No variable of the space can be split, or the strategy trains no split supernet.
+    """
+    variable = splittable(supernet.space)[0]
+    first, *others = range(len(supernet.space.variables[variable]))
+    trial = SplitSupernet(supernet.space, variable, [[first], others], [supernet, supernet])
+    try:
+        strategy.prepare(trial, Plan(1, 1, 1))
+    except InvalidSpace:
+        name = type(strategy).__name__
+        raise InvalidSpace(
+            f"{name} can not train a supernet that is split; leave --splits out, or use 'uniform'"
+        ) from None
 
 
 def _cuts(supernet: Supernet, data: ImageData, repeats: int, seed: int, path: Path | None) -> list[Cut | None]:

@@ -47,15 +47,16 @@ def train_supernet(
 
     Raises:
         ArchgenError: As in `train`, and what the strategy raises for a space that it can not train.
-        InvalidOption: A batch that is larger than the data, or too small for so many processes.
+        InvalidOption: A batch that is larger than the data, or too small for so many processes or for the strategy.
         UnknownName: No such precision.
     """
     schedule = strategy.schedule(schedule)
     processes = processes or Processes()
     supernet.to(processes.device)
     batches = training_batches(data, strategy.order, batch)
-    processes.check(min(batch_size(data, batch), len(data.train)), precision)
-    strategy.check(processes)
+    size = min(batch_size(data, batch), len(data.train))
+    processes.check(size, precision)
+    strategy.check(processes, size)
     strategy.prepare(supernet, Plan(len(data.train), batches.steps, schedule.epochs))
     optimizer = schedule.optimizer(supernet)
     options = {"precision": precision, "channels_last": channels_last}

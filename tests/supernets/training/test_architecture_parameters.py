@@ -36,6 +36,15 @@ def test_steps_are_those_of_adam_also_after_the_state_was_read() -> None:
     assert torch.equal(alphas.values, expected)
 
 
+def test_a_gradient_that_overflowed_moves_nothing() -> None:
+    alphas = made()
+    alphas.descend(torch.ones(5))
+    before = {name: value.clone() for name, value in alphas.state().items()}
+    alphas.descend(torch.tensor([1.0, torch.inf, 1.0, 1.0, 1.0]))
+    assert all(torch.equal(value, before[name]) for name, value in alphas.state().items())
+    assert alphas.values.grad is None
+
+
 def test_what_is_split_is_a_view() -> None:
     alphas, values = made(), torch.zeros(5)
     alphas.split(values)["b"][[0, 2]] += torch.tensor([1.0, 2.0])

@@ -37,8 +37,8 @@ def test_strategies_go_by_their_names() -> None:
 def test_searches_are_refused_in_several_processes(name: str) -> None:
     """They learn from the images of one process."""
     strategy, several = TRAINING_STRATEGIES[name](), Processes()
-    strategy.check(several)
+    strategy.check(several, 16)
     several.count = 2
     with pytest.raises(InvalidOption, match="trains in one process only, got 2"):
-        strategy.check(several)
-    TRAINING_STRATEGIES["uniform"]().check(several)
+        strategy.check(several, 16)
+    TRAINING_STRATEGIES["uniform"]().check(several, 16)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from archgen.errors import InvalidSpace
 from archgen.spaces import CellSpace
@@ -97,3 +98,13 @@ def test_a_space_without_small_variables_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("archgen.supernets.training.gradient_matching.MOST", 3)
     with pytest.raises(InvalidSpace, match="no variable of 2 to 3 values"):
         best_cut(supernet, [BATCH], np.random.default_rng(0))
+
+
+def test_only_gradients_are_looked_at(supernet: CellSupernet) -> None:
+    """No statistics move, and nothing is drawn: a training that was stopped after the split does not do it again."""
+    supernet.skeleton.classifier = nn.Sequential(nn.Dropout(), supernet.skeleton.classifier)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    drawn = torch.random.get_rng_state()
+    gradient_distances(supernet, "0->2", [BATCH] * 2, np.random.default_rng(1))
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), drawn)

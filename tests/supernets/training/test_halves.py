@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgen.supernets.training import Plan
+from archgen.data import Split, batches, steps
+from archgen.supernets.training import Darts, Plan
 from archgen.supernets.training.halves import Halves
 
 
@@ -42,6 +43,16 @@ def test_each_batch_has_images_of_both_halves_and_no_half_sees_the_others(images
             seen[1] += held_out.tolist()
         assert sorted(seen[0]) == halves.weights.tolist()
         assert sorted(seen[1]) == halves.held_out.tolist()
+
+
+@pytest.mark.parametrize("images", range(12, 24))
+@pytest.mark.parametrize("size", [8, 9])
+def test_both_halves_of_the_smallest_batches_have_two_images(images: int, size: int) -> None:
+    assert size >= Darts.least_batch
+    split = Split(torch.zeros(images, 1, 8, 8), torch.zeros(images, dtype=torch.long))
+    halves, generator = Halves(Plan(images, steps(images, size), 1)), torch.Generator().manual_seed(0)
+    for batch in batches(split, size, generator=generator, order=halves.order(generator)):
+        assert all(len(labels) >= 2 for _, labels in halves.split(batch))
 
 
 def test_an_epoch_that_goes_on_divides_the_rest_as_it_would_have() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from archgen import spaces
 from archgen.data import ImageData
-from archgen.errors import InvalidSpace, UnknownName
+from archgen.errors import InvalidOption, InvalidSpace, UnknownName
 from archgen.graph import Architecture
 from archgen.spaces import ChainSpace
 from archgen.spaces.stages import Stage
@@ -136,5 +136,5 @@ def test_spaces_that_can_not_shrink_are_refused() -> None:
     for supernet in (cell, plain):
         with pytest.raises(InvalidSpace, match="can not shrink; train it with 'uniform'"):
             ProgressiveShrinking().prepare(supernet, Plan(1, 1, 1))
-    with pytest.raises(InvalidSpace, match="0 < first < 1"):
+    with pytest.raises(InvalidOption, match="0 < first < 1"):
         ProgressiveShrinking(first=1.0)

@@ -131,5 +131,5 @@ def test_residual_blocks_begin_as_the_identity(parts: int) -> None:
 def test_the_learning_rate_ends_at_a_constant() -> None:
     assert Sandwich(tail=0.1).schedule(Schedule(3, lr=0.2)) == Schedule(3, lr=0.2, tail=0.1)
     assert Sandwich().schedule(Schedule(3)).tail == 0.05
-    with pytest.raises(InvalidOption, match="tail from 0 to less than 1, got 1"):
+    with pytest.raises(InvalidOption, match="tail of at least 0 and below 1, got 1"):
         Sandwich(tail=1.0)

@@ -37,6 +37,22 @@ def test_pools_lie_in_bands_of_equal_width_over_the_range_of_flops() -> None:
             assert edges[band] <= SPACE.count(arch)["flops"] <= edges[band + 1]
 
 
+def test_pools_and_the_step_that_draws_them_know_nothing_of_each_other() -> None:
+    """A resumed training draws them in another step: its dropout must be the same, and so must they, in bf16 too."""
+
+    def draw(space: SearchSpace, low: float, high: float, n: int, seed: int) -> list[Architecture]:
+        torch.rand(1)
+        assert not torch.is_autocast_enabled("cpu")
+        return draw_by_rejection(space, low, high, n, seed)
+
+    strategy, _ = prepared()
+    strategy.draw = draw
+    before = torch.random.get_rng_state()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert strategy.pools
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_an_empty_band_is_left_out() -> None:
     """`draw` finds nothing in the middle."""
     flops = [SPACE.count(arch)["flops"] for arch in SPACE.enumerate()]

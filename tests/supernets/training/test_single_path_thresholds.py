@@ -20,7 +20,7 @@ from archgen.spaces import CellSpace, ChainSpace
 from archgen.spaces.stages import Stage
 from archgen.supernets import ElasticSupernet, make_supernet
 from archgen.supernets.base import without_dropout
-from archgen.supernets.training import Plan, Schedule, SinglePathThresholds, train_supernet
+from archgen.supernets.training import Plan, Schedule, SinglePathThresholds, Updates, train_supernet
 
 BLOCKS = ("k3_e3", "k3_e6", "k5_e3", "k5_e6")
 SLOTS = {"resolution": ("r8", "r16"), **{f"stage1.block{i}": BLOCKS for i in (1, 2, 3)}}
@@ -185,3 +185,17 @@ def test_bad_options_and_spaces_are_told_in_one_line(tmp_path: Path) -> None:
         other = make_supernet(CellSpace("cells", 2, {"none": "zero", "skip_connect": "identity"}, network))
     with pytest.raises(InvalidSpace, match="so it has no superkernels; use 'uniform'"):
         SinglePathThresholds().prepare(other, Plan(1, 1, 1))
+
+
+def test_thresholds_descend_the_gradient_that_is_not_scaled_for_half_precision() -> None:
+    moments = []
+    for precision in ("no", "fp16"):
+        net = supernet()
+        strategy = prepared(net, warm_up=0.0)
+        strategy.gradients = Updates(net, Schedule(1).optimizer(net), precision=precision)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            strategy.step(net, batch(), np.random.default_rng(0))
+        moments.append(strategy.thresholds.state()["exp_avg"])
+    assert float(moments[0].abs().max()) > 0
+    torch.testing.assert_close(moments[1], moments[0], rtol=1e-3, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,18 @@ from archgen.data import ImageData, load_data
 from archgen.errors import InvalidSpace
 from archgen.spaces import CellSpace
 from archgen.supernets import SplitSupernet, Supernet, make_supernet
-from archgen.supernets.training import Schedule, Uniform, train_and_split, train_supernet
+from archgen.supernets.training import (
+    Cut,
+    Darts,
+    ProgressiveShrinking,
+    Proxyless,
+    Schedule,
+    SinglePathThresholds,
+    TrainingStrategy,
+    Uniform,
+    train_and_split,
+    train_supernet,
+)
 from archgen.supernets.training.splitting import whole_parts
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted", "nor_conv_3x3": "weighted"}
@@ -61,13 +73,17 @@ def test_each_round_splits_each_part_in_two_and_trains_on(data: ImageData) -> No
     assert not any(torch.equal(stems[0], stem) for stem in stems[1:])
 
 
-@pytest.mark.parametrize("killed", [1, 3, 4])
-def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageData, tmp_path: Path) -> None:
-    """In the first round, in the second, and just after the last split."""
+@pytest.mark.parametrize("killed", [1, 3, 4, None])
+def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int | None, data: ImageData, tmp_path: Path) -> None:
+    """In the first round, in the second, before the last split, and just after the first."""
 
-    def run(supernet: Supernet, path: Path | None, stop: int | None = None) -> Supernet:
+    def run(supernet: Supernet, path: Path | None, stop: int | None = -1) -> Supernet:
         def on_epoch(number: int, losses: dict[str, float]) -> None:
             if number == stop:
+                raise Killed
+
+        def on_cut(cut: Cut | None) -> None:
+            if stop is None:
                 raise Killed
 
         supernet, _ = train_and_split(
@@ -82,6 +98,7 @@ def test_a_training_that_was_cut_off_goes_on_as_it_was(killed: int, data: ImageD
             checkpoint=path,
             train=partial(train_supernet, every=3),
             on_epoch=on_epoch,
+            on_cut=on_cut,
         )
         return supernet
 
@@ -122,3 +139,20 @@ def test_a_space_without_a_variable_to_split_is_refused(data: ImageData) -> None
     pair = CellSpace("pair", 2, {"none": "zero", "nor_conv_3x3": "weighted"}, NETWORK)
     with pytest.raises(InvalidSpace):
         train_and_split(make_supernet(pair), Uniform, data, Schedule(1), warm_up=1, splits=1, seed=0, repeats=1)
+
+
+@pytest.mark.parametrize("strategy", [Darts, Proxyless, ProgressiveShrinking, SinglePathThresholds])
+def test_a_strategy_that_trains_no_split_is_refused_before_the_warm_up(
+    strategy: Callable[[], TrainingStrategy], data: ImageData
+) -> None:
+    with pytest.raises(InvalidSpace, match="can not train a supernet that is split"):
+        train_and_split(
+            fresh(),
+            strategy,
+            data,
+            Schedule(1),
+            warm_up=1,
+            splits=1,
+            seed=0,
+            train=lambda *_, **__: pytest.fail("warmed up"),
+        )
