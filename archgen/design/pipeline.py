@@ -36,7 +36,14 @@ from archgen.strategies import STRATEGIES, SearchStrategy, pretrained_parts
 from archgen.strategies.base import Screen
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, default_strategy, train_supernet
+from archgen.supernets.training import (
+    EndTraining,
+    Sandwich,
+    Schedule,
+    TrainingStrategy,
+    default_strategy,
+    train_supernet,
+)
 from archgen.threads import single_threaded
 
 SUPERNET, STUDY = "supernet.safetensors", "study.db"
@@ -59,10 +66,6 @@ def strategy_name(request: DesignRequest, space: SearchSpace) -> str:
 
 
 Planned = TypeVar("Planned", Timetable, Costs)
-
-
-class OutOfTime(Exception):
-    """Raised inside a training that a time limit ends; what is trained so far is used."""
 
 
 class Design:
@@ -205,20 +208,20 @@ class Design:
             def show(epoch: int, losses: dict[str, float]) -> None:
                 bar.update(1, **losses)
                 if self.left < needed and epoch < plan.epochs:
-                    raise OutOfTime
+                    self.progress.note("the time limit ends the training of the supernet early")
+                    self.folder.state["facts"]["trained_epochs"] = epoch
+                    self.folder.save()
+                    raise EndTraining
 
-            try:
-                train_supernet(
-                    supernet,
-                    strategy,
-                    self.data,
-                    Schedule(epochs=plan.epochs),
-                    seed=self.request.seed,
-                    checkpoint=self.folder.file(SUPERNET),
-                    on_epoch=show,
-                )
-            except OutOfTime:
-                self.progress.note("the time limit ends the training of the supernet early")
+            train_supernet(
+                supernet,
+                strategy,
+                self.data,
+                Schedule(epochs=plan.epochs),
+                seed=self.request.seed,
+                checkpoint=self.folder.file(SUPERNET),
+                on_epoch=show,
+            )
         return supernet
 
     # -- search ---------------------------------------------------------------------------------------------------
