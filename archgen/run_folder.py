@@ -16,7 +16,7 @@ RUN = "run.json"
 
 
 class RunFolder:
-    """A run's folder with its `run.json`: `request`, `seconds` by stage, and facts that stages add.
+    """A run's folder with its `run.json`: `request`, `seconds` by stage, facts that stages add, and how it was begun.
 
     Args:
         path: The folder.
@@ -27,15 +27,20 @@ class RunFolder:
         self.path, self.state = path, state
 
     @classmethod
-    def create(cls, path: Path, request: dict[str, Any]) -> RunFolder:
+    def create(cls, path: Path, request: dict[str, Any], **begun: Any) -> RunFolder:
         """Start a run in a new or empty folder.
+
+        Args:
+            path: The folder.
+            request: What is asked for, as JSON types.
+            begun: What else is to be known of how it was begun, as JSON types.
 
         Raises:
             RunConflict: The folder holds something already; nothing is touched.
         """
         if path.exists() and not path.is_dir():
             raise RunConflict(f"{path} is a file, expected a folder for the run; give another --out")
-        run = cls(path, {"request": request, "seconds": {}, "facts": {}})
+        run = cls(path, {"request": request, **begun, "seconds": {}, "facts": {}})
         path.mkdir(parents=True, exist_ok=True)
         with run.locked():  # of two that begin in it at the same moment one is refused
             if (path / RUN).exists():

@@ -11,6 +11,7 @@ import numpy as np
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
+from archgen.design.inputs import check_digests, digests
 from archgen.design.latency import MeasuredElsewhere
 from archgen.design.metrics import check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
@@ -62,7 +63,7 @@ def design(
         check_length(out / STUDY)
         data = load(request)
         _check(request, data)
-        run = RunFolder.create(out, asdict(request))
+        run = RunFolder.create(out, asdict(request), digests=digests(request, data))
         try:
             with run.locked():
                 return Design(run, request, data, progress, cluster, processes).run()
@@ -80,6 +81,7 @@ def design(
         return result
     data = load(request)
     _check(request, data)
+    check_digests(run, request, data)
     with run.locked():
         return Design(run, request, data, progress, cluster, processes).run()
 
