@@ -13,6 +13,8 @@ from archgen import artifacts
 from archgen.errors import InvalidCheckpoint, RunConflict
 
 RUN = "run.json"
+BOOKED = 5.0
+"""Seconds of a stage that are lost at most when its process is killed, as far as `book` is called so often."""
 
 
 class RunFolder:
@@ -25,6 +27,7 @@ class RunFolder:
 
     def __init__(self, path: Path, state: dict[str, Any]) -> None:
         self.path, self.state = path, state
+        self._stage: tuple[str, float] | None = None
 
     @classmethod
     def create(cls, path: Path, request: dict[str, Any], **begun: Any) -> RunFolder:
@@ -80,12 +83,23 @@ class RunFolder:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of the body to a stage, also when it is interrupted."""
-        start = time.perf_counter()
+        self._stage = name, time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            self.save()
+            self._add(*self._stage)
+            self._stage = None
+
+    def book(self) -> None:
+        """Write down the time of the stage so far, every few seconds: who is killed can not at the end."""
+        if self._stage is not None and time.perf_counter() - self._stage[1] >= BOOKED:
+            self._add(*self._stage)
+
+    def _add(self, name: str, start: float) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - start
+        self._stage = name, now
+        self.save()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from archgen import artifacts, spaces
 from archgen.data import ImageData
 from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
+from archgen.design.finetuning import forget
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
 from archgen.design.plan import Costs, Timetable, probe, timetable
@@ -136,6 +137,7 @@ class Design:
             result = deliver(self, plan, study, supernet, known)
         result["seconds"] = {**self.folder.seconds, "total": sum(self.folder.seconds.values())}
         write(self.folder, result, self.space)
+        forget(self.folder)
         artifacts.write_json(self.folder.file(RESULT), result)  # last: a run with a result is finished
         return result
 
@@ -207,6 +209,7 @@ class Design:
 
             def show(epoch: int, losses: dict[str, float]) -> None:
                 bar.update(1, **losses)
+                self.folder.book()
                 if self.left < needed and epoch < plan.epochs:
                     self.progress.note("the time limit ends the training of the supernet early")
                     self.folder.state["facts"]["trained_epochs"] = epoch
@@ -249,6 +252,7 @@ class Design:
                 nonlocal best
                 best = max(best, trial.values.get("val_acc", 0.0))
                 bar.update(best=best)
+                self.folder.book()
 
             while len(study.trials) < plan.budget:
                 before, some = len(study.trials), max(self.request.batch, evaluator.workers)
