@@ -13,10 +13,12 @@ from archgen import artifacts
 from archgen.errors import InvalidCheckpoint, RunConflict
 
 RUN = "run.json"
+BOOKED = 5.0
+"""Seconds of a stage that are lost at most when its process is killed, as far as `book` is called so often."""
 
 
 class RunFolder:
-    """A run's folder with its `run.json`: `request`, `seconds` by stage, and facts that stages add.
+    """A run's folder with its `run.json`: `request`, `seconds` by stage, facts that stages add, and how it was begun.
 
     Args:
         path: The folder.
@@ -25,17 +27,23 @@ class RunFolder:
 
     def __init__(self, path: Path, state: dict[str, Any]) -> None:
         self.path, self.state = path, state
+        self._stage: tuple[str, float] | None = None
 
     @classmethod
-    def create(cls, path: Path, request: dict[str, Any]) -> RunFolder:
+    def create(cls, path: Path, request: dict[str, Any], **begun: Any) -> RunFolder:
         """Start a run in a new or empty folder.
+
+        Args:
+            path: The folder.
+            request: What is asked for, as JSON types.
+            begun: What else is to be known of how it was begun, as JSON types.
 
         Raises:
             RunConflict: The folder holds something already; nothing is touched.
         """
         if path.exists() and not path.is_dir():
             raise RunConflict(f"{path} is a file, expected a folder for the run; give another --out")
-        run = cls(path, {"request": request, "seconds": {}, "facts": {}})
+        run = cls(path, {"request": request, **begun, "seconds": {}, "facts": {}})
         path.mkdir(parents=True, exist_ok=True)
         with run.locked():  # of two that begin in it at the same moment one is refused
             if (path / RUN).exists():
@@ -75,12 +83,23 @@ class RunFolder:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of the body to a stage, also when it is interrupted."""
-        start = time.perf_counter()
+        self._stage = name, time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            self.save()
+            self._add(*self._stage)
+            self._stage = None
+
+    def book(self) -> None:
+        """Write down the time of the stage so far, every few seconds: who is killed can not at the end."""
+        if self._stage is not None and time.perf_counter() - self._stage[1] >= BOOKED:
+            self._add(*self._stage)
+
+    def _add(self, name: str, start: float) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - start
+        self._stage = name, now
+        self.save()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

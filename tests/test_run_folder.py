@@ -94,6 +94,20 @@ def test_seconds_of_a_stage_add_up_over_sessions_also_when_it_is_cut_off(
     assert json.loads((tmp_path / "run.json").read_text())["seconds"] == {"search": 3.5, "final": 0.25}
 
 
+def test_seconds_are_booked_on_the_way_for_who_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("archgen.run_folder.time.perf_counter", lambda: clock[0])
+    run = RunFolder.create(tmp_path, REQUEST)
+    run.book()  # outside of any stage
+    with run.stage("supernet"):
+        for now, known in ((4.0, {}), (6.0, {"supernet": 6.0}), (10.0, {"supernet": 6.0}), (11.5, {"supernet": 11.5})):
+            clock[0] = now
+            run.book()
+            assert RunFolder.open(tmp_path).seconds == known
+        clock[0] = 12.0
+    assert RunFolder.open(tmp_path).seconds == {"supernet": 12.0}
+
+
 def test_facts_are_kept_and_no_other_file_is_left(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, REQUEST)
     run.state["facts"]["device"] = {"cores": 2}

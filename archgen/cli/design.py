@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,8 +149,17 @@ def _run(
     from archgen.design import design
 
     processes = get_num_threads()  # OMP_NUM_THREADS, or as many as there are cores
+    command = shlex.join(["archgen", *sys.argv[1:]])
     try:
-        result = design(request, folder, resume=resume, progress=Terminal(), cluster=cluster, processes=processes)
+        result = design(
+            request,
+            folder,
+            resume=resume,
+            progress=Terminal(),
+            cluster=cluster,
+            processes=processes,
+            command=command,
+        )
     except KeyboardInterrupt:
         say(f"interrupted; go on with: archgen design --resume {folder}")
         raise typer.Exit(INTERRUPTED) from None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
+from archgen.design.inputs import versions
 from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY, MEMORY
 from archgen.design.tuners import finetune_all
@@ -89,8 +88,7 @@ def deliver(
         },
         "network": design.network,
         **folder.state["facts"],
-        "versions": {name: version(name) for name in ("archgen", "torch", "onnxruntime", "botorch", "optuna")}
-        | {"python": platform.python_version()},
+        "versions": versions(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from archgen.design.plan import epoch_seconds
 from archgen.graph import Architecture
 from archgen.inheritance import CALIBRATION
 from archgen.predictors.counts import Count
+from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace
 from archgen.study import Trial
 from archgen.supernets import Supernet, calibrated
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 FINETUNE_LR = 0.2
 """Peak learning rate: inherited weights are a compromise, so their basin has to be left."""
+KEPT, SUFFIX = "finetuning", ".safetensors"
+"""Of the files that keep how far the trainings are until the run is finished."""
 LEAD = 10.0
 """Points on the validation part by which a teacher must be ahead.
 
@@ -56,21 +60,26 @@ class Tuning:
         teacher: For the same images, or None.
         before: Accuracy of the network on the validation part, percent.
         seed: Of the training.
+        kept: Path of the file that keeps how far the training is, but for its ending, which tells the epochs; None
+            keeps nothing.
     """
 
     network: nn.Module
     teacher: nn.Module | None
     before: float
     seed: int
+    kept: Path | None = None
 
     def affordable(self, data: ImageData, epochs: int, seconds: float) -> int:
-        """`epochs`, or as many of them, at least one, as `seconds` are expected to allow."""
+        """`epochs`, or as many of them, at least one, as `seconds` are expected to allow; of a begun training its."""
+        if self.kept is not None and (begun := [*self.kept.parent.glob(f"{self.kept.name}-*{SUFFIX}")]):
+            return int(begun[0].name.removesuffix(SUFFIX).rpartition("-")[2])
         if seconds == float("inf"):
             return epochs
         return max(1, min(epochs, int(seconds / epoch_seconds(self.network, data, self.teacher))))
 
     def run(self, data: ImageData, epochs: int, on_epoch: OnEpoch | None = None) -> float:
-        """Train the network, and its accuracy on the validation part in percent.
+        """Train the network, or go on with that, and its accuracy on the validation part in percent.
 
         Training can lose, too: the inherited weights are kept when the trained ones are worse by more than two standard
         errors. Not by less: the winner was chosen for its inherited accuracy on just these images, so that figure
@@ -81,7 +90,16 @@ class Tuning:
         """
         inherited = {name: value.clone() for name, value in self.network.state_dict().items()}
         schedule = Schedule(epochs=epochs, lr=FINETUNE_LR)
-        train_network(self.network, data, schedule, seed=self.seed, on_epoch=on_epoch, teacher=self.teacher)
+        file = None if self.kept is None else self.kept.with_name(f"{self.kept.name}-{epochs}{SUFFIX}")
+        train_network(
+            self.network,
+            data,
+            schedule,
+            seed=self.seed,
+            checkpoint=file,
+            on_epoch=on_epoch,
+            teacher=self.teacher,
+        )
         after = _validated(self.network, data)
         if after < self.before - _margin(self.before, data):
             self.network.load_state_dict(inherited)
@@ -99,7 +117,8 @@ def prepare(design: Design, supernet: Supernet, trial: Trial) -> Tuning:
     teacher = inherit(design, supernet, largest(design.space, design.network))
     before = _validated(network, data)
     leads = _validated(teacher, data) > before + LEAD
-    return Tuning(network, teacher if leads else None, before, design.request.seed)
+    kept = design.folder.file(f"{KEPT}-{trial.number}")
+    return Tuning(network, teacher if leads else None, before, design.request.seed, kept)
 
 
 def finetune(
@@ -112,8 +131,19 @@ def finetune(
     tuning = prepare(design, supernet, trial)
     epochs = tuning.affordable(design.data, epochs, seconds)
     with design.progress.bar("fine-tuning", epochs) as bar:
-        after = tuning.run(design.data, epochs, lambda epoch, losses: bar.update(1, **losses))
+
+        def show(epoch: int, losses: dict[str, float]) -> None:
+            bar.update(1, **losses)
+            design.folder.book()
+
+        after = tuning.run(design.data, epochs, show)
     return tuning.network, after
+
+
+def forget(folder: RunFolder) -> None:
+    """Remove what kept how far trainings are."""
+    for path in (*folder.path.glob(f"{KEPT}-*{SUFFIX}"), *folder.path.glob(f".{KEPT}-*{SUFFIX}")):
+        path.unlink()
 
 
 def _validated(network: nn.Module, data: ImageData) -> float:

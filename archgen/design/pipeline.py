@@ -15,6 +15,7 @@ from archgen import artifacts, spaces
 from archgen.data import ImageData
 from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
+from archgen.design.finetuning import forget
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
 from archgen.design.metrics import check_reachable, counts, predictors, within
 from archgen.design.plan import Costs, Timetable, probe, timetable
@@ -36,7 +37,14 @@ from archgen.strategies import STRATEGIES, SearchStrategy, pretrained_parts
 from archgen.strategies.base import Screen
 from archgen.study import Study, Trial, search
 from archgen.supernets import Supernet, make_supernet
-from archgen.supernets.training import Sandwich, Schedule, TrainingStrategy, default_strategy, train_supernet
+from archgen.supernets.training import (
+    EndTraining,
+    Sandwich,
+    Schedule,
+    TrainingStrategy,
+    default_strategy,
+    train_supernet,
+)
 from archgen.threads import single_threaded
 
 SUPERNET, STUDY = "supernet.safetensors", "study.db"
@@ -59,10 +67,6 @@ def strategy_name(request: DesignRequest, space: SearchSpace) -> str:
 
 
 Planned = TypeVar("Planned", Timetable, Costs)
-
-
-class OutOfTime(Exception):
-    """Raised inside a training that a time limit ends; what is trained so far is used."""
 
 
 class Design:
@@ -133,6 +137,7 @@ class Design:
             result = deliver(self, plan, study, supernet, known)
         result["seconds"] = {**self.folder.seconds, "total": sum(self.folder.seconds.values())}
         write(self.folder, result, self.space)
+        forget(self.folder)
         artifacts.write_json(self.folder.file(RESULT), result)  # last: a run with a result is finished
         return result
 
@@ -204,21 +209,22 @@ class Design:
 
             def show(epoch: int, losses: dict[str, float]) -> None:
                 bar.update(1, **losses)
+                self.folder.book()
                 if self.left < needed and epoch < plan.epochs:
-                    raise OutOfTime
+                    self.progress.note("the time limit ends the training of the supernet early")
+                    self.folder.state["facts"]["trained_epochs"] = epoch
+                    self.folder.save()
+                    raise EndTraining
 
-            try:
-                train_supernet(
-                    supernet,
-                    strategy,
-                    self.data,
-                    Schedule(epochs=plan.epochs),
-                    seed=self.request.seed,
-                    checkpoint=self.folder.file(SUPERNET),
-                    on_epoch=show,
-                )
-            except OutOfTime:
-                self.progress.note("the time limit ends the training of the supernet early")
+            train_supernet(
+                supernet,
+                strategy,
+                self.data,
+                Schedule(epochs=plan.epochs),
+                seed=self.request.seed,
+                checkpoint=self.folder.file(SUPERNET),
+                on_epoch=show,
+            )
         return supernet
 
     # -- search ---------------------------------------------------------------------------------------------------
@@ -246,6 +252,7 @@ class Design:
                 nonlocal best
                 best = max(best, trial.values.get("val_acc", 0.0))
                 bar.update(best=best)
+                self.folder.book()
 
             while len(study.trials) < plan.budget:
                 before, some = len(study.trials), max(self.request.batch, evaluator.workers)

@@ -11,6 +11,7 @@ import numpy as np
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
+from archgen.design.inputs import check_digests, digests, versions
 from archgen.design.latency import MeasuredElsewhere
 from archgen.design.metrics import check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
@@ -33,6 +34,7 @@ def design(
     progress: Progress | None = None,
     cluster: Cluster | None = None,
     processes: int = 1,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Run, or go on with, the whole pipeline.
 
@@ -46,6 +48,7 @@ def design(
         processes: In which networks are exported, evaluated by a long search, and fine-tuned where there are several,
             at the same time; this process's torch threads are shared out to them. With more than one, a script must do
             its work under `if __name__ == "__main__"`.
+        command: The command line that a new run keeps in its `run.json`, to be repeated by.
 
     Returns:
         The result as JSON types, as `archgen design --json` prints it.
@@ -62,7 +65,8 @@ def design(
         check_length(out / STUDY)
         data = load(request)
         _check(request, data)
-        run = RunFolder.create(out, asdict(request))
+        begun = {"command": command, "versions": versions(), "digests": digests(request, data)}
+        run = RunFolder.create(out, asdict(request), **begun)
         try:
             with run.locked():
                 return Design(run, request, data, progress, cluster, processes).run()
@@ -80,6 +84,7 @@ def design(
         return result
     data = load(request)
     _check(request, data)
+    check_digests(run, request, data)
     with run.locked():
         return Design(run, request, data, progress, cluster, processes).run()
 

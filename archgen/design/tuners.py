@@ -63,9 +63,12 @@ def finetune_all(
     executor = spawned(max_workers=min(n, design.processes), initializer=_start, initargs=(design.data, messages))
     try:
         with design.progress.bar(f"fine-tuning {n} networks, percent of each", 100 * n) as bar:
-            for i, trained in _run(
-                executor, design.processes, tunings, epochs, allowed, lambda: bar.update(_read(messages))
-            ):
+
+            def look() -> None:
+                bar.update(_read(messages))
+                design.folder.book()
+
+            for i, trained in _run(executor, design.processes, tunings, epochs, allowed, look):
                 weights, after[i], done[i] = trained
                 tunings[i].network.load_state_dict(load(weights))
         executor.shutdown()

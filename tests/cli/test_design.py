@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from archgen import design as design_module
@@ -53,6 +55,19 @@ def test_design_says_what_it_found_and_where(finished: tuple[CompletedProcess[st
         "searching (3)",
     ):
         assert any(stage in line for line in notes), stage
+
+
+def test_a_run_file_tells_enough_to_repeat_the_run(
+    finished: tuple[CompletedProcess[str], Path], small: list[object]
+) -> None:
+    _, folder = finished
+    state = json.loads((folder / "run.json").read_text())
+    assert shlex.split(state["command"]) == ["archgen", *map(str, small), "--out", str(folder)]
+    assert {"python", "archgen", "torch", "onnxruntime", "optuna"} <= state["versions"].keys()
+    assert state["versions"]["torch"] == torch.__version__
+    assert {"seed", "data", "space", "network"} <= state["request"].keys()
+    assert state["facts"]["device"]
+    assert state["digests"].keys() == {"data"}
 
 
 def test_a_finished_design_is_printed_again_as_json(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from archgen.data import ImageData, load_data
 from archgen.design import DesignRequest
 from archgen.progress import Progress
+from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace, load
 from archgen.supernets import Supernet, make_supernet
 
@@ -22,6 +24,7 @@ class Bare:
 
     data: ImageData
     request: DesignRequest
+    folder: RunFolder
     space: SearchSpace = field(default_factory=lambda: load("nasbench201"))
     network: dict[str, int] = field(default_factory=lambda: NETWORK)
     progress: Progress = field(default_factory=Progress)
@@ -29,8 +32,9 @@ class Bare:
 
 
 @pytest.fixture
-def bare() -> Bare:
-    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}))
+def bare(tmp_path: Path) -> Bare:
+    folder = RunFolder(tmp_path / "run", {"seconds": {}})
+    return Bare(load_data("digits", limit=200), DesignRequest("digits", "nasbench201", {}), folder)
 
 
 @pytest.fixture

@@ -13,19 +13,21 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import torch
 
 from archgen import spaces
 from archgen.data import load_data
-from archgen.design import DesignRequest, design, pipeline
+from archgen.design import Design, DesignRequest, design, pipeline
 from archgen.design.latency import spread
 from archgen.design.plan import Costs, Timetable
 from archgen.errors import UnknownName
-from archgen.evaluators import Cluster, Parallel
+from archgen.evaluators import Cluster, Parallel, SupernetEvaluator
 from archgen.export import check_onnx, load_network
 from archgen.generators import DiscreteFlow
 from archgen.metrics import pareto_front
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
+from archgen.supernets import Supernet
 
 OWN = Path(__file__).parents[1] / "spaces" / "fixtures" / "my_cells.toml"
 REQUEST = DesignRequest(
@@ -204,9 +206,26 @@ def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypat
         latency=phone(tmp_path, "nasbench201", images_of(arguments)),
         time_limit=6.0,
     )
-    result = design(request, tmp_path / "run", progress=said)
+    evaluated: list[dict[str, torch.Tensor]] = []
+    real_evaluator = Design.evaluator
+
+    def evaluator(self: Design, supernet: Supernet) -> SupernetEvaluator:
+        evaluated.append({name: value.clone() for name, value in supernet.state_dict().items()})
+        return real_evaluator(self, supernet)
+
+    def interrupted(*given: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Design, "evaluator", evaluator)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "deliver", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            design(request, tmp_path / "run", progress=said)
     assert "the time limit ends the training of the supernet early" in said.lines
-    assert len(epochs) < result["plan"]["epochs"]
+    trained = len(epochs)
+    result = design(None, tmp_path / "run", resume=True)
+    assert result["trained_epochs"] == trained == len(epochs) < result["plan"]["epochs"]
+    assert all(torch.equal(value, evaluated[-1][name]) for name, value in evaluated[0].items()), "trials, finalists"
     assert np.isfinite(result["winner"]["test_acc"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from archgen.design import Design, finetuning
 from archgen.design.finetuning import finetune, largest
 from archgen.evaluators.base import Measurement
 from archgen.objectives import maximize
+from archgen.progress import Bar, Progress
+from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace, load
 from archgen.study import Study
 from archgen.supernets import Supernet, calibrated
@@ -112,6 +116,41 @@ def test_as_many_epochs_as_the_time_allows(
     monkeypatch.setattr(finetuning, "train_network", lambda n, d, schedule, **options: schedules.append(schedule))
     finetune(cast(Design, bare), supernet, study.trials[0], 40, seconds)
     assert [schedule.epochs for schedule in schedules] == [epochs]
+
+
+def test_a_training_that_is_interrupted_goes_on_with_the_epochs_it_had(
+    bare: Any, supernet: Supernet, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no time is left: the seconds before were not spent in vain."""
+    other = replace(bare, folder=RunFolder(bare.folder.path.with_name("other"), {}))
+    whole, expected = finetune(cast(Design, other), supernet, study.trials[0], 10)
+    trained: list[int] = []
+
+    class Stopping(Progress):
+        def __init__(self, after: int) -> None:
+            self.after = after
+
+        @contextmanager
+        def bar(self, what: str, total: int) -> Iterator[Bar]:
+            left = self.after
+
+            class Stop(Bar):
+                def update(self, steps: int = 1, **shown: float) -> None:
+                    nonlocal left
+                    trained.append(total)
+                    left -= steps
+                    if not left:
+                        raise KeyboardInterrupt
+
+            yield Stop()
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(cast(Design, replace(bare, progress=Stopping(6))), supernet, study.trials[0], 10)
+    assert len(trained) == 6
+    network, val_acc = finetune(cast(Design, replace(bare, progress=Stopping(99))), supernet, study.trials[0], 10, 0.0)
+    assert trained[6:] == [10] * 4
+    assert val_acc == expected
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in network.state_dict().items())
 
 
 def test_the_largest_is_the_extreme_or_has_the_most_flops(space: SearchSpace) -> None:

@@ -59,7 +59,10 @@ REQUEST = DesignRequest(
 
 @dataclass(frozen=True)
 class Finished:
-    """The run that most tests look at, and the files that were there whenever the test images were read."""
+    """The run that most tests look at, and the files that were there whenever the test images were read.
+
+    The first time is for their digest, before there is a folder.
+    """
 
     result: dict[str, Any]
     folder: Path
@@ -75,7 +78,7 @@ def watch(split: Split, folder: Path, looks: list[list[str]]) -> Split:
     class Watched(Split):
         def __getattribute__(self, name: str) -> Any:
             if name == "images":
-                looks.append(sorted(path.name for path in folder.iterdir()))
+                looks.append(sorted(path.name for path in folder.iterdir()) if folder.exists() else [])
             return super().__getattribute__(name)
 
     return Watched(split.images, split.labels)
@@ -209,9 +212,10 @@ def test_only_architectures_that_are_predicted_to_meet_the_bounds_are_evaluated(
 
 
 def test_test_images_are_read_once_when_the_search_is_over(run: Finished) -> None:
-    assert len(run.looks) == 1
-    assert "trials.parquet" in run.looks[0]
-    assert "best.onnx" not in run.looks[0], "the network is exported as it was tested"
+    before, once = run.looks
+    assert not before
+    assert "trials.parquet" in once
+    assert "best.onnx" not in once, "the network is exported as it was tested"
 
 
 def test_the_study_is_one_that_optuna_reads(run: Finished) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,12 +15,13 @@ import torch
 from torch import nn
 
 from archgen.design import Design, tuners
-from archgen.design.finetuning import Tuning, finetune
+from archgen.design.finetuning import Tuning, finetune, forget
 from archgen.design.tuners import finetune_all
 from archgen.errors import ArchgenError
 from archgen.evaluators.base import Measurement
 from archgen.objectives import maximize
 from archgen.progress import Bar, Progress
+from archgen.run_folder import RunFolder
 from archgen.spaces import SearchSpace
 from archgen.study import Study, Trial
 from archgen.supernets import Supernet
@@ -63,7 +65,9 @@ def trials(space: SearchSpace) -> list[Trial]:
     return study.trials
 
 
-def test_processes_give_what_one_after_another_gives(two: Any, supernet: Supernet, trials: list[Trial]) -> None:
+def test_processes_give_what_one_after_another_gives(
+    two: Any, supernet: Supernet, trials: list[Trial], tmp_path: Path
+) -> None:
     asked: list[int] = []
 
     def allowed(rounds: int) -> float:
@@ -76,6 +80,7 @@ def test_processes_give_what_one_after_another_gives(two: Any, supernet: Superne
     assert asked == [2, 2, 1]
     assert two.progress.bars == {"fine-tuning 3 networks, percent of each": [300, 300]}
     assert not two.progress.lines
+    two = replace(two, folder=RunFolder(tmp_path / "alone", {}))
     for trial, (network, val_acc) in zip(trials[:2], together[:2], strict=True):  # the third has both threads
         alone, expected = finetune(cast(Design, two), supernet, trial, 3)
         assert val_acc == expected
@@ -88,6 +93,22 @@ def test_what_the_time_allows_is_said(two: Any, supernet: Supernet, trials: list
         finetune_all(cast(Design, two), supernet, trials[:2], 10_000, lambda rounds: 0.0)
     assert two.progress.lines == ["the time limit allowed 1, 1 epochs of fine-tuning"]
     assert two.progress.bars == {"fine-tuning 2 networks, percent of each": [200, 200]}
+
+
+def test_networks_that_are_fine_tuned_are_kept_until_the_run_is_finished(
+    two: Any, supernet: Supernet, trials: list[Trial]
+) -> None:
+    """A resume with no time left has the epochs that were begun, and trains none of them again."""
+    with torch_threads(2):
+        first = finetune_all(cast(Design, two), supernet, trials[:2], 3, lambda rounds: ALWAYS)
+        again = finetune_all(cast(Design, two), supernet, trials[:2], 10, lambda rounds: 0.0)
+    assert two.progress.bars == {"fine-tuning 2 networks, percent of each": [200, 0]}
+    assert [percent for _, percent in again] == [percent for _, percent in first]
+    for (network, _), (other, _) in zip(first, again, strict=True):
+        assert all(torch.equal(v, other.state_dict()[name]) for name, v in network.state_dict().items())
+    (two.folder.path / ".finetuning-0-3-half.safetensors").touch()
+    forget(two.folder)
+    assert not [*two.folder.path.iterdir()]
 
 
 class Deadly(nn.Module):

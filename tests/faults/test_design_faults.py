@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from archgen import spaces
+from archgen import artifacts, spaces
 from archgen.design import DesignRequest, design
 from archgen.errors import ArchgenError, InvalidData, RunConflict
 from archgen.run_folder import RunFolder
@@ -295,6 +295,65 @@ def test_what_the_images_became_is_seen_when_a_run_goes_on(
     (tmp_path / "mine.npz").write_bytes((tmp_path / "mine.npz").read_bytes()[:500])
     with pytest.raises(InvalidData, match=r"mine\.npz"):
         design(None, folder, resume=True)
+
+
+def swapped(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
+    images[[0, -1]] = images[[-1, 0]]  # of two classes, so that labels are wrong
+
+
+def relabelled(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
+    labels[[0, 1]] = labels[[1, 0]]
+
+
+def nudged(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
+    images[3, 4, 4] ^= 1
+
+
+@pytest.mark.parametrize("change", [swapped, relabelled, nudged])
+def test_a_run_does_not_go_on_with_other_images(
+    change: Callable[..., None], request_of: Callable[..., DesignRequest], tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (120, 8, 8), dtype=np.uint8)
+    labels, file, folder = np.arange(120) % 10, tmp_path / "mine.npz", tmp_path / "run"
+
+    def write() -> None:
+        train, test = {"x_train": images[:100], "y_train": labels[:100]}, {"x_test": images[100:]}
+        np.savez(file, **train, **test, y_test=labels[100:])
+
+    write()
+    before = file.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archgen.design.run.Design.run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            design(request_of(data=str(file), limit=None), folder)
+        change(images, labels)
+        write()
+        with pytest.raises(RunConflict, match="the images, or their labels or parts, are not those that the run in"):
+            design(None, folder, resume=True)
+        file.write_bytes(before)
+        with pytest.raises(KeyboardInterrupt):
+            design(None, folder, resume=True)
+
+
+def test_a_run_does_not_go_on_with_another_table_of_latencies(
+    request_of: Callable[..., DesignRequest], phone: Path, tmp_path: Path, began: Path
+) -> None:
+    folder, table = tmp_path / "run", tmp_path / "phone.csv"
+    shutil.copytree(began, folder)
+    shutil.copy(phone, table)
+    state = artifacts.read_json(folder / "run.json")
+    state["request"]["latency"] = str(table)
+    artifacts.write_json(folder / "run.json", state)
+    frame = pd.read_csv(table)
+    frame.assign(latency_ms=frame["latency_ms"] * 2).to_csv(table, index=False)
+    with pytest.raises(RunConflict, match="the table of --latency is not the one that the run in"):
+        design(None, folder, resume=True)
+    del state["digests"]  # of an earlier version
+    artifacts.write_json(folder / "run.json", state)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archgen.design.run.Design.run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            design(None, folder, resume=True)
 
 
 # -- clocks

@@ -6,7 +6,7 @@ from archgen.supernets.training.base import TRAINING_STRATEGIES, Plan, TrainingS
 from archgen.supernets.training.darts import Darts
 from archgen.supernets.training.fair import Fair
 from archgen.supernets.training.gradient_matching import Cut, best_cut
-from archgen.supernets.training.loop import Batches, Schedule, train
+from archgen.supernets.training.loop import Batches, EndTraining, Schedule, train
 from archgen.supernets.training.multi_architecture import MultiArchitecture
 from archgen.supernets.training.pa_da import PathAndData
 from archgen.supernets.training.precision import PRECISIONS, Precision
@@ -30,6 +30,7 @@ __all__ = [
     "Batches",
     "Cut",
     "Darts",
+    "EndTraining",
     "Fair",
     "MultiArchitecture",
     "PathAndData",

@@ -19,6 +19,10 @@ from archgen.supernets.training.updates import Updates
 Step = Callable[[tuple[Tensor, Tensor], np.random.Generator], dict[str, float]]
 
 
+class EndTraining(Exception):
+    """Raised by `on_epoch` to end a training early: its state is kept as the last one, and a resume trains no more."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """The batches of every epoch.
@@ -115,7 +119,8 @@ def train(
         memory: What `step` and `batches` learn, kept with the weights.
         updates: What makes gradients of the losses of `step`, and moves the weights; one process in full precision
             where None.
-        on_epoch: Called after each epoch with its number (from 1) and the mean losses of the steps that this call made.
+        on_epoch: Called after each epoch with its number (from 1) and the mean losses of the steps that this call made;
+            may raise `EndTraining`, in all processes or in none.
 
     Raises:
         ArchgenError: The loss or a gradient was not finite again after the learning rate was halved.
@@ -128,7 +133,7 @@ def train(
     every = max(1, total // 10) if every is None else every
     progress = TrainingProgress(updates, checkpoint, memory)
     module.train()
-    while progress.steps < total:
+    while progress.steps < total and not progress.ended:
         epoch, first = divmod(progress.steps, batches.steps)
         drawn = batches.draw(torch.Generator().manual_seed(seed * 100_003 + epoch))
         sums: dict[str, float] = {}
@@ -160,5 +165,9 @@ def train(
                 progress.keep()
         else:
             if on_epoch is not None:
-                on_epoch(epoch + 1, {name: value / (batches.steps - first) for name, value in sums.items()})
+                try:
+                    on_epoch(epoch + 1, {name: value / (batches.steps - first) for name, value in sums.items()})
+                except EndTraining:
+                    progress.ended = True
+                    progress.keep()
     module.eval()

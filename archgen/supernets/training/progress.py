@@ -51,6 +51,8 @@ class TrainingProgress:
         """Steps that were made."""
         self.scale = 1.0
         """Of the learning rate: 1, or a half after a roll-back."""
+        self.ended = False
+        """Whether the training was ended before its schedule was."""
         if path is not None and path.exists():
             self._load(artifacts.read_tensors(path))
         if not updates.processes.agree(self.steps):
@@ -77,7 +79,8 @@ class TrainingProgress:
         state |= self.updates.state()
         if self.memory is not None:
             state |= {f"memory.{name}": value.clone() for name, value in self.memory.state().items()}
-        return state | {"steps": torch.tensor(self.steps), "scale": torch.tensor(self.scale)}
+        state |= {"steps": torch.tensor(self.steps), "scale": torch.tensor(self.scale)}
+        return state | {"ended": torch.tensor(True)} if self.ended else state
 
     def _load(self, state: dict[str, Tensor]) -> None:
         steps, scale = state.get("steps"), state.get("scale")
@@ -92,4 +95,4 @@ class TrainingProgress:
             if {name: value.shape for name, value in known.items()} != {name: v.shape for name, v in own.items()}:
                 raise InvalidCheckpoint(f"{self.path} is of another training strategy; remove it to start anew")
             self.memory.load_state(known)
-        self.steps, self.scale = int(steps), float(scale)
+        self.steps, self.scale, self.ended = int(steps), float(scale), "ended" in state

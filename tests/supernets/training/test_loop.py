@@ -18,7 +18,7 @@ from archgen.data import Split, batches, load_data, steps
 from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.spaces import CellSpace
 from archgen.supernets import CellSupernet
-from archgen.supernets.training import Batches, Sandwich, Schedule, TrainingStrategy, Uniform, train
+from archgen.supernets.training import Batches, EndTraining, Sandwich, Schedule, TrainingStrategy, Uniform, train
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_1x1": "weighted"}
 NETWORK = {"cells": 1, "channels": 4, "classes": 10, "in_channels": 1, "image_size": 8}
@@ -328,6 +328,24 @@ def test_a_finished_training_is_only_read(split: Split, tmp_path: Path) -> None:
     train(again, never, of(split, 32), Schedule(1), seed=3, checkpoint=path)
     assert path.read_bytes() == written
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert not again.training
+
+
+def test_a_training_that_is_ended_early_is_kept_and_trained_no_further(split: Split, tmp_path: Path) -> None:
+    path, numbers = tmp_path / "c.safetensors", []
+    first, again = fresh(), fresh(seed=1)
+
+    def end(number: int, losses: dict[str, float]) -> None:
+        numbers.append(number)
+        if number == 2:
+            raise EndTraining
+
+    run(first, split, 23, checkpoint=path, every=1000, on_epoch=end)
+    run(again, split, 23, checkpoint=path, every=1000, on_epoch=end)
+    assert numbers == [1, 2]
+    assert int(artifacts.read_tensors(path)["steps"]) == 2 * steps(len(split), 32)
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert not first.training
     assert not again.training
 
 
