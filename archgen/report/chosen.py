@@ -12,8 +12,8 @@ import pandas as pd
 
 from archgen import plots
 from archgen.graph import Architecture
+from archgen.report.facts import Facts, number
 from archgen.report.pieces import breakable, escaped, inline, shown, table_of
-from archgen.report.verdict import Facts, number
 
 DRAWN = 150
 """Most different graphs that are drawn, those of the best accuracies first: each takes ten thousand characters."""

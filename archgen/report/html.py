@@ -21,8 +21,9 @@ from archgen import plots
 from archgen.artifacts import write_atomic
 from archgen.graph import Architecture
 from archgen.report.chosen import finalists, networks, picking
+from archgen.report.facts import Facts, number
 from archgen.report.pieces import breakable, escaped, figure_section, flat, millions, shown, table_of
-from archgen.report.verdict import Facts, number, seconds_in_words, verdict
+from archgen.report.verdict import seconds_in_words, verdict
 
 _UNIT = re.compile(r"(?<=\d) (?=%|ms\b)")
 

@@ -9,7 +9,7 @@ from html import escape
 from matplotlib.figure import Figure
 
 from archgen import plots
-from archgen.report.verdict import number
+from archgen.report.facts import number
 
 PX_PER_POINT = 1.55  # figures are drawn with letters of 10 points and shown in the size of the text around them
 

@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 
 from archgen.graph import Architecture
 from archgen.report import write_report
+from archgen.report.facts import Facts
 from archgen.report.html import render
-from archgen.report.verdict import Facts, seconds_in_words, wilson_interval
+from archgen.report.verdict import seconds_in_words, wilson_interval
 from archgen.spaces import load
 
 VOID = {"meta", "br", "wbr", "img", "hr", "link", "input"}

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from archgen.report.verdict import Facts, number, seconds_in_words, verdict, wilson_interval
+from archgen.report.facts import Facts, number
+from archgen.report.verdict import seconds_in_words, verdict, wilson_interval
 
 
 def result(latency: float) -> dict[str, Any]:
