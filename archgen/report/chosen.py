@@ -36,7 +36,8 @@ def networks(facts: Facts) -> str:
             for row in rows
         ]
         below = [f"<code>{breakable(row.get('arch'))}</code>" for row in rows]
-        note = '<p class="note">Of the Pareto set; measured and tested after fine-tuning, the most accurate first.</p>'
+        seen = "measured and tested" if facts.table is None else "latency predicted, tested"
+        note = f'<p class="note">Of the Pareto set; {seen} after fine-tuning, the most accurate first.</p>'
         table = table_of(head, cells, numbers=range(1, len(known) + 1), marked={0}, below=below)
         parts.append(f"<section><h2>The networks</h2>{note}{table}</section>")
     small = [(row, row["int8"]) for row in rows if isinstance(row.get("int8"), Mapping)]

@@ -102,6 +102,12 @@ class Facts:
         return number((self.winner or {}).get("latency_ms"))
 
     @property
+    def table(self) -> str | None:
+        """Name of the table that latencies are predicted from; None where they were measured on this machine."""
+        name = self.mapping("device").get("measurements")
+        return None if name is None else str(name)
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         value = (self.winner or {}).get("latency_interval")
         if not isinstance(value, list | tuple) or len(value) != 2:

@@ -79,7 +79,9 @@ def _found(facts: Facts) -> str:
     elif (val := number(facts.winner.get("val_acc"))) is not None:
         parts.append(f"{with_unit(val, 'val_acc')} of the validation images are classified correctly")
     if facts.latency is not None:
-        parts.append(f"one image takes {with_unit(facts.latency, 'latency_ms')} on this machine")
+        takes = with_unit(facts.latency, "latency_ms")
+        there = f"one image is predicted to take {takes} on the device of {facts.table}"
+        parts.append(there if facts.table else f"one image takes {takes} on this machine")
     said = "; ".join(parts) or "an architecture without measured metrics"
     return f"{said[0].upper()}{said[1:]}{among and ','}{among}."
 
@@ -102,7 +104,8 @@ def _bounds(facts: Facts) -> str:
     said = []
     for c in facts.constraints:
         value = number(c.get("value", facts.winner.get(c["metric"])))
-        name = metric_name(c["metric"])[0].capitalize()
+        predicted = "predicted " if facts.table and c["metric"] == "latency_ms" else ""
+        name = f"{predicted}{metric_name(c['metric'])[0]}".capitalize()
         if value is None:
             said.append(f"{name} was not measured.")
             continue
@@ -128,7 +131,8 @@ def _sure(facts: Facts) -> str:
                 if high <= bound
                 else (", which reaches across the bound" if low <= bound else ", all of it beyond the bound")
             )
-        said.append(f"The interval of the measured latency is {low:.3g} to {high:.3g} ms{place}.")
+        kind = "95 % interval of the measured" if facts.table is None else "90 % interval of the predicted"
+        said.append(f"The {kind} latency is {low:.3g} to {high:.3g} ms{place}.")
     n, test = facts.test_images, number(facts.winner.get("test_acc"))
     if test is not None and n is not None and 0 <= test <= 100:
         low, high = wilson_interval(test, n)

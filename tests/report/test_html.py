@@ -284,3 +284,21 @@ def test_wilson_interval_is_scipys() -> None:
 
 def test_durations_read_as_words() -> None:
     assert [seconds_in_words(s) for s in (2.34, 41.2, 280.0, 7503.0)] == ["2.3 s", "41 s", "4 min 40 s", "2 h 5 min"]
+
+
+def test_predictions_from_a_table_are_not_called_measurements(result: dict[str, Any], trials: pd.DataFrame) -> None:
+    result["device"] = {"measurements": "phone<1>.csv", "architectures": 40}
+    result["winner"]["arch"] = trials["arch"][3]
+    page = parsed(render(result, trials))
+    for words in (
+        "one image is predicted to take 0.152 ms on the device of phone<1>.csv",
+        "Predicted latency 0.152 ms, at most 0.16 ms: met",
+        "The 90 % interval of the predicted latency is 0.147 to 0.153 ms",
+        "All latencies are predicted from phone<1>.csv.",
+    ):
+        assert words in page.text, words
+    for words in ("on this machine", "measured latency", "was measured", "measured and"):
+        assert words not in page.text, words
+    assert ">phone<1>" not in render(result, trials)
+    set_of_two = {**result, "networks": [{"arch": "a", "files": name} for name in ("best", "network2")]}
+    assert "measured and" not in parsed(render(set_of_two, trials)).text
