@@ -43,10 +43,12 @@ def networks(facts: Facts) -> str:
     small = [(row, row["int8"]) for row in rows if isinstance(row.get("int8"), Mapping)]
     if small:
         cells = [_quantized(row, int8) for row, int8 in small]
+        by = "" if facts.mapping("device").get("runtime") in (None, "onnxruntime") else " by onnxruntime"
         head = ["File", "Test accuracy", "before", "Latency", "before", "Size", "before"]
         note = (
             '<p class="note">Static quantisation: ranges of activations from training images; both files timed '
-            "against each other. Small networks gain little, or lose, where converting costs more than it saves.</p>"
+            f"against each other{by}. Small networks gain little, or lose, where converting costs more than it "
+            "saves.</p>"
         )
         table = table_of(head, cells, numbers=range(1, 7))
         parts.append(f"<section><h2>In 8 bits</h2>{note}{table}</section>")

@@ -12,6 +12,9 @@ import pandas as pd
 from archgen.plots import metric_name, with_unit
 from archgen.report.facts import SENSES, Facts, number
 
+DRIFTED = 0.1
+"""Relative change of the machine's speed in a run above which the report tells it."""
+
 
 def seconds_in_words(seconds: float) -> str:
     """`41 s`, `4 min 40 s`, `2 h 5 min`."""
@@ -133,6 +136,12 @@ def _sure(facts: Facts) -> str:
             )
         kind = "95 % interval of the measured" if facts.table is None else "90 % interval of the predicted"
         said.append(f"The {kind} latency is {low:.3g} to {high:.3g} ms{place}.")
+    then, now = (number(facts.mapping("reference").get(name)) for name in ("then_ms", "now_ms"))
+    if then and now and abs(then / now - 1) > DRIFTED:
+        said.append(
+            f"At the end the machine was {then / now:.2f} times as fast as when latencies were first measured (a "
+            f"reference network took {now:.3g} ms, {then:.3g} ms before); all are given for its speed of before."
+        )
     n, test = facts.test_images, number(facts.winner.get("test_acc"))
     if test is not None and n is not None and 0 <= test <= 100:
         low, high = wilson_interval(test, n)
