@@ -302,3 +302,17 @@ def test_predictions_from_a_table_are_not_called_measurements(result: dict[str, 
     assert ">phone<1>" not in render(result, trials)
     set_of_two = {**result, "networks": [{"arch": "a", "files": name} for name in ("best", "network2")]}
     assert "measured and" not in parsed(render(set_of_two, trials)).text
+
+
+def test_a_metric_of_any_name_is_text_everywhere(result: dict[str, Any], trials: pd.DataFrame) -> None:
+    evil = "<img src=x onerror=alert(1)></script>$x"
+    result["minimized"] = [evil]
+    result["winner"] |= {evil: 0.5, "files": evil, "int8": {"test_acc": 1.0}}
+    result["networks"] = [result["winner"], {"arch": "a", "files": evil, evil: 0.7}]
+    result["finalists"] = [{"arch": evil, "val_acc": 1.0}] * 2
+    html = render(result, trials.assign(**{evil: np.linspace(0, 1, 40)}), *graphs(result))
+    page = parsed(html)
+    assert f"Accuracy against {evil}" in page.text
+    assert "img" not in page.seen
+    assert "<img" not in html
+    assert html.count("<script") == 2, "the report's own"
