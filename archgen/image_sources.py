@@ -29,7 +29,9 @@ MIN_SIZE, MAX_SIZE = 8, 1024
 MAX_PIXELS = 50_000_000
 """Largest image that is decoded: what claims more is taken for a decompression bomb."""
 MAX_BYTES = 8_000_000_000
-"""Most bytes that an .npz may unpack to: a megabyte of it may claim a gigabyte."""
+"""Most bytes that files may unpack to, and images take as float32: a megabyte may claim a gigabyte."""
+MAX_ROWS = 10_000_000
+"""Most rows of a parquet file, which may claim any number of equal ones in a few bytes."""
 MIN_CLASS = 5
 """Fewest images of a class: three to train on, one to validate, one to test."""
 
@@ -39,6 +41,7 @@ ACCEPTED = (
 )
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")  # of Pillow's many decoders, the ones that are needed
+_BATCH = 32  # encoded images of a parquet file in memory
 _PARTS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 
 
@@ -126,6 +129,7 @@ def _npz(path: Path) -> Rows:
 
     def read(rows: NDArray[Any], size: int | None) -> Tensor:
         _check_size(f"every image of {path}", pixels.shape[3], pixels.shape[2], size)
+        _check_room(len(rows), pixels.shape[3], pixels.shape[2], pixels.shape[1], size)
         with np.errstate(over="ignore"):  # what float32 can not hold becomes infinite, and is reported as that
             kept = pixels[rows] if pixels.dtype == np.uint8 else pixels[rows].astype(np.float32)
         return _resized(torch.from_numpy(np.ascontiguousarray(kept)), size)
@@ -168,41 +172,62 @@ def _parquet(path: Path) -> Rows:
             column = next((name for name in ("jpeg", "image") if name in names), None)
             if column is None or "label" not in names:
                 raise InvalidData(f"{path} has columns {', '.join(names)[:200]}: expected jpeg (or image) and label")
-            table = file.read(columns=["label", *(["split"] if "split" in names else [])])
+            if file.metadata.num_rows > MAX_ROWS:
+                raise InvalidData(f"{path} has {file.metadata.num_rows:,} rows, of which at most {MAX_ROWS:,} are read")
+            labels = _texts_once(path, file.schema_arrow, "label")
+            given = _texts_once(path, file.schema_arrow, "split") if "split" in names else None
             sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except pa.ArrowException as error:
         raise InvalidData(f"{path} is not a whole parquet file ({one_line(error)}); copy it again") from None
-    labels = table.column("label").to_pylist()
     labels = [int(v) if isinstance(v, float) and v.is_integer() else v for v in labels]  # pandas, beside a missing one
     kind = str if labels and isinstance(labels[0], str) else int
     for i, label in enumerate(labels, start=1):
         if not isinstance(label, kind) or isinstance(label, bool):
             raise InvalidData(f"{path} row {i}: label must be an integer or a string, the same in all, got {label!r}")
+    longest = max((len(label) for label in labels if kind is str), default=0)
+    if 4 * longest * len(labels) > MAX_BYTES:  # as numpy stores them
+        raise InvalidData(f"{path}: a label has {longest:,} letters; shorten it")
     tags = None
-    if "split" in names:
-        given = table.column("split").to_pylist()
+    if given is not None:
         for i, tag in enumerate(given, start=1):
             if tag not in _PARTS:
                 raise InvalidData(f"{path} row {i}: split is {tag!r}, expected {', '.join(_PARTS)}")
         tags = np.array([_PARTS[tag] for tag in given])
 
     def items(rows: NDArray[Any]) -> Iterator[tuple[str, io.BytesIO]]:
-        start = 0  # one row group in memory at a time; rows are sorted
+        ends = np.cumsum(sizes, dtype=np.int64)
+        groups = np.unique(np.searchsorted(ends, rows, side="right"))  # rows are sorted
         with pq.ParquetFile(path) as file:
-            for group, size in enumerate(sizes):
-                here = rows[(rows >= start) & (rows < start + size)]
-                if len(here):
-                    values = file.read_row_group(group, columns=[column]).column(0).take(pa.array(here - start))
-                    for i, value in zip(here, values.to_pylist(), strict=True):
+            for group in groups.tolist():
+                start = int(ends[group]) - sizes[group]
+                for batch in file.iter_batches(_BATCH, row_groups=[group], columns=[column]):
+                    here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(batch))]
+                    for i, value in zip(here, batch.column(0).take(pa.array(here - start)).to_pylist(), strict=True):
                         encoded = value.get("bytes") if isinstance(value, dict) else value
                         if not isinstance(encoded, bytes):
                             raise InvalidData(
                                 f"{path} row {i + 1}: {column} must be encoded bytes, got {encoded!r:.40}"
                             )
                         yield f"{path} row {i + 1}", io.BytesIO(encoded)
-                start += size
+                    start += len(batch)
 
     return Rows(path.stem, np.array(labels), tags, lambda rows, size: _decoded(items(rows), len(rows), size))
+
+
+def _texts_once(path: Path, schema: pa.Schema, name: str) -> list[Any]:
+    """Values of a column, an equal text once in memory: a file may claim a long one a million times."""
+    kind = schema.field(name).type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    values: list[Any] = []
+    with pq.ParquetFile(path, read_dictionary=[name] if text else None) as file:
+        for batch in file.iter_batches(65_536, columns=[name]):
+            column = batch.column(0)
+            if pa.types.is_dictionary(column.type):
+                known = column.dictionary.to_pylist()
+                values += [None if k is None else known[k] for k in column.indices.to_pylist()]
+            else:
+                values += column.to_pylist()
+    return values
 
 
 # -- from images to tensors -------------------------------------------------------------------------------------------
@@ -215,7 +240,7 @@ def _decoded(items: Iterable[tuple[str, Path | io.BytesIO]], total: int, size: i
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what can not be decoded raises
         for where, source in tqdm(items, "reading images", total, leave=False, disable=None, delay=1.0):
-            image = _decode_one(where, source, size)
+            image = _decode_one(where, source, size, total)
             if not images:
                 first = where
                 _check_size(where, image.shape[1], image.shape[0], size)
@@ -234,12 +259,14 @@ def _decoded(items: Iterable[tuple[str, Path | io.BytesIO]], total: int, size: i
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def _decode_one(where: str, source: Path | io.BytesIO, size: int | None) -> NDArray[np.uint8]:
-    """The pixels `h w` of a grey image, `h w 3` of a coloured one."""
+def _decode_one(where: str, source: Path | io.BytesIO, size: int | None, total: int) -> NDArray[np.uint8]:
+    """The pixels `h w` of a grey image, `h w 3` of a coloured one, if there is room for `total` of its kind."""
     try:
         with Image.open(source, formats=_FORMATS) as opened:
             pixels = opened.width * opened.height  # known from the header, before anything is decoded
             if pixels <= MAX_PIXELS:
+                colour = not opened.mode.startswith(("1", "L", "I", "P"))
+                _check_room(total, opened.width, opened.height, 3 if colour else 1, size)
                 image: Image.Image = ImageOps.exif_transpose(opened)
                 if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
                     image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
@@ -252,6 +279,8 @@ def _decode_one(where: str, source: Path | io.BytesIO, size: int | None) -> NDAr
                 if size is not None:
                     image = image.resize((size, size), Image.Resampling.BILINEAR)
                 return np.asarray(image)
+    except InvalidData:
+        raise
     except Image.DecompressionBombError:
         pixels = 2 * MAX_PIXELS
     except Exception as error:  # corrupt bytes lead decoders to errors of every kind
@@ -266,6 +295,17 @@ def _check_size(where: str, width: int, height: int, resize: int | None) -> None
     if resize is None and width < MIN_SIZE:
         raise InvalidData(
             f"{where} has {width}x{height} pixels, expected {MIN_SIZE}x{MIN_SIZE} at least; enlarge with --resize 32"
+        )
+
+
+def _check_room(total: int, width: int, height: int, channels: int, resize: int | None) -> None:
+    """Refuse so many images that, as float32, they fill the memory."""
+    width, height = (width, height) if resize is None else (resize, resize)
+    taken = total * width * height * channels * 4
+    if taken > MAX_BYTES:
+        raise InvalidData(
+            f"{total:,} images of {width}x{height} pixels take {taken / 1e9:.3g} GB, of which at most "
+            f"{MAX_BYTES / 1e9:g} are read; make them smaller by --resize 32, or take fewer by --limit 1000"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from archgen.errors import ArchgenError, MissingExtra
+from archgen.errors import ArchgenError, InvalidOption, MissingExtra
 
 RETRIES = 2
 """How often a task whose worker or node died is done again, elsewhere if there is another place."""
@@ -57,22 +57,30 @@ class Cluster:
     address: str
     resources: Mapping[str, float] = field(default_factory=dict)
 
-    def slots(self) -> int:
-        """Evaluations at the same time, once connected.
+    def slots(self, workers: int | None = None) -> int:
+        """Evaluations at the same time, once connected: each needs one node that has all it asks for.
+
+        Args:
+            workers: CPUs of a Ray that is started here.
 
         Raises:
             MissingExtra: Ray is not installed.
-            ArchgenError: There is no such cluster, or no place in it for one evaluation.
+            InvalidOption: `resources` ask for nothing, so that any number would fit.
+            ArchgenError: There is no such cluster, or no node in it for one evaluation.
         """
-        connect(self.address)
-        there = _ray().cluster_resources()
-        asked = {"CPU": 1.0, **self.resources}
-        n = min(there.get(name, 0.0) / number for name, number in asked.items() if number > 0)
+        asked = {name: number for name, number in {"CPU": 1.0, **self.resources}.items() if number > 0}
+        if not asked:
+            raise InvalidOption("an evaluation that asks for nothing has no end of places: ask for some, as CPU=0.5")
+        connect(self.address, workers=workers)
+        nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+        n = sum(min(int(has.get(name, 0.0) / some + 1e-9) for name, some in asked.items()) for has in nodes)
         if n < 1:
             what = ", ".join(f"{name}={number:g}" for name, number in asked.items())
-            has = ", ".join(f"{name}={there.get(name, 0.0):g}" for name in asked)
-            raise ArchgenError(f"an evaluation asks for {what}, the cluster has {has}")
-        return int(n)
+            each = " | ".join(", ".join(f"{name}={has.get(name, 0.0):g}" for name in asked) for has in nodes[:8])
+            raise ArchgenError(
+                f"an evaluation asks for {what}, more than any node has ({each}): ask for less, or add such a node"
+            )
+        return n
 
     @property
     def options(self) -> dict[str, Any]:

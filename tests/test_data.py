@@ -317,6 +317,22 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path: Path) -> None:
         fails(tmp_path, "bomb.png", "50 megapixels", resize=8)
 
 
+def test_images_that_fill_the_memory_together_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header of the first is enough; what they are resized to counts."""
+    folder = class_folders(tmp_path / "insects", size=(100, 100))
+    table(tmp_path / "a.parquet", 20)
+    decoded = []
+    real = image_sources.ImageOps.exif_transpose
+    monkeypatch.setattr(image_sources.ImageOps, "exif_transpose", lambda image: decoded.append(1) or real(image))
+    monkeypatch.setattr(image_sources, "MAX_BYTES", 20 * 100 * 100 * 3 * 4 - 1)
+    fails(folder, "20 images of 100x100 pixels take 0.0024 GB", "--resize 32", "--limit 1000")
+    fails(tmp_path / "a.parquet", "20 images of 200x200 pixels", resize=200)
+    assert not decoded
+    assert load_data(str(tmp_path / "a.parquet")).image_size == 9
+    monkeypatch.setattr(image_sources, "MAX_BYTES", 100_000)
+    fails(saved(tmp_path / "b.npz", arrays()), "60 images of 32x32 pixels", resize=32)
+
+
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     fails(tmp_path, "no folders")
     class_folders(tmp_path)
@@ -372,6 +388,33 @@ def test_parquet_split_column_may_name_a_validation_part(tmp_path: Path) -> None
 )
 def test_parquet_with_a_bad_row_names_it(tmp_path: Path, columns: dict[str, Any], words: list[str]) -> None:
     fails(table(tmp_path / "a.parquet", **columns), *words)
+
+
+def test_a_parquet_of_any_number_of_equal_rows_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(tmp_path / "a.parquet")
+    monkeypatch.setattr(image_sources, "_texts_once", None)  # the count stands in the file's metadata
+    monkeypatch.setattr(image_sources, "MAX_ROWS", 39)
+    fails(path, "has 40 rows, of which at most 39 are read")
+
+
+def test_a_long_label_of_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(tmp_path / "a.parquet", label=["a" * 1000, "b"] * 20)
+    assert load_data(str(path)).classes == ("a" * 1000, "b")
+    monkeypatch.setattr(image_sources, "MAX_BYTES", 4 * 1000 * 40 - 1)
+    fails(path, "a label has 1,000 letters")
+
+
+def test_parquet_rows_are_read_in_batches_whatever_the_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table(tmp_path / "a.parquet", 100)
+    for size in (3, 7, 50):
+        pd.read_parquet(path).to_parquet(tmp_path / "b.parquet", row_group_size=size)
+        monkeypatch.setattr(image_sources, "_BATCH", 5)
+        for limit in (None, 30):
+            whole, batched = (load_data(str(p), limit=limit) for p in (path, tmp_path / "b.parquet"))
+            assert torch.equal(whole.train.images, batched.train.images)
+            assert torch.equal(whole.test.labels, batched.test.labels)
 
 
 def test_parquet_without_its_columns_or_its_end_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archgen.errors import ArchgenError, MissingExtra
+from archgen.errors import ArchgenError, InvalidOption, MissingExtra
 from archgen.evaluators import Cluster, Evaluator, Measurement, Parallel, RayExecutor
 from archgen.graph import Architecture
 from archgen.objectives import maximize
@@ -107,8 +107,22 @@ def test_a_cluster_has_places_for_what_an_evaluation_asks_for(here: Cluster) -> 
     assert here.slots() == 2
     assert Cluster(here.address, {"second": 1.0}).slots() == 1
     assert Cluster(here.address, {"CPU": 0.5}).slots() == 4
-    with pytest.raises(ArchgenError, match=r"asks for CPU=1, GPU=1, the cluster has CPU=2, GPU=0"):
+    assert Cluster(here.address, {"CPU": 0.1}).slots() == 20
+    assert Cluster(here.address, {"CPU": 0.0, "second": 0.5}).slots() == 2
+    with pytest.raises(ArchgenError, match=r"asks for CPU=1, GPU=1, more than any node has \(CPU=1, GPU=0 \|"):
         Cluster(here.address, {"GPU": 1.0}).slots()
+
+
+@pytest.mark.parametrize("asked", [{"CPU": 2.0}, {"first": 1.0, "second": 1.0}])
+def test_what_only_all_nodes_together_have_is_refused(here: Cluster, asked: dict[str, float]) -> None:
+    """Ray would wait for a node that has it, without end."""
+    with pytest.raises(ArchgenError, match="more than any node has"):
+        Cluster(here.address, asked).slots()
+
+
+def test_an_evaluation_that_asks_for_nothing_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="asks for nothing"):
+        Cluster("nowhere", {"CPU": 0.0}).slots()
 
 
 def test_an_evaluation_runs_where_its_resource_is(here: Cluster) -> None:

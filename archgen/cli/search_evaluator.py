@@ -77,7 +77,8 @@ def make_evaluator(
             raise UnknownMetric(wish.metric, evaluator.metrics)
     std = read_noise(options.noise, [wish.metric for wish in objectives if not wish.is_bound])
     if options.cluster is not None:
-        workers = options.workers or options.cluster.slots()
+        places = options.cluster.slots(options.workers)  # asked in any case: what fits nowhere would wait without end
+        workers = options.workers or places
         evaluator = Parallel(evaluator, workers=workers, timeout=options.timeout, executor=options.cluster.executor)
     elif apart:
         evaluator = Parallel(evaluator, workers=options.workers or 1, timeout=options.timeout)

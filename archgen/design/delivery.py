@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
 from archgen.design.inputs import versions
+from archgen.design.latency import MeasuredHere
 from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY, MEMORY
 from archgen.design.tuners import finetune_all
 from archgen.errors import ArchgenError
 from archgen.export import check_onnx, save_network, to_onnx
-from archgen.hardware import LatencyMeasurement, measure_files
+from archgen.hardware import LatencyMeasurement, OnnxLatency, measure_files
 from archgen.metrics import pareto_front
 from archgen.objectives import Objective
 from archgen.peak_memory import file_memory_mb
@@ -46,13 +47,15 @@ def deliver(
 
     Returns:
         The result but for `seconds`: `winner`, `networks` (the winner first), `finalists` (all that were fine-tuned,
-        the most promising first), `met`, `constraints`, `evaluations`, `run` and the facts of the run.
+        the most promising first), `met`, `constraints`, `evaluations`, `run`, the facts of the run and, where
+        latencies were measured here, `reference`: ms that the reference network took `then` and now.
 
     Raises:
         Infeasible: No trial gave a finite accuracy.
     """
     several, request = bool(design.request.minimize), design.request
     chosen = choose_set(design, study) if several else choose(design, study, request.finalists)
+    reference = _reference(design)
     # Under a time limit all that is left is used, be it more than was planned or less.
     epochs = plan.finetune_epochs if request.time_limit is None else request.finetune_epochs
     exported = len(chosen) if several else 1
@@ -88,8 +91,17 @@ def deliver(
         },
         "network": design.network,
         **folder.state["facts"],
+        **reference,
         "versions": versions(),
     }
+
+
+def _reference(design: Design) -> dict[str, Any]:
+    """What the reference network took when latencies were first measured, and with the chosen networks; or nothing."""
+    if not isinstance(design.source, MeasuredHere) or design.source.meter.reference_now_ms is None:
+        return {}
+    meter = design.source.meter
+    return {"reference": {"then_ms": meter.reference_ms, "now_ms": meter.reference_now_ms}}
 
 
 def _finetuning_seconds(design: Design, exported: int, rounds: int) -> float:
@@ -178,8 +190,8 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
 def _quantized(design: Design, onnx: Path, out: Path, example: Tensor, test: Split) -> dict[str, Any] | None:
     """Write the 8-bit version of a network; its accuracies, and its latency beside that of the float version.
 
-    Both files are timed against each other on this machine's CPU, where latencies are measured there. None where
-    onnxruntime can not quantise the network.
+    Both files are timed against each other on this machine's CPU, where latencies are measured there; by onnxruntime,
+    whatever the networks are measured by. None where onnxruntime can not quantise the network.
     """
     data, request = design.data, design.request
     try:
@@ -190,7 +202,11 @@ def _quantized(design: Design, onnx: Path, out: Path, example: Tensor, test: Spl
     parts = {"val_acc": data.validation, "test_acc": test}
     found: dict[str, Any] = {m: onnx_accuracy(out, part.images, part.labels) for m, part in parts.items()}
     found |= {"bytes": out.stat().st_size, "float_bytes": onnx.stat().st_size}
-    if request.latency is None and request.processor == "cpu":
-        slow, fast = measure_files([onnx, out], example, threads=request.threads, seed=request.seed)
+    if isinstance(design.source, MeasuredHere) and request.processor == "cpu":
+        meter, files = design.source.meter, [onnx, out]
+        if isinstance(meter, OnnxLatency):  # for the speed that all latencies of the run are given for
+            slow, fast = meter.measure_files(files, seed=request.seed)
+        else:
+            slow, fast = measure_files(files, example, threads=request.threads, seed=request.seed)
         found |= {LATENCY: fast.latency_ms, "float_latency_ms": slow.latency_ms}
     return found

@@ -58,6 +58,8 @@ class LatencyMeter(ABC):
     Attributes:
         drift: Relative spread of the reference over the rounds of the last `measure`; 0 before.
         unsteady: Whether `drift` was above a quarter even when the measurement was repeated.
+        reference_now_ms: What the reference took in the last `measure`, uncorrected, ms: beside `reference_ms` it
+            tells how fast the machine was; None before, without a reference, and of a meter elsewhere.
 
     Raises:
         ArchgenError: A setting is out of its range, or the runtime or the processor is not there; the message names
@@ -106,6 +108,7 @@ class LatencyMeter(ABC):
         self.rounds, self.block_ms, self.reference = rounds, block_ms, reference
         self.reference_ms = reference_ms
         self.drift, self.unsteady = 0.0, False
+        self.reference_now_ms: float | None = None
         self._loaded: dict[str, Callable[[Tensor], Run]] = {}
         self._reference: tuple[nn.Module, Callable[[Tensor], Run]] | None = None
         self.check()
@@ -302,8 +305,10 @@ class LatencyMeter(ABC):
                 progress.note(f"the machine's speed varied by {timing.drift:.0%}; latencies are measured once more")
                 timing = min(timing, self._time(runs, reference, rng, progress), key=lambda t: t.drift)
         self.drift, self.unsteady = timing.drift, timing.drift > UNSTEADY
-        if self.reference is not None and self.reference_ms is None:
-            self.reference_ms = float(np.median(timing.reference))
+        if self.reference is not None:
+            self.reference_now_ms = float(np.median(timing.reference))
+            if self.reference_ms is None:
+                self.reference_ms = self.reference_now_ms
         return timing.measurements(rng, self.reference_ms)
 
     def _time(self, runs: Sequence[Run], reference: Run, rng: np.random.Generator, progress: Progress) -> Timing:

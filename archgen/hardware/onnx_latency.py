@@ -17,6 +17,7 @@ from archgen.hardware.base import RUNTIMES, DeviceLost, LatencyMeter, Run
 from archgen.hardware.exports import Exports
 from archgen.hardware.record import LatencyMeasurement
 from archgen.hardware.timing import interleaved
+from archgen.progress import Progress
 
 MANY = 8
 """Networks from which on processes are started to export them, which takes as long as a few exports."""
@@ -75,7 +76,10 @@ class OnnxLatency(LatencyMeter):
                 to_onnx(network, self.example, path)
             else:
                 path.write_bytes(made)
-            session = open_onnx(path, self.threads, self.provider)
+            return self._opened(path)
+
+    def _opened(self, path: Path) -> Callable[[Tensor], Run]:
+        session = open_onnx(path, self.threads, self.provider)
         if self.processor == "cpu":
             return lambda inputs: on_cpu(session, inputs)
         if self.provider not in session.get_providers():
@@ -85,6 +89,25 @@ class OnnxLatency(LatencyMeter):
             )
         session.disable_fallback()  # or a device that fails is replaced by the CPU without a word
         return lambda inputs: bound(session, inputs, "cuda")
+
+    def measure_files(self, paths: Sequence[Path], *, seed: int) -> list[LatencyMeasurement]:
+        """Latency of ONNX files, as `measure` of networks: beside the reference, for the same speed of the machine.
+
+        Args:
+            paths: Files that read what the example shows.
+            seed: Draws the input, the orders of the rounds and the bootstrap.
+
+        Raises:
+            InvalidCheckpoint: One of them is no ONNX network.
+            ArchgenError: The runtime refuses the reference.
+            DeviceLost: The runtime fails while files are timed.
+        """
+        rng = np.random.default_rng(seed)
+        inputs = self._inputs(rng)
+        with self.setting():
+            reference = self._load_reference(inputs)
+            runs = [self._opened(path)(inputs) for path in paths]
+            return self._timed(runs, reference or runs[0], rng, Progress())
 
 
 def measure_files(

@@ -12,8 +12,8 @@ import pandas as pd
 
 from archgen import plots
 from archgen.graph import Architecture
+from archgen.report.facts import Facts, number
 from archgen.report.pieces import breakable, escaped, inline, shown, table_of
-from archgen.report.verdict import Facts, number
 
 DRAWN = 150
 """Most different graphs that are drawn, those of the best accuracies first: each takes ten thousand characters."""
@@ -36,16 +36,19 @@ def networks(facts: Facts) -> str:
             for row in rows
         ]
         below = [f"<code>{breakable(row.get('arch'))}</code>" for row in rows]
-        note = '<p class="note">Of the Pareto set; measured and tested after fine-tuning, the most accurate first.</p>'
+        seen = "measured and tested" if facts.table is None else "latency predicted, tested"
+        note = f'<p class="note">Of the Pareto set; {seen} after fine-tuning, the most accurate first.</p>'
         table = table_of(head, cells, numbers=range(1, len(known) + 1), marked={0}, below=below)
         parts.append(f"<section><h2>The networks</h2>{note}{table}</section>")
     small = [(row, row["int8"]) for row in rows if isinstance(row.get("int8"), Mapping)]
     if small:
         cells = [_quantized(row, int8) for row, int8 in small]
+        by = "" if facts.mapping("device").get("runtime") in (None, "onnxruntime") else " by onnxruntime"
         head = ["File", "Test accuracy", "before", "Latency", "before", "Size", "before"]
         note = (
             '<p class="note">Static quantisation: ranges of activations from training images; both files timed '
-            "against each other. Small networks gain little, or lose, where converting costs more than it saves.</p>"
+            f"against each other{by}. Small networks gain little, or lose, where converting costs more than it "
+            "saves.</p>"
         )
         table = table_of(head, cells, numbers=range(1, 7))
         parts.append(f"<section><h2>In 8 bits</h2>{note}{table}</section>")

@@ -21,8 +21,9 @@ from archgen import plots
 from archgen.artifacts import write_atomic
 from archgen.graph import Architecture
 from archgen.report.chosen import finalists, networks, picking
+from archgen.report.facts import Facts, number
 from archgen.report.pieces import breakable, escaped, figure_section, flat, millions, shown, table_of
-from archgen.report.verdict import Facts, number, seconds_in_words, verdict
+from archgen.report.verdict import seconds_in_words, verdict
 
 _UNIT = re.compile(r"(?<=\d) (?=%|ms\b)")
 
@@ -116,7 +117,7 @@ def _cards(facts: Facts) -> str:
         ("Test accuracy", shown(winner.get("test_acc"), "test_acc"), "held-out images"),
         ("Validation accuracy", shown(winner.get("val_acc"), "val_acc"), tuned),
         (
-            "Latency",
+            "Latency" if facts.table is None else "Predicted latency",
             shown(winner.get("latency_ms"), "latency_ms"),
             f"{interval[0]:.3g} to {interval[1]:.3g} ms" if interval else "",
         ),
@@ -151,8 +152,10 @@ def _pareto(facts: Facts, graphs: Mapping[str, Architecture]) -> str:
         "Each dot is an evaluated architecture; choose one to see it. Better is up and to the left; the line joins "
         "those that no other beats."
     )
-    if remeasured:
-        note += " The star stands at the latency that was measured again at the end."
+    if facts.table is not None and x == "latency_ms":
+        note += f" All latencies are predicted from {facts.table}."
+    elif remeasured:
+        note += " Latencies are predicted; the star stands at the one that was measured at the end."
     if facts.inherited is not None:
         note += " Accuracies are those of inherited weights, before the winner was fine-tuned."
     picked = picking(table, x, min(bounds, default=None), graphs)
@@ -238,7 +241,8 @@ def _best(facts: Facts) -> str:
         rows.append([str(rank), *known, *(escaped(row[name]) for name in others)])
         below.append(f"<code>{breakable(row['arch'])}</code>" if "arch" in best.columns else "")
     marked = {k for k, index in enumerate(best.index) if index == facts.winner_row}
-    note = '<p class="note">As the search saw them: the winner, in bold, was measured again afterwards.</p>'
+    later = "measured and fine-tuned" if facts.table is None else "fine-tuned"
+    note = f'<p class="note">As the search saw them: the winner, in bold, was {later} afterwards.</p>'
     table = table_of(head, rows, numbers=range(1, len(metrics) + 1), marked=marked, below=below)
     return f"<section><h2>{title}</h2>{note if marked else ''}{table}</section>"
 

@@ -9,7 +9,7 @@ from html import escape
 from matplotlib.figure import Figure
 
 from archgen import plots
-from archgen.report.verdict import number
+from archgen.report.facts import number
 
 PX_PER_POINT = 1.55  # figures are drawn with letters of 10 points and shown in the size of the text around them
 
@@ -88,7 +88,7 @@ def figure_section(title: str, fig: Figure, name: str, label: str, note: str, af
     """A section with a figure.
 
     Args:
-        title: Its heading, HTML already.
+        title: Its heading, plain text.
         fig: The figure.
         name: Before each identifier in the figure, so that those of two figures differ.
         label: The figure in words, for screen readers.
@@ -96,7 +96,7 @@ def figure_section(title: str, fig: Figure, name: str, label: str, note: str, af
         after: What follows, HTML already.
     """
     caption = f'<figcaption class="note">{escaped(note)}</figcaption>' if note else ""
-    return f"<section><h2>{title}</h2><figure>{inline(fig, name, label)}{caption}</figure>{after}</section>"
+    return f"<section><h2>{escaped(title)}</h2><figure>{inline(fig, name, label)}{caption}</figure>{after}</section>"
 
 
 def inline(fig: Figure, name: str, label: str) -> str:

@@ -442,7 +442,7 @@ def test_a_search_on_ray_is_the_one_that_runs_here(
     succeeds(*search("--strategy", "evolution", "--batch", 4, "--ray", "local", "--workers", 2))
     pd.testing.assert_frame_equal(pd.read_parquet("trials.parquet")[columns], here)
     line = refused(*search("--ray", "local", "--resource", "GPU=64"))
-    assert "an evaluation asks for CPU=1, GPU=64, the cluster has" in line
+    assert "an evaluation asks for CPU=1, GPU=64, more than any node has (CPU=" in line
 
 
 def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytest.MonkeyPatch) -> None:

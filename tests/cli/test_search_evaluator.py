@@ -12,7 +12,7 @@ import torch
 
 from archgen.cli.search_evaluator import EvaluatorOptions, make_evaluator, read_noise
 from archgen.data import ImageData, Split
-from archgen.errors import InvalidOption, RunConflict, UnknownMetric
+from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownMetric
 from archgen.evaluators import Cached, Cluster, Evaluator, Noisy, Parallel, TabularEvaluator, TrainEvaluator, Wrapper
 from archgen.objectives import at_least, at_most, maximize
 from archgen.spaces import SearchSpace
@@ -197,7 +197,7 @@ def test_partial_is_refused_before_images_are_read(read: list[tuple[str, int]], 
 def test_on_a_cluster_there_are_as_many_workers_as_places(
     listed: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Cluster, "slots", lambda self: 7)
+    monkeypatch.setattr(Cluster, "slots", lambda self, workers: 7)
     cluster = Cluster("auto", {"GPU": 1.0})
     for workers, expected in ((None, 7), (3, 3)):
         options = replace(OPTIONS, workers=workers, cluster=cluster)
@@ -207,3 +207,15 @@ def test_on_a_cluster_there_are_as_many_workers_as_places(
         made = evaluator._make
         assert isinstance(made, partial)
         assert made.keywords == {"address": "auto", "resources": {"GPU": 1.0}}
+
+
+def test_a_cluster_without_a_place_is_refused_however_many_workers_are_asked_for(
+    listed: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Cluster, workers: int | None) -> int:
+        raise ArchgenError("more than any node has")
+
+    monkeypatch.setattr(Cluster, "slots", full)
+    options = replace(OPTIONS, workers=3, cluster=Cluster("auto", {"GPU": 64.0}))
+    with pytest.raises(ArchgenError, match="more than any node has"):
+        make_evaluator(options, space, WISHES, seed=0, study=None)

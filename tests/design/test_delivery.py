@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from archgen.design import DesignRequest, delivery, design, tuners
 from archgen.design.choosing import JOINED, ranked
-from archgen.hardware import LatencyMeasurement
+from archgen.hardware import LatencyMeasurement, Timing, base, onnx_latency
 from archgen.objectives import maximize, minimize
 from archgen.spaces import SearchSpace
 from archgen.study import Trial
@@ -103,3 +104,25 @@ def test_what_another_one_beats_after_fine_tuning_is_not_delivered(
         measured = LatencyMeasurement(ms, ms, ms, 0.0, 1)
         tuned.append(delivery.Tuned(Trial(i, arch, known, 0.0), measured, nn.Identity(), val_acc))
     assert [each.trial.number for each in delivery._delivered(tuned, directions)] == delivered
+
+
+def test_eight_bits_are_timed_for_the_speed_that_all_latencies_are_given_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is twice as fast once the predictor is measured; the i-th network takes 1 + i / 100 ms before."""
+    speeds = []
+
+    def interleaved(runs: Sequence[Any], *given: Any, rounds: int, **options: Any) -> Timing:
+        speeds.append(0.5 if speeds else 1.0)
+        times = speeds[-1] * (1 + np.arange(len(runs)) / 100)
+        return Timing(np.tile(times, (rounds, 1)), np.full(rounds, speeds[-1]), (1,) * len(runs))
+
+    monkeypatch.setattr(base, "interleaved", interleaved)
+    monkeypatch.setattr(onnx_latency, "interleaved", interleaved)
+    result = design(replace(REQUEST, finalists=1, runtime="onnxruntime"), tmp_path / "run")
+    assert result["reference"] == {"then_ms": 1.0, "now_ms": 0.5}
+    assert result["winner"]["latency_ms"] == pytest.approx(1.0)
+    assert result["winner"]["int8"]["float_latency_ms"] == pytest.approx(1.0)
+    assert result["winner"]["int8"]["latency_ms"] == pytest.approx(1.01)
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "2.00 times as fast" in text

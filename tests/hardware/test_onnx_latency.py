@@ -12,7 +12,7 @@ from torch import nn
 
 from archgen.errors import ArchgenError
 from archgen.export import open_onnx, to_onnx
-from archgen.hardware import DeviceLost, OnnxLatency, onnx_latency
+from archgen.hardware import DeviceLost, OnnxLatency, Timing, base, onnx_latency
 from archgen.hardware.onnx_latency import bound
 
 SHAPE = (1, 8, 8)
@@ -127,3 +127,21 @@ def test_a_bound_run_gives_the_output_of_a_plain_one(tmp_path):
 
     bound(Watched(), image, "cpu")()
     assert np.array_equal(given[0].copy_outputs_to_cpu()[0], plain)
+
+
+def test_files_are_measured_beside_the_reference_for_its_speed(tmp_path, monkeypatch):
+    timed = []
+
+    def interleaved(runs, reference, *, rounds, **_):
+        timed.append([run() for run in (*runs, reference)])  # each runs
+        return Timing(np.tile([2.0, 1.0], (rounds, 1)), np.full(rounds, 4.0), (1, 1))
+
+    monkeypatch.setattr(base, "interleaved", interleaved)
+    files = [tmp_path / f"{width}.onnx" for width in (3, 4)]
+    for width, path in zip((3, 4), files, strict=True):
+        to_onnx(network(width), torch.zeros(1, *SHAPE), path)
+    meter = OnnxLatency(SHAPE, rounds=5, reference=network(5), reference_ms=8.0)
+    assert meter.reference_now_ms is None
+    assert [each.latency_ms for each in meter.measure_files(files, seed=0)] == [4.0, 2.0]
+    assert meter.reference_now_ms == 4.0
+    assert len(timed) == 1

@@ -13,8 +13,8 @@ import pytest
 from archgen.graph import Architecture
 from archgen.report import chosen
 from archgen.report.chosen import finalists, networks, picking
+from archgen.report.facts import Facts
 from archgen.report.pieces import shown
-from archgen.report.verdict import Facts
 from archgen.spaces import load
 
 

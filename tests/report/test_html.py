@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 
 from archgen.graph import Architecture
 from archgen.report import write_report
+from archgen.report.facts import Facts
 from archgen.report.html import render
-from archgen.report.verdict import Facts, seconds_in_words, wilson_interval
+from archgen.report.verdict import seconds_in_words, wilson_interval
 from archgen.spaces import load
 
 VOID = {"meta", "br", "wbr", "img", "hr", "link", "input"}
@@ -283,3 +284,35 @@ def test_wilson_interval_is_scipys() -> None:
 
 def test_durations_read_as_words() -> None:
     assert [seconds_in_words(s) for s in (2.34, 41.2, 280.0, 7503.0)] == ["2.3 s", "41 s", "4 min 40 s", "2 h 5 min"]
+
+
+def test_predictions_from_a_table_are_not_called_measurements(result: dict[str, Any], trials: pd.DataFrame) -> None:
+    result["device"] = {"measurements": "phone<1>.csv", "architectures": 40}
+    result["winner"]["arch"] = trials["arch"][3]
+    page = parsed(render(result, trials))
+    for words in (
+        "one image is predicted to take 0.152 ms on the device of phone<1>.csv",
+        "Predicted latency 0.152 ms, at most 0.16 ms: met",
+        "The 90 % interval of the predicted latency is 0.147 to 0.153 ms",
+        "All latencies are predicted from phone<1>.csv.",
+    ):
+        assert words in page.text, words
+    for words in ("on this machine", "measured latency", "was measured", "measured and"):
+        assert words not in page.text, words
+    assert ">phone<1>" not in render(result, trials)
+    set_of_two = {**result, "networks": [{"arch": "a", "files": name} for name in ("best", "network2")]}
+    assert "measured and" not in parsed(render(set_of_two, trials)).text
+
+
+def test_a_metric_of_any_name_is_text_everywhere(result: dict[str, Any], trials: pd.DataFrame) -> None:
+    evil = "<img src=x onerror=alert(1)></script>$x"
+    result["minimized"] = [evil]
+    result["winner"] |= {evil: 0.5, "files": evil, "int8": {"test_acc": 1.0}}
+    result["networks"] = [result["winner"], {"arch": "a", "files": evil, evil: 0.7}]
+    result["finalists"] = [{"arch": evil, "val_acc": 1.0}] * 2
+    html = render(result, trials.assign(**{evil: np.linspace(0, 1, 40)}), *graphs(result))
+    page = parsed(html)
+    assert f"Accuracy against {evil}" in page.text
+    assert "img" not in page.seen
+    assert "<img" not in html
+    assert html.count("<script") == 2, "the report's own"

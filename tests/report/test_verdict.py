@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from archgen.report.verdict import Facts, number, seconds_in_words, verdict, wilson_interval
+from archgen.report.facts import Facts, number
+from archgen.report.verdict import seconds_in_words, verdict, wilson_interval
 
 
 def result(latency: float) -> dict[str, Any]:
@@ -40,3 +41,10 @@ def test_the_verdict_follows_the_measured_bound(latency: float, met: bool) -> No
     said = verdict(Facts(result(latency), pd.DataFrame()))
     assert said.met is met
     assert said.headline != verdict(Facts(result(0.125 - latency), pd.DataFrame())).headline
+
+
+@pytest.mark.parametrize(("now", "told"), [(0.0407, "1.40 times as fast"), (0.114, "0.50 times as fast"), (0.06, "")])
+def test_a_machine_whose_speed_changed_is_told(now: float, told: str) -> None:
+    drifted = {**result(0.05), "reference": {"then_ms": 0.0571, "now_ms": now}}
+    sure = dict(verdict(Facts(drifted, pd.DataFrame())).answers)["How sure"]
+    assert (told in sure) if told else ("times as fast" not in sure)
