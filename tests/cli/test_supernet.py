@@ -87,6 +87,18 @@ def test_a_search_tells_what_it_chose(workplace: Path, succeeds: Run) -> None:
     assert again.stdout == said.stdout
 
 
+def test_a_training_is_not_gone_on_with_as_another(trained: Path, refused: Refused, succeeds: Run) -> None:
+    base = ["supernet", "train", *SMALL, "--resume", "--out", "net"]
+    assert "net was begun with space = 'nasbench201', now it is 'darts'" in refused(*base, "--space", "darts")
+    for option, told in (
+        (["--strategy", "uniform"], "strategy = 'fair', now it is 'uniform'"),
+        (["--epochs", 500], "epochs = 1, now it is 500"),
+        (["--option", "label_smoothing=0.1", "--strategy", "fair"], "options = {}, now it is {'label_smoothing': 0.1}"),
+    ):
+        assert told in refused(*base, "--space", "nasbench201", *option)
+    succeeds(*base, "--space", "nasbench201", "--strategy", "fair")
+
+
 def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> None:
     pd.DataFrame({"arch": ARCHS, "acc": [1.0] * 12}).to_csv("flat.csv", index=False)
     Path("short.csv").write_text("edge,operation,ms\n")
