@@ -147,7 +147,10 @@ def rank_command(
     from archgen.inheritance import load_supernet, rank
     from archgen.proxies import PROXIES
 
-    members = [PROXIES[name]() for name in proxies.split(",")] if proxies else []
+    names = [name.strip() for name in (proxies or "").split(",") if name.strip()]
+    members = [PROXIES[name]() for name in dict.fromkeys(names)]
+    if out is not None and target in ("val_acc", "joined"):
+        raise InvalidOption(f"{out} gets a column {target} of inherited scores; rename that of {table}")
     writable(out)
     trained = load_supernet(folder, data)
     known = read_labels(trained.space, table, [target])
