@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from archgen import artifacts
-from archgen.errors import InvalidCheckpoint, InvalidOption, InvalidSpace, RunConflict
+from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, InvalidSpace, RunConflict
 from archgen.inheritance.request import SupernetRequest, TrainedSupernet, make_strategy, make_trained
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
@@ -160,6 +160,7 @@ def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
 
     Raises:
         InvalidCheckpoint: No supernet, a damaged one, or one whose space or images have changed.
+        InvalidData: The images can not be read.
     """
     if not (folder / artifacts.CONFIG).exists() and any(folder.glob(KEPT)):
         raise InvalidCheckpoint(f"the supernet in {folder} is not trained to its end; go on by --resume")
@@ -170,6 +171,12 @@ def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
         made = make_trained(request if data is None else replace(request, data=data))
     except (TypeError, InvalidOption) as error:
         raise _damaged(folder, error) from None
+    except InvalidData as error:
+        if data is not None:
+            raise
+        raise InvalidData(
+            f"the images that {folder} was trained on can not be read, say by --data where they are: {error}"
+        ) from None
     try:
         found = replace(made, supernet=split_as(made.supernet, tree))
     except InvalidSpace as error:
