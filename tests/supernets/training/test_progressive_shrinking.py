@@ -148,12 +148,13 @@ def test_widths_that_are_trained_stay_when_the_next_shrinks() -> None:
     archs = [space.from_labels({"resolution": "r16", "stage1.block1": label}) for label in labels]
     for phase, kept in ((1, [False, False, True]), (2, [False, True, True])):
         with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(phase)
             for weights in net.parameters():  # as if they had been trained
                 weights.mul_(0.5 + torch.rand_like(weights))
             before = [net(BATCH[0], arch) for arch in archs]
             strategy._begin(net, phase)
             after = [net(BATCH[0], arch) for arch in archs]
-        same = [torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(before, after, strict=True)]
+        same = [torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(before, after, strict=True)]
         assert same == kept
 
 
