@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ Moved = Annotated[str | None, typer.Option("--data", help="Its images, where the
 
 @supernet_app.command("train")
 def train_command(
+    context: typer.Context,
     space: SpaceName,
     data: Annotated[str, typer.Option(help="Images, as in `archgen design`: `digits`, or a path.")] = "digits",
     strategy: Annotated[str, typer.Option(help="Training strategy, by name.")] = "uniform",
@@ -45,6 +47,8 @@ def train_command(
     seed: Seed = 0,
 ) -> None:
     """Train a supernet; a training that was stopped goes on by --resume and ends as if it had not been.
+
+    What it began with counts then: other options need not be given again, and may not differ.
 
     Started by `accelerate launch -m archgen supernet train ...`, it runs in the processes and on the GPUs that
     accelerate is configured for, by DeepSpeed ZeRO (stage 1 or 2) too; started alone, on the CPU.
@@ -75,12 +79,20 @@ def train_command(
     )
     processes = launched_processes()
     progress = Terminal() if processes.rank == 0 else None
-    trained = train_in_folder(request, out, resume=resume, progress=progress, processes=processes)
+    given = [name for name in context.params if _is_given(context, name)]
+    named = {"option": "options"}
+    agreed = {named.get(name, name) for name in given} & {field.name for field in fields(request)}
+    trained = train_in_folder(request, out, resume=resume, agreed=agreed, progress=progress, processes=processes)
     processes.close()
     count = sum(p.numel() for p in trained.supernet.parameters())
     show(f"{out}: supernet of {trained.space.name}, {count:,} weights")
     if trained.found is not None:
         show(f"{trained.request.strategy} chose {trained.space.format(trained.found)}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @supernet_app.command("evaluate")
@@ -135,7 +147,10 @@ def rank_command(
     from archgen.inheritance import load_supernet, rank
     from archgen.proxies import PROXIES
 
-    members = [PROXIES[name]() for name in proxies.split(",")] if proxies else []
+    names = [name.strip() for name in (proxies or "").split(",") if name.strip()]
+    members = [PROXIES[name]() for name in dict.fromkeys(names)]
+    if out is not None and target in ("val_acc", "joined"):
+        raise InvalidOption(f"{out} gets a column {target} of inherited scores; rename that of {table}")
     writable(out)
     trained = load_supernet(folder, data)
     known = read_labels(trained.space, table, [target])

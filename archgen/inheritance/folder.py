@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from archgen import artifacts
-from archgen.errors import InvalidCheckpoint, InvalidOption, InvalidSpace, RunConflict
+from archgen.errors import InvalidCheckpoint, InvalidData, InvalidOption, InvalidSpace, RunConflict
 from archgen.inheritance.request import SupernetRequest, TrainedSupernet, make_strategy, make_trained
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
@@ -37,6 +38,7 @@ def train_in_folder(
     out: Path,
     *,
     resume: bool = False,
+    agreed: Collection[str] = (),
     progress: Progress | None = None,
     processes: Processes | None = None,
 ) -> TrainedSupernet:
@@ -46,17 +48,19 @@ def train_in_folder(
         request: What to train; what the folder says counts when resuming.
         out: New or empty, or the folder of the training to resume; one that all processes see.
         resume: Whether to go on with the training in `out`.
+        agreed: Fields of the request in which a training to resume must agree with it.
         progress: Shows how far it is.
         processes: Which train together, of which the first writes; this one alone where None.
 
     Raises:
-        ArchgenError: Bad data, an unknown name, a folder with something else, or a loss that is not finite.
+        RunConflict: A folder with something else, or a training to resume that does not agree.
+        ArchgenError: Bad data, an unknown name, or a loss that is not finite.
     """
     progress, processes = progress or Progress(), processes or Processes()
     first = processes.rank == 0
     if resume:
         run = RunFolder.open(out)
-        request = _request(run)
+        request = _request(run, request, agreed)
         if run.file(artifacts.CONFIG).exists():
             found = run.state["facts"].get(FOUND)
             ready = load_supernet(out)
@@ -156,6 +160,7 @@ def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
 
     Raises:
         InvalidCheckpoint: No supernet, a damaged one, or one whose space or images have changed.
+        InvalidData: The images can not be read.
     """
     if not (folder / artifacts.CONFIG).exists() and any(folder.glob(KEPT)):
         raise InvalidCheckpoint(f"the supernet in {folder} is not trained to its end; go on by --resume")
@@ -166,6 +171,12 @@ def load_supernet(folder: Path, data: str | None = None) -> TrainedSupernet:
         made = make_trained(request if data is None else replace(request, data=data))
     except (TypeError, InvalidOption) as error:
         raise _damaged(folder, error) from None
+    except InvalidData as error:
+        if data is not None:
+            raise
+        raise InvalidData(
+            f"the images that {folder} was trained on can not be read, say by --data where they are: {error}"
+        ) from None
     try:
         found = replace(made, supernet=split_as(made.supernet, tree))
     except InvalidSpace as error:
@@ -181,8 +192,17 @@ def _damaged(folder: Path, error: Exception) -> InvalidCheckpoint:
     )
 
 
-def _request(run: RunFolder) -> SupernetRequest:
+def _request(run: RunFolder, asked: SupernetRequest, agreed: Collection[str]) -> SupernetRequest:
+    """What the run was begun with."""
     try:
-        return SupernetRequest.from_json(run.state["request"])
+        kept = SupernetRequest.from_json(run.state["request"])
     except (TypeError, InvalidOption) as error:
         raise RunConflict(f"{run.path} is of another kind or version ({error}); start a new one") from None
+    for name in sorted(agreed):
+        was, now = getattr(kept, name), getattr(asked, name)
+        if was != now:
+            raise RunConflict(
+                f"{run.path} was begun with {name} = {was!r}, now it is {now!r}; give what it was begun with, "
+                "or start another in a new --out"
+            )
+    return kept

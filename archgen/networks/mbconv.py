@@ -112,16 +112,21 @@ class MBConv(nn.Module):
         out: Tensor = self.layers(x)
         return x + out if self.residual else out
 
-    def hidden_axes(self) -> dict[str, int]:
-        """Axis of the channels between the two 1x1 convolutions, for each tensor of the state that has it.
+    def hidden_axes(self) -> list[dict[str, int]]:
+        """Sets of channels that can be put in another order: the axis of each in the tensors of the state that have it.
 
-        The last one is the projection's weight. Empty where these channels can not be exchanged: without an expansion
-        they are those of the input, in several groups they are not alike.
+        First those between the two 1x1 convolutions, then those of the squeeze's bottleneck; the last tensor of each is
+        the weight that reads them. Without an expansion the first are those of the input, and in several groups they
+        are not alike; then there are none.
         """
         if not self.exchangeable:
-            return {}
+            return []
         last = len(self.layers) - 1
-        squeeze = {"2.reduce.weight": 1, "2.expand.weight": 0, "2.expand.bias": 0} if last == 3 else {}
         norm = ("1.weight", "1.bias", "1.running_mean", "1.running_var")
-        axes = {f"{i}.{name}": 0 for i in (0, 1) for name in ("0.weight", *norm)} | squeeze
-        return {f"layers.{name}": axis for name, axis in {**axes, f"{last}.0.weight": 1}.items()}
+        hidden = {f"{i}.{name}": 0 for i in (0, 1) for name in ("0.weight", *norm)}
+        found = [hidden]
+        if last == 3:
+            hidden |= {"2.reduce.weight": 1, "2.expand.weight": 0, "2.expand.bias": 0}
+            found.append({"2.reduce.weight": 0, "2.reduce.bias": 0, "2.expand.weight": 1})
+        hidden[f"{last}.0.weight"] = 1
+        return [{f"layers.{name}": axis for name, axis in axes.items()} for axes in found]

@@ -174,11 +174,26 @@ class ElasticSupernet(RelaxedSupernet):
     def variant(self, operations: Mapping[str, str]) -> Architecture:
         return self._labelled({slot: labels[0] for slot, labels in self.edges.items()} | dict(operations))
 
-    def sort_channels(self) -> None:
-        """`SharedModule.sort_channels` of all slots; the largest architecture computes what it did."""
-        for module in self.modules():
-            if isinstance(module, SharedModule):
-                module.sort_channels()
+    def sort_channels(self, kept: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`SharedModule.sort_channels` of all slots; the largest architecture computes what it did.
+
+        Args:
+            kept: Labels of slots, all of a slot that is not named, with which the largest computes what it did, too.
+        """
+        modules: dict[SharedModule, list[nn.Module]] = {m: [] for m in self.modules() if isinstance(m, SharedModule)}
+        for arch in () if kept is None else self._of_labels(kept):
+            for name, segment, own in self._segments(arch):
+                shared = self._shared(name, segment, own)
+                if shared is not None:
+                    modules[shared].append(self._hollow(segment))
+        for module, narrower in modules.items():
+            module.sort_channels(narrower)
+
+    def _of_labels(self, allowed: Mapping[str, Sequence[str]]) -> Iterator[Architecture]:
+        """The largest architecture, and those that differ from it within one block, that have allowed labels only."""
+        for arch in _covering(self.chain):
+            if all(label in allowed.get(slot, (label,)) for slot, label in self.chain.to_labels(arch).items()):
+                yield arch
 
     @torch.no_grad()
     def silence_residuals(self) -> None:

@@ -102,23 +102,29 @@ class SharedModule(nn.Module):
                     self.transforms[key] = nn.Parameter(torch.eye(smaller**2))
 
     @torch.no_grad()
-    def sort_channels(self) -> None:
+    def sort_channels(self, kept: Sequence[nn.Module] = ()) -> None:
         """Put the channels inside of bottlenecks in order of importance, so that narrow ones keep the best.
 
-        Once-for-All (arXiv 1908.09791, section 3.3): importance is the L1 norm of the weights that read a channel. The
-        largest module computes what it did.
+        Once-for-All (arXiv 1908.09791, section 3.3): importance is the L1 norm of the weights that read a channel. As
+        in its code, channels that a narrower module has already stay among those that it has, and the bottlenecks of
+        squeeze-and-excitation are sorted too.
+
+        Args:
+            kept: Modules, cut out of this one, that compute what they did, as the largest one does; on any device.
         """
-        for module in self.largest.modules():
-            axes: dict[str, int] = getattr(module, "hidden_axes", dict)()
-            if not axes:
-                continue
-            state = module.state_dict()  # shares memory with the module
-            *_, reader = axes
-            weight = state[reader]
-            others = [i for i in range(weight.ndim) if i != axes[reader]]
-            order = weight.abs().sum(others).argsort(descending=True, stable=True)
-            for name, axis in axes.items():
-                state[name].copy_(state[name].index_select(axis, order))
+        for name, module in self.largest.named_modules():
+            for axes in getattr(module, "hidden_axes", list)():
+                state = module.state_dict()  # shares memory with the module
+                *_, reader = axes
+                weight, axis = state[reader], axes[reader]
+                widths = {part.get_submodule(name).state_dict()[reader].shape[axis] for part in kept}
+                importance = weight.abs().sum([i for i in range(weight.ndim) if i != axis])
+                bounds = sorted({0, *widths, len(importance)})
+                order = torch.cat(
+                    [a + importance[a:b].argsort(descending=True, stable=True) for a, b in pairwise(bounds)]
+                )
+                for tensor, its_axis in axes.items():
+                    state[tensor].copy_(state[tensor].index_select(its_axis, order))
 
     def state(self, key: Hashable, make: Callable[[], nn.Module]) -> dict[str, Tensor]:
         """State of a module: views of the shared tensors, or differentiable functions of them.

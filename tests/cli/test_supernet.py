@@ -49,7 +49,7 @@ def test_a_supernet_scores_ranks_and_gives_networks_away(trained: Path, succeeds
     assert found["kendall_tau"] == pytest.approx(both["val_acc"].corr(both["acc"], method="kendall"))
     assert found["kendall_tau_top"] is None, "one architecture has no order"
     assert "kendall_tau_top -" in succeeds(*arguments).stdout
-    joined = json.loads(succeeds(*arguments, "--proxies", "nwot,synflow", "--out", "joined.csv", "--json").stdout)
+    joined = json.loads(succeeds(*arguments, "--proxies", "nwot,synflow,nwot", "--out", "joined.csv", "--json").stdout)
     table = pd.read_csv("joined.csv")
     assert joined["kendall_tau_joined"] == pytest.approx(table["joined"].corr(table["acc"], method="kendall"))
 
@@ -85,6 +85,18 @@ def test_a_search_tells_what_it_chose(workplace: Path, succeeds: Run) -> None:
     SPACE.parse(last.removeprefix("proxyless chose "))
     again = succeeds("supernet", "train", "--space", "nasbench201", "--resume", "--out", "searched")
     assert again.stdout == said.stdout
+
+
+def test_a_training_is_not_gone_on_with_as_another(trained: Path, refused: Refused, succeeds: Run) -> None:
+    base = ["supernet", "train", *SMALL, "--resume", "--out", "net"]
+    assert "net was begun with space = 'nasbench201', now it is 'darts'" in refused(*base, "--space", "darts")
+    for option, told in (
+        (["--strategy", "uniform"], "strategy = 'fair', now it is 'uniform'"),
+        (["--epochs", 500], "epochs = 1, now it is 500"),
+        (["--option", "label_smoothing=0.1", "--strategy", "fair"], "options = {}, now it is {'label_smoothing': 0.1}"),
+    ):
+        assert told in refused(*base, "--space", "nasbench201", *option)
+    succeeds(*base, "--space", "nasbench201", "--strategy", "fair")
 
 
 def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> None:
@@ -125,6 +137,9 @@ def test_what_can_not_be_done_is_one_line(trained: Path, refused: Refused) -> No
     rank = ["supernet", "rank", "net", "--table", "flat.csv", "--target"]
     assert "has the same value, 1, everywhere" in refused(*rank, "acc", "-n", 5)
     assert "has 12 architectures, 100 were asked for" in refused(*rank, "acc")
+    assert "o.csv gets a column val_acc of inherited scores; rename that of flat.csv" in refused(
+        *rank, "val_acc", "--out", "o.csv"
+    )
     assert "unknown metric 'loss'" in refused(*rank, "loss", "-n", 5)
     assert "unknown zero-cost proxy 'nwto': did you mean 'nwot'?" in refused(*rank, "acc", "--proxies", "nwto")
     assert "expected 3 groups" in refused("supernet", "subnet", "net", "--arch", "x", "--out", "mine")

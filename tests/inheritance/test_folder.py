@@ -64,7 +64,7 @@ def test_images_may_have_moved(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "moved")
     config = tmp_path / "moved" / "config.json"
     config.write_text(config.read_text().replace('"digits"', '"nowhere.npz"'))
-    with pytest.raises(InvalidData, match=r"'nowhere\.npz' does not exist"):
+    with pytest.raises(InvalidData, match=r"say by --data where they are: 'nowhere\.npz' does not exist"):
         load_supernet(tmp_path / "moved")
     moved, there = load_supernet(tmp_path / "moved", "digits"), load_supernet(folder)
     archs = there.space.sample(2, np.random.default_rng(0))

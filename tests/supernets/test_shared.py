@@ -119,10 +119,32 @@ def test_channels_are_sorted_by_the_weights_that_read_them(shared: SharedModule)
     assert torch.equal(importance, importance.sort(descending=True).values)
 
 
+def test_sorting_keeps_what_is_trained_and_sorts_the_squeeze() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shared = SharedModule([partial(bottleneck, 3, h) for h in (24, 48, 96)]).eval()
+        x = torch.randn(2, 4, 9, 9)
+    middle, smallest = bottleneck(3, 48), bottleneck(3, 24)
+
+    def run(module: nn.Module, width: int) -> Tensor:
+        return shared(x, width, lambda: module)
+
+    before = [shared.largest(x), run(middle, 48), run(smallest, 24)]
+    shared.sort_channels([middle])
+    torch.testing.assert_close(shared.largest(x), before[0])
+    torch.testing.assert_close(run(middle, 48), before[1])
+    assert not torch.allclose(run(smallest, 24), before[2])
+    for name, axis, width in (("layers.3.0.weight", 1, 48), ("layers.2.expand.weight", 1, 16)):
+        weight = shared.largest.get_parameter(name)
+        importance = weight.abs().sum([i for i in range(4) if i != axis])
+        for part in (importance[:width], importance[width:]):
+            assert torch.equal(part, part.sort(descending=True).values)
+
+
 def test_channels_that_can_not_be_exchanged_stay() -> None:
     for options in ({"expand": False, "hidden": 4}, {"groups": 2, "hidden": 8}):
         module = MBConv(4, 4, 3, **options)  # type: ignore[arg-type]
-        assert module.hidden_axes() == {}
+        assert module.hidden_axes() == []
 
 
 def test_what_can_not_share_weights_is_told_apart(shared: SharedModule) -> None:

@@ -90,7 +90,7 @@ class BalancedMixture(TrainingStrategy):
 def balanced_assignment(
     total: Float[NDArray[np.float64], "g m"], count: Float[NDArray[np.float64], "g m"]
 ) -> Int[Tensor, " g"]:
-    """The set of each group such that the sum of mean losses is least and no set has more than `ceil(g / m)` groups.
+    """The set of each group such that the sum of mean losses is least and numbers of groups differ by one at most.
 
     What was never tried counts as what the set, and the group, lose on average.
 
@@ -102,8 +102,12 @@ def balanced_assignment(
     overall = total.sum() / max(count.sum(), 1e-12)
     usual = _mean(total.sum(0), count.sum(0), overall)[None] + _mean(total.sum(1), count.sum(1), overall)[:, None]
     cost = np.where(count > 0, total / np.maximum(count, 1e-12), usual - overall)
-    _, columns = linear_sum_assignment(np.repeat(cost, -(-groups // parts), axis=1))
-    return torch.from_numpy(columns // -(-groups // parts))
+    places = -(-groups // parts)
+    free = np.full((places * parts - groups, parts, places), np.inf)
+    free[:, :, -1] = 0.0  # what takes the places that stay free: the last ones of different sets
+    filled = np.concatenate([np.repeat(cost, places, axis=1), free.reshape(len(free), parts * places)])
+    _, columns = linear_sum_assignment(filled)
+    return torch.from_numpy(columns[:groups] // places)
 
 
 def _mean(

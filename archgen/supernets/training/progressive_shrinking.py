@@ -33,8 +33,8 @@ class ProgressiveShrinking(TrainingStrategy):
     In the first phase the largest architecture is trained on the labels. Then each phase lets one dimension have its
     next smaller value: kernels, depths, then all others that labels name by a letter and a number (`e` of `k7_e6`).
     Each step trains `random` architectures of what is free so far, on the labels and on the predictions of the largest
-    as it was after the first phase. Before a width shrinks the channels are sorted by importance, and momenta start
-    anew.
+    as it was after the first phase. Before a width shrinks the channels are sorted by importance, among those that the
+    widths so far have in common, and momenta start anew.
 
     Against the paper: one schedule of the learning rate runs over all phases, which share what the first one leaves of
     the steps equally, where the paper has a schedule for each; and every phase draws as many architectures a step.
@@ -124,7 +124,7 @@ class ProgressiveShrinking(TrainingStrategy):
         dimension, _ = self._phases[phase - 1]
         if dimension not in (*FIRST, *FREE):
             assert isinstance(supernet, ElasticSupernet)
-            supernet.sort_channels()
+            supernet.sort_channels(self._phases[phase - 2][1] if phase > 1 else None)
 
     def _space(self, space: SearchSpace, phase: int) -> SearchSpace:
         if phase not in self._spaces:

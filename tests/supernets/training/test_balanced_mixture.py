@@ -31,6 +31,14 @@ def test_a_set_that_is_best_for_all_gets_only_its_share() -> None:
     assert balanced_assignment(cost, np.ones((4, 2))).tolist() == [1, 0, 0, 1]
 
 
+@pytest.mark.parametrize(("groups", "parts"), [(25, 4), (5, 4), (10, 4), (9, 4), (8, 4), (4, 4)])
+def test_numbers_of_groups_differ_by_one_at_most(groups: int, parts: int) -> None:
+    """Also where the last set is the worst for all."""
+    cost = np.random.default_rng(0).random((groups, parts)) + np.arange(parts)
+    sizes = np.bincount(balanced_assignment(cost, np.ones((groups, parts))).numpy(), minlength=parts)
+    assert sorted(sizes.tolist(), reverse=True) == [len(share) for share in np.array_split(range(groups), parts)]
+
+
 def test_what_was_never_tried_counts_as_the_mean_of_set_and_group() -> None:
     """By hand: means 1 overall, sets .75 / 1.5 (columns), group 2 is unseen in set 1: .5 + .. against the others."""
     total = np.array([[1.0, 0.0], [0.5, 1.5]])

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archgen.errors import InvalidSpace
+from archgen.errors import InvalidArchitecture, InvalidSpace
+from archgen.graph import Architecture
 from archgen.spaces import CellSpace
 from archgen.supernets import CellSupernet
 from archgen.supernets.training.gradient_matching import best_cut, gradient_distances, minimum_cut
@@ -68,7 +69,7 @@ def test_groups_have_the_least_distances_inside() -> None:
     np.fill_diagonal(distances, 0)
     groups, between = minimum_cut(distances)
     assert sorted(map(sorted, groups)) == [[0, 3, 4], [1, 2]]
-    assert between == pytest.approx(6.0)
+    assert between == pytest.approx(1.0)
     assert minimum_cut(np.array([[0, 0.4], [0.4, 0]])) == (((0,), (1,)), pytest.approx(0.4))
 
 
@@ -84,8 +85,37 @@ def test_the_variable_with_the_largest_distance_is_split(
     assert best_cut(supernet, [BATCH], rng).variable == "0->2"
     cut = best_cut(supernet, [BATCH], rng, ["0->1", "1->2"])
     assert cut.variable == "1->2"
-    assert cut.distance == pytest.approx(4.0)
+    assert cut.distance == pytest.approx(1.0)
     assert sorted(v for group in cut.groups for v in group) == [0, 1, 2, 3]
+
+
+def test_many_values_are_no_reason_to_split(supernet: CellSupernet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two values that are opposed against four that nearly agree."""
+    distances = {"0->1": 0.6 * (1 - np.eye(4)), "0->2": 2 * (1 - np.eye(2)), "1->2": np.zeros((4, 4))}
+    monkeypatch.setattr(
+        "archgen.supernets.training.gradient_matching.gradient_distances",
+        lambda net, variable, batches, rng: distances[variable],
+    )
+    assert best_cut(supernet, [BATCH], np.random.default_rng(0)).variable == "0->2"
+
+
+def test_values_that_other_choices_exclude_have_no_path(
+    supernet: CellSupernet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first value excludes itself: it is as far from the others as they are from each other on average."""
+    whole = gradient_distances(supernet, "0->2", [BATCH], np.random.default_rng(1))
+    from_choices = SPACE.from_choices
+
+    def excluding(choices: dict[str, int]) -> Architecture:
+        if choices["0->2"] == 0:
+            raise InvalidArchitecture("excluded")
+        return from_choices(choices)
+
+    monkeypatch.setattr(SPACE, "from_choices", excluding)
+    rest = gradient_distances(supernet, "0->2", [BATCH], np.random.default_rng(1))
+    assert rest[1:, 1:] == pytest.approx(whole[1:, 1:], abs=1e-5)
+    assert rest[0, 1:] == pytest.approx(whole[1:, 1:][~np.eye(3, dtype=bool)].mean(), abs=1e-5)
+    assert rest[0, 0] == 0
 
 
 def test_it_runs_on_a_real_supernet_and_is_deterministic(supernet: CellSupernet) -> None:

@@ -122,11 +122,40 @@ def test_channels_are_sorted_before_widths_shrink_alone(
     supernet: ElasticSupernet, data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strategy, at = ProgressiveShrinking(), []
-    monkeypatch.setattr(supernet, "sort_channels", lambda: at.append(int(strategy._steps)))
+    monkeypatch.setattr(supernet, "sort_channels", lambda kept: at.append(int(strategy._steps)))
     train_supernet(supernet, strategy, data, Schedule(4), seed=0)
     assert len(at) == 1
     assert strategy.phase(at[0]) == 3
     assert strategy.phase(at[0] - 1) == 2
+
+
+def test_widths_that_are_trained_stay_when_the_next_shrinks() -> None:
+    """The middle of three widths has its channels, and computes what it did."""
+    labels = ("k3_e3", "k3_e4", "k3_e6")
+    space = ChainSpace(
+        "widths",
+        {"resolution": ("r16",), "stage1.block1": labels},
+        skeleton="mobilenetv3",
+        network=NETWORK,
+        order=(("r16", "k3_e3"), ("r16", "k3_e6")),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = ElasticSupernet(space, {}).eval()
+    strategy = ProgressiveShrinking()
+    strategy.prepare(net, Plan(120, 8, 10))
+    assert [allowed.get("stage1.block1") for _, allowed in strategy._phases] == [labels[1:], None]
+    archs = [space.from_labels({"resolution": "r16", "stage1.block1": label}) for label in labels]
+    for phase, kept in ((1, [False, False, True]), (2, [False, True, True])):
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(phase)
+            for weights in net.parameters():  # as if they had been trained
+                weights.mul_(0.5 + torch.rand_like(weights))
+            before = [net(BATCH[0], arch) for arch in archs]
+            strategy._begin(net, phase)
+            after = [net(BATCH[0], arch) for arch in archs]
+        same = [torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(before, after, strict=True)]
+        assert same == kept
 
 
 def test_spaces_that_can_not_shrink_are_refused() -> None:
