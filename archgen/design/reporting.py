@@ -59,5 +59,6 @@ def write(run: RunFolder, result: dict[str, Any], space: SearchSpace) -> Path:
         rho = result["latency_predictor"].get("rho")  # none where all that was held out is equal
         fit = {"measured": measured.tolist(), "predicted": predicted.tolist(), "rho": rho}
     arch, path = space.parse(result["winner"]["arch"]), run.file(REPORT)
+    result = {**result, "request": run.state["request"]}
     write_report(path, result, trials, arch, space.computation(arch), fit, graphs)
     return path

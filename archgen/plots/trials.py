@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ def pareto_plot(
     bound: float | None = None,
     winner: object | None = None,
     front: bool = True,
+    others: Sequence[object] = (),
 ) -> Figure:
     """Every evaluated architecture, cost `x` (less is better) against `y` (more is better).
 
@@ -52,14 +53,16 @@ def pareto_plot(
         bound: Largest `x` that is allowed, in its unit.
         winner: Label (in `trials.index`) of the row to mark with a star.
         front: Whether to draw the Pareto front of all rows.
+        others: Labels of rows that are handed over beside the winner, to mark with smaller stars.
 
     Raises:
         UnknownMetric: `trials` has no such column.
-        ArchgenError: `winner` is not in `trials.index`.
+        ArchgenError: `winner`, or one of `others`, is not in `trials.index`.
     """
     xs, ys = _column(trials, x), _column(trials, y)
-    if winner is not None and winner not in trials.index:
-        raise ArchgenError(f"the winner must be a label of the table's index, got {winner!r}")
+    for label in [*([] if winner is None else [winner]), *others]:
+        if label not in trials.index:
+            raise ArchgenError(f"the winner must be a label of the table's index, got {label!r}")
     finite = np.isfinite(xs) & np.isfinite(ys)
     fig, ax = one_axes(5.7, 4.1, metric_name(x), metric_name(y), pad=1.075)
     floor = _floor(ys[finite])
@@ -86,6 +89,10 @@ def pareto_plot(
         ax.step(*steps, where="post", color=INK, lw=1.3, zorder=2.5, label="Pareto front", gid="front")
     if bound is not None:
         _mark_bound(ax, bound, f"at most {with_unit(bound, x)}")
+    handed = np.flatnonzero(trials.index.isin(list(others)) & finite)
+    if handed.size:
+        place: dict[str, Any] = {"s": 90, "marker": "*", "edgecolors": INK, "linewidths": 0.7, "zorder": 5}
+        ax.scatter(xs[handed], shown[handed], color=ORANGE, label="also handed over", gid="others", **place)
     if winner is not None:
         k = int(np.flatnonzero(trials.index == winner)[0])
         if finite[k]:
