@@ -1,4 +1,4 @@
-"""Figures of trials: accuracy against cost, progress, what a run cost, the latency predictor's fit."""
+"""Figures of trials: accuracy against cost, progress, what a run cost."""
 
 from __future__ import annotations
 
@@ -183,35 +183,6 @@ def cost_plot(seconds: Mapping[str, float]) -> Figure:
     ax.set_xlim(0, 1.32 * max(values, default=1.0) or 1.0)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
-    return fig
-
-
-def latency_fit_plot(measured: ArrayLike, predicted: ArrayLike, held_out_rho: float | None = None) -> Figure:
-    """Predicted against measured latency, with the diagonal.
-
-    Args:
-        measured: `n` measured latencies, ms.
-        predicted: `n` predicted latencies, ms.
-        held_out_rho: Spearman's ρ on held-out architectures, written into the plot.
-
-    Raises:
-        ArchgenError: The lengths differ.
-    """
-    xs, ys = np.asarray(measured, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    if xs.shape != ys.shape or xs.ndim != 1:
-        raise ArchgenError(f"expected as many predicted as measured latencies, got {ys.shape} and {xs.shape}")
-    fig, ax = one_axes(4.4, 4.2, ("measured latency", "ms"), ("predicted latency", "ms"))
-    finite = np.isfinite(xs) & np.isfinite(ys)
-    both = np.concatenate([xs[finite], ys[finite]])
-    low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
-    pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    ends = (low - pad, high + pad)
-    ax.plot(ends, ends, color=GREY, lw=1.2, ls=(0, (5, 2)), zorder=1, gid="diagonal")
-    ax.scatter(xs[finite], ys[finite], s=28, color=BLUE, edgecolors="white", linewidths=0.6, zorder=3, gid="fit")
-    ax.set(xlim=ends, ylim=ends, aspect="equal")
-    if held_out_rho is not None:
-        words = f"held-out ρ = {held_out_rho:.3f}"
-        ax.text(0.04, 0.955, words, transform=ax.transAxes, va="top", fontsize=10.5, color=INK, bbox=BEHIND)
     return fig
 
 

@@ -49,8 +49,9 @@ def write_report(
             `latency_ms`, and where known `latency_low`, `latency_high`, `params`, `trial`, `origin`.
         arch: The winner, None when there is none.
         computation: What the winner computes (`space.computation(arch)`); None draws `arch` itself.
-        latency_fit: `measured` and `predicted` latencies (ms) of the measured architectures, and the `rho` of
-            those held out.
+        latency_fit: `measured` latencies (ms) of the measured architectures, `predicted` ones of each from the others,
+            and the `rho` of those held out; where known the ends of the measurements' intervals, `low` and `high`,
+            and the `factor` of the predictor's 90 % interval.
         graphs: What the architectures of trials compute, by their strings, to draw when their marks are chosen.
 
     Raises:
@@ -210,9 +211,12 @@ def _fit(facts: Facts, fit: Mapping[str, Any] | None) -> str:
     measured, predicted = ((fit or {}).get(name) for name in ("measured", "predicted"))
     if measured is None or predicted is None or len(measured) != len(predicted):
         return f"<section><h2>The latency predictor</h2><p>{escaped(note)}</p></section>" if words else ""
-    fig = plots.latency_fit_plot(measured, predicted, rho)
-    if len(measured) != number(predictor.get("n_test")):
-        note += f" The dots are all {len(measured)} that were measured, under the final fit to all of them."
+    low, high = ((fit or {}).get(name) for name in ("low", "high"))
+    factor = number((fit or {}).get("factor"))
+    fig = plots.latency_fit_plot(measured, predicted, rho, low=low, high=high, factor=factor)
+    note += f" The dots are all {len(measured)} that were measured, each predicted from the others"
+    note += ", with the 95 % intervals of the measurements" if low is not None and high is not None else ""
+    note += "." if factor is None else f"; the band, {100 * (factor - 1):.2g} % wide each way, is its 90 % interval."
     return figure_section("The latency predictor", fig, "fit", "Predicted against measured latency", note)
 
 

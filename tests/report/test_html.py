@@ -337,3 +337,15 @@ def test_only_a_space_of_cells_has_a_cell(
     text = parsed(render({**result, "network": network}, trials.drop(columns="val_acc"), arch, arch)).text
     assert words in text
     assert "Cut-off operations" not in text, "nothing was cut off"
+
+
+def test_the_fit_has_the_intervals_of_measurements_and_predictions(
+    result: dict[str, Any], trials: pd.DataFrame, fit: dict[str, Any]
+) -> None:
+    fit |= {"low": [0.09, 0.19, 0.29], "high": [0.12, 0.22, 0.32], "factor": 1.062}
+    html = render(result, trials, *graphs(result), fit)
+    assert 'id="fit-intervals"' in html
+    assert 'id="fit-band"' in html
+    text = parsed(html).text
+    assert "all 3 that were measured, each predicted from the others, with the 95 % intervals" in text
+    assert "the band, 6.2 % wide each way, is its 90 % interval." in text
