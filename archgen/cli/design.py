@@ -129,16 +129,19 @@ def dashboard_command(
 ) -> None:
     """Open Optuna's dashboard on the study of a design, on this machine alone, until Ctrl-C."""
     from archgen.run_folder import RunFolder
+    from archgen.study.storage import check_whole, open_storage
 
     study = RunFolder.open(folder).file("study.db")
-    if not study.exists():
+    if not study.exists() or not study.stat().st_size:
         raise RunConflict(f"{folder} has no {study.name} yet: the search has not begun")
     try:
         from optuna_dashboard import run_server
     except ImportError:
         raise ArchgenError("the dashboard is not installed: pip install 'archgen[dashboard]'") from None
+    storage = open_storage(study.resolve(), timeout=60.0)
+    check_whole(storage, study)
     say(f"http://127.0.0.1:{port}, until Ctrl-C")
-    run_server(f"sqlite:///{study.resolve()}", host="127.0.0.1", port=port)
+    run_server(storage, host="127.0.0.1", port=port)
 
 
 def _run(

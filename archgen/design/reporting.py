@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from archgen import artifacts, spaces
 from archgen.design.request import LATENCY
 from archgen.errors import InvalidCheckpoint, RunConflict
@@ -55,9 +57,14 @@ def write(run: RunFolder, result: dict[str, Any], space: SearchSpace) -> Path:
     if run.file(LATENCIES).exists():
         table = read_table(run.file(LATENCIES), expected="measured latencies")
         archs, measured = [space.parse(text) for text in table["arch"]], table[LATENCY].to_numpy(float)
-        predicted = LatencyPredictor(space, LATENCY).fit(archs, measured).predict(archs).mean
+        predictor = LatencyPredictor(space, LATENCY).fit(archs, measured)
+        predicted = measured * np.exp(-predictor.left_out_errors)
+        factor = float(predictor.interval(archs[:1])[1][0] / predictor.predict(archs[:1]).mean[0])
         rho = result["latency_predictor"].get("rho")  # none where all that was held out is equal
-        fit = {"measured": measured.tolist(), "predicted": predicted.tolist(), "rho": rho}
+        fit = {"measured": measured.tolist(), "predicted": predicted.tolist(), "rho": rho, "factor": factor}
+        if {"low_ms", "high_ms"} <= set(table.columns):
+            fit |= {name: table[f"{name}_ms"].to_numpy(float).tolist() for name in ("low", "high")}
     arch, path = space.parse(result["winner"]["arch"]), run.file(REPORT)
+    result = {**result, "request": run.state["request"]}
     write_report(path, result, trials, arch, space.computation(arch), fit, graphs)
     return path

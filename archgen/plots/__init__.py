@@ -2,8 +2,9 @@
 
 from archgen.plots.cells import cell_plot
 from archgen.plots.figure import metric_name, save_png, to_svg, with_unit
+from archgen.plots.latency_fit import latency_fit_plot
 from archgen.plots.lines import Panel, line_panels, line_plot
-from archgen.plots.trials import cost_plot, latency_fit_plot, pareto_groups, pareto_plot, progress_plot
+from archgen.plots.trials import cost_plot, pareto_groups, pareto_plot, progress_plot
 
 __all__ = [
     "Panel",

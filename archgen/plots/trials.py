@@ -1,8 +1,8 @@
-"""Figures of trials: accuracy against cost, progress, what a run cost, the latency predictor's fit."""
+"""Figures of trials: accuracy against cost, progress, what a run cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ def pareto_plot(
     bound: float | None = None,
     winner: object | None = None,
     front: bool = True,
+    others: Sequence[object] = (),
 ) -> Figure:
     """Every evaluated architecture, cost `x` (less is better) against `y` (more is better).
 
@@ -52,14 +53,16 @@ def pareto_plot(
         bound: Largest `x` that is allowed, in its unit.
         winner: Label (in `trials.index`) of the row to mark with a star.
         front: Whether to draw the Pareto front of all rows.
+        others: Labels of rows that are handed over beside the winner, to mark with smaller stars.
 
     Raises:
         UnknownMetric: `trials` has no such column.
-        ArchgenError: `winner` is not in `trials.index`.
+        ArchgenError: `winner`, or one of `others`, is not in `trials.index`.
     """
     xs, ys = _column(trials, x), _column(trials, y)
-    if winner is not None and winner not in trials.index:
-        raise ArchgenError(f"the winner must be a label of the table's index, got {winner!r}")
+    for label in [*([] if winner is None else [winner]), *others]:
+        if label not in trials.index:
+            raise ArchgenError(f"the winner must be a label of the table's index, got {label!r}")
     finite = np.isfinite(xs) & np.isfinite(ys)
     fig, ax = one_axes(5.7, 4.1, metric_name(x), metric_name(y), pad=1.075)
     floor = _floor(ys[finite])
@@ -86,6 +89,10 @@ def pareto_plot(
         ax.step(*steps, where="post", color=INK, lw=1.3, zorder=2.5, label="Pareto front", gid="front")
     if bound is not None:
         _mark_bound(ax, bound, f"at most {with_unit(bound, x)}")
+    handed = np.flatnonzero(trials.index.isin(list(others)) & finite)
+    if handed.size:
+        place: dict[str, Any] = {"s": 90, "marker": "*", "edgecolors": INK, "linewidths": 0.7, "zorder": 5}
+        ax.scatter(xs[handed], shown[handed], color=ORANGE, label="also handed over", gid="others", **place)
     if winner is not None:
         k = int(np.flatnonzero(trials.index == winner)[0])
         if finite[k]:
@@ -176,35 +183,6 @@ def cost_plot(seconds: Mapping[str, float]) -> Figure:
     ax.set_xlim(0, 1.32 * max(values, default=1.0) or 1.0)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
-    return fig
-
-
-def latency_fit_plot(measured: ArrayLike, predicted: ArrayLike, held_out_rho: float | None = None) -> Figure:
-    """Predicted against measured latency, with the diagonal.
-
-    Args:
-        measured: `n` measured latencies, ms.
-        predicted: `n` predicted latencies, ms.
-        held_out_rho: Spearman's ρ on held-out architectures, written into the plot.
-
-    Raises:
-        ArchgenError: The lengths differ.
-    """
-    xs, ys = np.asarray(measured, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    if xs.shape != ys.shape or xs.ndim != 1:
-        raise ArchgenError(f"expected as many predicted as measured latencies, got {ys.shape} and {xs.shape}")
-    fig, ax = one_axes(4.4, 4.2, ("measured latency", "ms"), ("predicted latency", "ms"))
-    finite = np.isfinite(xs) & np.isfinite(ys)
-    both = np.concatenate([xs[finite], ys[finite]])
-    low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
-    pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    ends = (low - pad, high + pad)
-    ax.plot(ends, ends, color=GREY, lw=1.2, ls=(0, (5, 2)), zorder=1, gid="diagonal")
-    ax.scatter(xs[finite], ys[finite], s=28, color=BLUE, edgecolors="white", linewidths=0.6, zorder=3, gid="fit")
-    ax.set(xlim=ends, ylim=ends, aspect="equal")
-    if held_out_rho is not None:
-        words = f"held-out ρ = {held_out_rho:.3f}"
-        ax.text(0.04, 0.955, words, transform=ax.transAxes, va="top", fontsize=10.5, color=INK, bbox=BEHIND)
     return fig
 
 

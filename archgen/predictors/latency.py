@@ -190,6 +190,11 @@ class LatencyPredictor(Predictor):
         """
         return self._quantile(np.abs(self._residuals), 0.9, sides=2) / _GAUSSIAN_90
 
+    @property
+    def left_out_errors(self) -> Floats:
+        """Logarithm of measured over predicted latency of each fitted architecture, left out of its fit, `b`."""
+        return self._residuals.copy()
+
     def interval(self, archs: Sequence[Architecture], level: float = 0.9) -> tuple[Floats, Floats]:
         """Bounds between which a measured latency lies with probability `level`, ms.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,13 +21,13 @@ _COLUMNS = ("test_acc", "val_acc", "inherited_val_acc", "latency_ms", "params", 
 
 def networks(facts: Facts) -> str:
     """The networks of a Pareto set, and what 8 bits make of each; empty for a single one without an 8-bit version."""
-    rows = _listed(facts, "networks")
+    rows = facts.networks
     if not rows:
         return ""
     parts = []
     if len(rows) > 1:
         known = [c for c in _COLUMNS if any(number(row.get(c)) is not None for row in rows)]
-        known += [m for m in facts.result.get("minimized") or [] if isinstance(m, str) and m not in known]
+        known += [m for m in facts.minimized if m not in known]
         names = [plots.metric_name(name)[0] for name in known]
         head = ["File", *(name[:1].upper() + name[1:] for name in names)]
         cells = [
@@ -55,18 +54,13 @@ def networks(facts: Facts) -> str:
     return "".join(parts)
 
 
-def _listed(facts: Facts, name: str) -> list[Mapping[str, Any]]:
-    listed = facts.result.get(name)
-    return [n for n in listed if isinstance(n, Mapping)] if isinstance(listed, list) else []
-
-
 def finalists(facts: Facts) -> str:
     """What fine-tuning made of the most promising architectures; empty where only one was fine-tuned."""
-    rows = _listed(facts, "finalists")
+    rows = facts.listed("finalists")
     if len(rows) < 2:
         return ""
     names = {"inherited_val_acc": "val_acc", "val_acc": "val_acc", "latency_ms": "latency_ms"}
-    won = {str(each.get("arch")) for each in [facts.winner or {}, *_listed(facts, "networks")]}
+    won = {str(each.get("arch")) for each in [facts.winner or {}, *facts.networks]}
     cells = [
         [str(i + 1), *(escaped(shown(row.get(name), kind) or "–") for name, kind in names.items())]
         for i, row in enumerate(rows)
@@ -119,7 +113,8 @@ def picking(trials: pd.DataFrame, x: str, bound: float | None, graphs: Mapping[s
         }
         for i, text in enumerate(texts)
     ]
-    data = json.dumps({"groups": groups, "trials": marks}).replace("<", "\\u003c")
+    undrawn = f"Graphs are drawn of the {DRAWN} most accurate only." if len(set(drawn.values())) == DRAWN else ""
+    data = json.dumps({"groups": groups, "trials": marks, "undrawn": undrawn}).replace("<", "\\u003c")
     script = resources.files("archgen.report").joinpath("pick.js").read_text(encoding="utf-8")
     templates = {
         k: inline(plots.cell_plot(graphs[text]), f"graph{k}", f"Graph of {text}") for text, k in reversed(drawn.items())

@@ -64,17 +64,24 @@ class Facts:
 
     @cached_property
     def winner_row(self) -> int | None:
-        """First trial of the winner: of its text, or one whose dead operations were cut off for the winner."""
-        if self.winner is None or "arch" not in self.trials.columns:
+        """First trial of the winner."""
+        return None if self.winner is None else self.row_of(self.winner)
+
+    def row_of(self, network: Mapping[str, Any]) -> int | None:
+        """First trial of a network's text, or one whose dead operations were cut off for it."""
+        if "arch" not in self.trials.columns:
             return None
-        wanted = str(self.winner.get("arch"))
-        texts = self.trials["arch"].astype(str)
-        rows = np.flatnonzero((texts == wanted).to_numpy())
+        wanted = str(network.get("arch"))
+        rows = np.flatnonzero((self.trials["arch"].astype(str) == wanted).to_numpy())
         if not rows.size:
-            rows = np.flatnonzero([text == wanted for text in self._simplified(texts)])
+            rows = np.flatnonzero([text == wanted for text in self._simplified])
         return int(rows[0]) if rows.size else None
 
-    def _simplified(self, texts: Iterable[str]) -> Iterator[str | None]:
+    @cached_property
+    def _simplified(self) -> list[str | None]:
+        return list(self._simplify(self.trials["arch"].astype(str)))
+
+    def _simplify(self, texts: Iterable[str]) -> Iterator[str | None]:
         try:
             space = spaces.load(str(self.result.get("space")))
         except ArchgenError:
@@ -109,7 +116,12 @@ class Facts:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        value = (self.winner or {}).get("latency_interval")
+        return self.interval_of(self.winner or {})
+
+    @staticmethod
+    def interval_of(network: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Between which the latency of a network lies, ms."""
+        value = network.get("latency_interval")
         if not isinstance(value, list | tuple) or len(value) != 2:
             return None
         low, high = number(value[0]), number(value[1])
@@ -127,10 +139,25 @@ class Facts:
         ]
 
     @property
+    def minimized(self) -> list[str]:
+        """What is made small beside the accuracy large."""
+        wanted = self.result.get("minimized")
+        return [m for m in wanted if isinstance(m, str)] if isinstance(wanted, list) else []
+
+    @property
+    def networks(self) -> list[Mapping[str, Any]]:
+        """What is known of each network that is handed over, the winner first."""
+        return self.listed("networks")
+
+    def listed(self, name: str) -> list[Mapping[str, Any]]:
+        """The objects in a list of the result."""
+        value = self.result.get(name)
+        return [n for n in value if isinstance(n, Mapping)] if isinstance(value, list) else []
+
+    @property
     def cost_metric(self) -> str:
         """What is minimized, else the metric of the first upper bound that the trials have, else the latency."""
-        wanted = self.result.get("minimized")
-        upper = [m for m in (wanted if isinstance(wanted, list) else []) if m in self.trials.columns]
+        upper = [m for m in self.minimized if m in self.trials.columns]
         upper += [
             c["metric"] for c in self.constraints if c["sense"] == "at_most" and c["metric"] in self.trials.columns
         ]

@@ -42,14 +42,16 @@ def write_report(
     Args:
         path: The HTML file.
         result: The object that `archgen design --json` prints: `winner`, `met`, `constraints`, `evaluations`,
-            `seconds`, `run`, `data`, `space`, `seed`, `latency_predictor`, `device`, `network`, `versions`. Any of
-            them may be absent; `winner` is when nothing met the bounds, or it may be the number of its trial.
+            `seconds`, `run`, `data`, `space`, `seed`, `latency_predictor`, `device`, `network`, `versions`; and
+            `request`, the parameters that it was asked with (`DesignRequest`). Any of them may be absent;
+            `winner` is when nothing met the bounds, or it may be the number of its trial.
         trials: One row a trial in the order evaluated: `arch` (published string), `val_acc` (percent),
             `latency_ms`, and where known `latency_low`, `latency_high`, `params`, `trial`, `origin`.
         arch: The winner, None when there is none.
         computation: What the winner computes (`space.computation(arch)`); None draws `arch` itself.
-        latency_fit: `measured` and `predicted` latencies (ms) of the measured architectures, and the `rho` of
-            those held out.
+        latency_fit: `measured` latencies (ms) of the measured architectures, `predicted` ones of each from the others,
+            and the `rho` of those held out; where known the ends of the measurements' intervals, `low` and `high`,
+            and the `factor` of the predictor's 90 % interval.
         graphs: What the architectures of trials compute, by their strings, to draw when their marks are chosen.
 
     Raises:
@@ -139,14 +141,12 @@ def _pareto(facts: Facts, graphs: Mapping[str, Architecture]) -> str:
     if not {x, "val_acc"} <= set(facts.trials.columns) or facts.trials.empty:
         return ""
     bounds = [c["bound"] for c in facts.constraints if c["metric"] == x and c["sense"] == "at_most"]
-    table, row = facts.trials, facts.winner_row
-    remeasured = row is not None and x == "latency_ms" and facts.latency is not None
-    if row is not None and remeasured:
-        low, high = facts.interval or (np.nan, np.nan)
-        absent: dict[str, Any] = {name: np.nan for name in ("latency_low", "latency_high") if name not in table.columns}
-        table = table.assign(**absent)
-        table.loc[row, ["latency_ms", "latency_low", "latency_high"]] = [facts.latency, low, high]
-    fig = plots.pareto_plot(table, x=x, bound=min(bounds, default=None), winner=row)
+    stars = {row: network for network in facts.networks if (row := facts.row_of(network)) is not None}
+    if (winner := facts.winner_row) is not None:
+        stars[winner] = facts.winner or {}
+    table = _at_the_end(facts.trials, stars) if x == "latency_ms" else facts.trials
+    others = [row for row in stars if row != winner]
+    fig = plots.pareto_plot(table, x=x, bound=min(bounds, default=None), winner=winner, others=others)
     name = plots.metric_name(x)[0]
     note = (
         "Each dot is an evaluated architecture; choose one to see it. Better is up and to the left; the line joins "
@@ -154,13 +154,23 @@ def _pareto(facts: Facts, graphs: Mapping[str, Architecture]) -> str:
     )
     if facts.table is not None and x == "latency_ms":
         note += f" All latencies are predicted from {facts.table}."
-    elif remeasured:
-        note += " Latencies are predicted; the star stands at the one that was measured at the end."
+    elif stars and x == "latency_ms":
+        note += " Latencies are predicted, but where a star stands: what is handed over was measured at the end."
     if facts.inherited is not None:
-        note += " Accuracies are those of inherited weights, before the winner was fine-tuned."
+        note += " Accuracies are those of inherited weights, before fine-tuning."
     picked = picking(table, x, min(bounds, default=None), graphs)
     label = f"Accuracy against {name} of every trial"
     return figure_section(f"Accuracy against {name}", fig, "pareto", label, note, picked)
+
+
+def _at_the_end(trials: pd.DataFrame, stars: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """The trials with the latency, and its interval, that is known of some rows at the end."""
+    names = ["latency_ms", "latency_low", "latency_high"]
+    table = trials.assign(**{name: np.nan for name in names if name not in trials.columns})
+    for row, network in stars.items():
+        if (latency := number(network.get("latency_ms"))) is not None:
+            table.loc[row, names] = [latency, *(Facts.interval_of(network) or (np.nan, np.nan))]
+    return table
 
 
 def _graph(facts: Facts, arch: Architecture | None, computation: Architecture | None) -> str:
@@ -169,8 +179,9 @@ def _graph(facts: Facts, arch: Architecture | None, computation: Architecture | 
         return ""
     written = (facts.winner or {}).get("arch")
     code = f"<p><code>{breakable(written)}</code></p>" if written is not None else ""
-    note = "The operations of one cell that the output depends on, from input to output."
-    if computation is not None:
+    cell = "a cell" if "cells" in facts.mapping("network") else "the network"
+    note = f"The operations of {cell} that the output depends on, from input to output."
+    if computation is not None and computation != arch:
         note += " Cut-off operations are left out and skip connections drawn as arrows."
     return figure_section("The winner's graph", plots.cell_plot(drawn), "cell", "Graph of the winner", note, code)
 
@@ -200,9 +211,12 @@ def _fit(facts: Facts, fit: Mapping[str, Any] | None) -> str:
     measured, predicted = ((fit or {}).get(name) for name in ("measured", "predicted"))
     if measured is None or predicted is None or len(measured) != len(predicted):
         return f"<section><h2>The latency predictor</h2><p>{escaped(note)}</p></section>" if words else ""
-    fig = plots.latency_fit_plot(measured, predicted, rho)
-    if len(measured) != number(predictor.get("n_test")):
-        note += f" The dots are all {len(measured)} that were measured, under the final fit to all of them."
+    low, high = ((fit or {}).get(name) for name in ("low", "high"))
+    factor = number((fit or {}).get("factor"))
+    fig = plots.latency_fit_plot(measured, predicted, rho, low=low, high=high, factor=factor)
+    note += f" The dots are all {len(measured)} that were measured, each predicted from the others"
+    note += ", with the 95 % intervals of the measurements" if low is not None and high is not None else ""
+    note += "." if factor is None else f"; the band, {100 * (factor - 1):.2g} % wide each way, is its 90 % interval."
     return figure_section("The latency predictor", fig, "fit", "Predicted against measured latency", note)
 
 

@@ -36,7 +36,7 @@ def wilson_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, fl
 
 @dataclass(frozen=True)
 class Verdict:
-    """A headline and the answers to the four questions that come first."""
+    """A headline and the answers to the questions that come first, empty where one does not arise."""
 
     met: bool
     headline: str
@@ -54,6 +54,7 @@ def verdict(facts: Facts) -> Verdict:
         headline = f"Found, and within the {several}" if facts.constraints else "Found"
     answers = [
         ("Asked", _asked(facts)),
+        ("Time", _time(facts)),
         ("Found", _found(facts)),
         ("Bound", _bounds(facts)),
         ("How sure", _sure(facts)),
@@ -68,7 +69,31 @@ def _asked(facts: Facts) -> str:
     bounds = [f"{metric_name(c['metric'])[0]} {SENSES[c['sense']]} {_bounded(c)}" for c in facts.constraints]
     where = f" of the space {facts.result['space']}" if facts.result.get("space") else ""
     under = f", with {' and '.join(bounds)}" if bounds else ", without a bound"
+    if limit := number(facts.mapping("request").get("time_limit")):
+        under += f", within {seconds_in_words(limit)}"
+    if facts.minimized:
+        costs = " and ".join(metric_name(metric)[0] for metric in facts.minimized)
+        best = f"that trade accuracy against {costs} best: a Pareto set"
+        return f"Architectures{where} for {facts.data}{of} {best}{under}."
     return f"The most accurate architecture{where} for {facts.data}{of}{under}."
+
+
+def _time(facts: Facts) -> str:
+    """What a time limit cut."""
+    request, plan = facts.mapping("request"), facts.mapping("plan")
+    if not (limit := number(request.get("time_limit"))):
+        return ""
+    parts = [
+        ("measured latencies", plan.get("measured"), None if request.get("latency") else request.get("measured")),
+        ("epochs of the supernet planned", plan.get("epochs"), request.get("epochs")),
+        ("evaluations made", facts.result.get("evaluations"), request.get("budget")),
+    ]
+    known = [(what, number(done), number(asked)) for what, done, asked in parts]
+    cut = [f"{done:,.0f} of {asked:,.0f} {what}" for what, done, asked in known if done and asked and done < asked]
+    words = seconds_in_words(limit)
+    if not cut:
+        return f"All epochs and evaluations that were asked for fitted into {words}."
+    return f"The {words} allowed less than was asked for: {', '.join(cut)}. Fine-tuning took what was left."
 
 
 def _found(facts: Facts) -> str:

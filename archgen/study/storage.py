@@ -52,6 +52,13 @@ def open_storage(place: Path | str | None, *, timeout: float) -> BaseStorage:
             return optuna.storages.get_storage(_patient(text, options))
 
 
+def check_whole(storage: BaseStorage, place: Path | str) -> None:
+    """Raise `RunConflict` unless all trials can be read: an SQLite file that was cut off may open all the same."""
+    with _refusing(place):
+        for study in storage.get_all_studies():
+            storage.get_all_trials(study._study_id)
+
+
 def check_length(path: Path) -> None:
     """Raise `RunConflict` where SQLite would say no more than that it is unable to open the file."""
     length = len(os.fsencode(path.absolute()))

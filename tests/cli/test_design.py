@@ -115,10 +115,44 @@ def test_the_dashboard_is_of_the_runs_study(
     module.run_server = lambda storage, **options: asked.append((storage, options))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "optuna_dashboard", module)
     succeeds("dashboard", folder, "--port", 9000)
-    assert asked == [(f"sqlite:///{folder.resolve() / 'study.db'}", {"host": "127.0.0.1", "port": 9000})]
+    ((storage, options),) = asked
+    assert options == {"host": "127.0.0.1", "port": 9000}
+    (study,) = storage.get_all_studies()
+    assert len(storage.get_all_trials(study._study_id)) == 3
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     assert "the dashboard is not installed: pip install 'archgen[dashboard]'" in refused("dashboard", folder)
     assert "holds no run to resume" in refused("dashboard", folder.parent)
+
+
+def test_the_dashboard_takes_a_folder_of_any_name_and_refuses_a_damaged_study(
+    finished: tuple[CompletedProcess[str], Path],
+    succeeds: Run,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    folder, whole = tmp_path / "q?x=#1 %41", (finished[1] / "study.db").read_bytes()
+    folder.mkdir()
+    shutil.copy(finished[1] / "run.json", folder)
+    served: list[int] = []
+
+    def run_server(storage: Any, **_: Any) -> None:
+        served.append(sum(len(storage.get_all_trials(study._study_id)) for study in storage.get_all_studies()))
+
+    module = ModuleType("optuna_dashboard")
+    module.run_server = run_server  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", module)
+    assert "has no study.db yet" in refused("dashboard", folder)
+    (folder / "study.db").write_bytes(whole)
+    succeeds("dashboard", folder)
+    assert served == [3]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    for length in (100, len(whole) // 2, len(whole) - 5000):
+        (folder / "study.db").write_bytes(whole[:length])
+        assert "study.db can not be used as a study database: " in refused("dashboard", folder)
+    (folder / "study.db").write_bytes(b"")
+    assert "has no study.db yet" in refused("dashboard", folder)
+    assert served == [3]
 
 
 def test_a_folder_with_a_run_is_not_used_for_another(

@@ -109,11 +109,9 @@ def test_cost_plot_has_a_bar_for_each_stage_but_the_total() -> None:
     plots.to_svg(plots.cost_plot({"data": 0.0}))
 
 
-def test_latency_fit_shows_every_pair_the_diagonal_and_rho() -> None:
-    fig = plots.latency_fit_plot([1.0, 2.0, 3.0], [1.1, 1.9, 3.2], 0.974)
-    assert count(fig, "fit") == 3
-    assert "diagonal" in artists(fig)
-    assert texts(fig) == ["held-out ρ = 0.974"]
-    plots.to_svg(plots.latency_fit_plot([], []))
-    with pytest.raises(ArchgenError, match="as many"):
-        plots.latency_fit_plot([1.0], [1.0, 2.0])
+def test_others_that_are_handed_over_have_stars_of_their_own(trials: pd.DataFrame) -> None:
+    fig = plots.pareto_plot(trials, winner=1, others=[4, 7])
+    assert count(fig, "others") == 2
+    assert count(fig, "winner") == 1
+    with pytest.raises(ArchgenError, match="winner"):
+        plots.pareto_plot(trials, others=[999])

@@ -340,3 +340,21 @@ def test_a_source_of_another_kind_is_refused(noisy):
     for source in (LatencyPredictor(SPACE), noisy[0]):
         with pytest.raises(ArchgenError, match="a source of latency_ms@new must be fitted"):
             LatencyPredictor(SPACE, "latency_ms@new", simplify=False, sources=[source])
+
+
+def test_left_out_errors_are_those_of_predictions_of_others():
+    """5 % noise: what is left out is predicted worse than what is fitted, as an unseen architecture is."""
+    rng = np.random.default_rng(4)
+    archs = draw(40, 5)
+    y = additive(archs) * np.exp(0.05 * rng.standard_normal(40))
+    predictor = LatencyPredictor(SPACE).fit(archs, y)
+    errors = predictor.left_out_errors
+    fitted = np.log(y / predictor.predict(archs).mean)
+    assert errors.shape == (40,)
+    assert np.corrcoef(errors, fitted)[0, 1] > 0.8
+    assert 0.04 < errors.std() < 0.12
+    assert errors.std() > fitted.std()
+    _, high = predictor.interval(archs)
+    middle = y / np.exp(errors)
+    factor = high[0] / predictor.predict(archs).mean[0]
+    assert np.mean((middle / factor <= y) & (y <= middle * factor)) >= 0.9

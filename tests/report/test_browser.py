@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from archgen.report import write_report
+from archgen.report import chosen, write_report
 from archgen.spaces import load
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -41,6 +41,11 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("report") / "report.html")
+
+
+def written(path: Path) -> Path:
+    """A report of 20 trials."""
     space, rng = load("nasbench201"), np.random.default_rng(2)
     archs = space.sample(20, rng)
     texts = [space.format(arch) for arch in archs]
@@ -51,10 +56,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "met": True,
         "run": "runs/<b>demo</b>",
     }
-    path = tmp_path_factory.mktemp("report") / "report.html"
     graphs = {text: space.computation(arch) for text, arch in zip(texts, archs, strict=True)}
     write_report(path, result, trials, archs[0], space.computation(archs[0]), None, graphs)
     return path
+
+
+def pointer(browser: Any) -> Any:
+    return webdriver.ActionChains(browser, duration=0)
 
 
 @pytest.mark.parametrize("width", [390, 1200], ids=["phone", "desk"])
@@ -67,14 +75,58 @@ def test_a_mark_that_is_chosen_is_shown_with_its_graph(browser: Any, page: Path,
     assert not panel.is_displayed()
     mark = marks[4]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
-    browser.execute_script("arguments[0].dispatchEvent(new PointerEvent('pointerenter'))", mark)
+    pointer(browser).move_to_element(mark).perform()
     tip = browser.find_element("id", "tip")
     assert tip.is_displayed()
     assert "nor_conv" in tip.text or "skip" in tip.text or "pool" in tip.text
-    browser.execute_script("arguments[0].dispatchEvent(new MouseEvent('click'))", mark)
+    pointer(browser).click(mark).perform()
     assert panel.is_displayed()
     assert panel.find_element("tag name", "code").text == mark.get_attribute("aria-label").split(",")[0]
     assert panel.find_elements("tag name", "svg"), "its graph"
     wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide == 0, "the page scrolls down only"
     assert browser.get_log("browser") == [], "errors in the console"
+
+
+@pytest.mark.parametrize("width", [390, 1200], ids=["phone", "desk"])
+def test_what_a_star_or_a_text_stands_on_can_be_chosen_and_so_can_a_place_beside_a_mark(
+    browser: Any, page: Path, width: int
+) -> None:
+    browser.set_window_size(width, 900)
+    browser.get(page.as_uri())
+    panel, star = browser.find_element("id", "chosen"), browser.find_element("css selector", "#pareto-winner use")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", star)
+    winner = browser.find_element("css selector", '.mark[data-row="0"]')
+    at_star = "const b = arguments[0].getBoundingClientRect();"
+    at_star += "return document.elementFromPoint((b.left + b.right) / 2, (b.top + b.bottom) / 2)"
+    assert browser.execute_script(at_star, star) == winner
+    pointer(browser).click(star).perform()
+    assert panel.find_element("tag name", "code").text == winner.get_attribute("aria-label").split(",")[0]
+    # ten pixels beside the mark that has the most room, which a finger may miss by
+    centres = browser.execute_script(
+        "return [...document.querySelectorAll('.mark')].map(m => { const b = m.getBoundingClientRect();"
+        "return [(b.left + b.right) / 2, (b.top + b.bottom) / 2]; })"
+    )
+    points = np.array(centres)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2) + 1e6 * np.eye(len(points))
+    alone = int(apart.min(1).argmax())
+    mark = browser.find_elements("css selector", ".mark")[alone]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+    pointer(browser).move_to_element_with_offset(mark, 0, 10).click().perform()
+    assert panel.find_element("tag name", "code").text == mark.get_attribute("aria-label").split(",")[0]
+    assert browser.get_log("browser") == []
+
+
+def test_a_mark_whose_graph_is_not_drawn_says_why(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chosen, "DRAWN", 3)
+    browser.get(written(tmp_path / "few.html").as_uri())
+    panel = browser.find_element("id", "chosen")
+    shown = []
+    for mark in browser.find_elements("css selector", ".mark"):
+        mark.send_keys("\ue007")  # Enter
+        drawn = bool(panel.find_elements("tag name", "svg"))
+        assert drawn != ("Graphs are drawn of the 3 most accurate only." in panel.text)
+        shown.append(drawn)
+    assert sum(shown) == 3

@@ -217,7 +217,7 @@ def test_accuracy_before_and_after_fine_tuning_are_told_apart(result: dict[str, 
     result["winner"]["inherited_val_acc"] = 88.8
     text = parsed(render(result, trials)).text
     assert "88.8 % before fine-tuning" in text
-    assert "before the winner was fine-tuned" in text
+    assert "before fine-tuning." in text
 
 
 def test_the_test_accuracy_has_its_interval_wherever_the_size_stands(
@@ -316,3 +316,36 @@ def test_a_metric_of_any_name_is_text_everywhere(result: dict[str, Any], trials:
     assert "img" not in page.seen
     assert "<img" not in html
     assert html.count("<script") == 2, "the report's own"
+
+
+def test_all_that_is_handed_over_has_a_star_at_its_measured_latency(
+    result: dict[str, Any], trials: pd.DataFrame
+) -> None:
+    other = {"arch": trials["arch"][3], "latency_ms": 0.777, "latency_interval": [0.7, 0.8], "files": "network2"}
+    html = render({**result, "networks": [result["winner"], other], "minimized": ["latency_ms"]}, trials)
+    assert 'id="pareto-winner"' in html
+    assert 'id="pareto-others"' in html
+    assert '["latency", "0.777 ms"]' in html, "what choosing its mark shows"
+    assert 'id="pareto-others"' not in render({**result, "networks": [result["winner"]]}, trials)
+
+
+@pytest.mark.parametrize(("network", "words"), [({"cells": 1}, "operations of a cell"), ({}, "operations of the net")])
+def test_only_a_space_of_cells_has_a_cell(
+    network: dict[str, int], words: str, result: dict[str, Any], trials: pd.DataFrame
+) -> None:
+    arch = graphs(result)[1]
+    text = parsed(render({**result, "network": network}, trials.drop(columns="val_acc"), arch, arch)).text
+    assert words in text
+    assert "Cut-off operations" not in text, "nothing was cut off"
+
+
+def test_the_fit_has_the_intervals_of_measurements_and_predictions(
+    result: dict[str, Any], trials: pd.DataFrame, fit: dict[str, Any]
+) -> None:
+    fit |= {"low": [0.09, 0.19, 0.29], "high": [0.12, 0.22, 0.32], "factor": 1.062}
+    html = render(result, trials, *graphs(result), fit)
+    assert 'id="fit-intervals"' in html
+    assert 'id="fit-band"' in html
+    text = parsed(html).text
+    assert "all 3 that were measured, each predicted from the others, with the 95 % intervals" in text
+    assert "the band, 6.2 % wide each way, is its 90 % interval." in text

@@ -48,3 +48,23 @@ def test_a_machine_whose_speed_changed_is_told(now: float, told: str) -> None:
     drifted = {**result(0.05), "reference": {"then_ms": 0.0571, "now_ms": now}}
     sure = dict(verdict(Facts(drifted, pd.DataFrame())).answers)["How sure"]
     assert (told in sure) if told else ("times as fast" not in sure)
+
+
+def test_a_pareto_set_is_not_called_the_most_accurate() -> None:
+    asked = dict(verdict(Facts({**result(0.05), "minimized": ["latency_ms", "params"]}, pd.DataFrame())).answers)
+    assert asked["Asked"].startswith(
+        "Architectures for d that trade accuracy against latency and parameters best: a Pareto set, with latency"
+    )
+    assert not asked["Time"]
+
+
+def test_a_time_limit_and_what_it_cut_are_told() -> None:
+    request = {"time_limit": 3600.0, "epochs": 600, "budget": 10, "measured": 60}
+    cut = {**result(0.05), "request": request, "plan": {"epochs": 27, "budget": 10, "measured": 60}}
+    answers = dict(verdict(Facts(cut, pd.DataFrame())).answers)
+    assert answers["Asked"].endswith(", within 1 h 0 min.")
+    assert "asked for: 27 of 600 epochs of the supernet planned. Fine-tuning" in answers["Time"]
+    answers = dict(verdict(Facts({**cut, "evaluations": 7}, pd.DataFrame())).answers)
+    assert "planned, 7 of 10 evaluations made." in answers["Time"]
+    whole = {**cut, "plan": {"epochs": 600, "budget": 10, "measured": 60}}
+    assert dict(verdict(Facts(whole, pd.DataFrame())).answers)["Time"].startswith("All epochs and evaluations")
