@@ -92,6 +92,8 @@ def _missed(
 ) -> Gaps:
     reference = infer_reference(every, signs) if reference_point is None else tuple(map(float, reference_point))
     top = hypervolume(every, signs, reference) if best is None else best
+    if best is not None and not 0 < best < np.inf:
+        raise ArchgenError(f"the best hypervolume (--optimum) must be a number above 0, got {best:g}")
     if top <= 0:
         raise ArchgenError(f"expected a front beyond the reference point {reference}, its hypervolume is {top:g}")
     curves = {

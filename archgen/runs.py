@@ -77,6 +77,7 @@ class Runs:
 
         Raises:
             UnknownMetric: Not a column of numbers.
+            InvalidTable: A run has no value of a metric.
         """
         frame, limits = self.trials, bounds(wishes)
         for name in (metric, *(wish.metric for wish in limits)):
@@ -84,7 +85,13 @@ class Runs:
                 raise UnknownMetric(name, self.metrics)
         good = np.ones(len(frame), dtype=bool)
         if "state" in frame.columns:
-            good &= (frame["state"] == "complete").to_numpy()
+            good &= (frame["state"].fillna("complete") == "complete").to_numpy()  # where a file does not say, all are
+        for name in (metric, *(wish.metric for wish in limits)):
+            for (strategy, seed), run in frame[good].groupby(["strategy", "seed"], sort=False):
+                if run[name].isna().all():
+                    raise InvalidTable(
+                        f"'{strategy}' with seed {seed} has no value of '{name}'; name a metric of all runs"
+                    )
         for wish in limits:
             good &= np.array([wish.met(value) for value in frame[wish.metric].tolist()])
         return self._split(np.where(good, frame[metric].to_numpy(dtype=np.float64), np.nan))

@@ -27,6 +27,7 @@ from archgen.steering import Drawing, Steering
 
 DEFAULT_GENERATOR = "discrete_flow"
 MOST = 10_000_000
+MOST_STEPS = 10_000
 IDLE = 6
 """Rounds in a row that may give nothing new before the sampler stops."""
 ROUNDS = 40
@@ -259,8 +260,8 @@ def _check_numbers(n: int, steps: int | None, confidence: float | None, trade_of
         raise InvalidObjective(f"expected 1 to {MOST:,} samples, got n={n}; for more, go through `stream`")
     if not 0 < t <= 1:
         raise InvalidObjective(f"expected a share t in (0, 1] of each graph to be forgotten, got {t}")
-    if steps is not None and steps < 1:
-        raise InvalidObjective(f"expected at least one solver step, got steps={steps}")
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise InvalidObjective(f"expected at least one solver step and at most {MOST_STEPS:,}, got steps={steps}")
     if confidence is not None and not 0 < confidence < 1:
         raise InvalidObjective(f"a confidence must be between 0 and 1, got {confidence}")
     if trade_off not in TRADE_OFFS:

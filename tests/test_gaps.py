@@ -61,6 +61,9 @@ def test_a_comparison_of_nothing_is_refused() -> None:
         find_gaps(runs(a=[[1.0]]), [maximize("acc"), at_most("lat", 1.0)])
     with pytest.raises(ArchgenError, match="beyond the reference point"):
         find_gaps(runs(a=[[1.0]]), [maximize("acc"), minimize("lat")], reference_point=(1.0, 9.0))
+    for best in (np.inf, np.nan, -1.0):
+        with pytest.raises(ArchgenError, match="--optimum"):
+            find_gaps(runs(a=[[1.0]]), [maximize("acc"), minimize("lat")], best=best)
 
 
 def test_missed_hypervolume_is_a_share_of_the_best() -> None:

@@ -38,6 +38,15 @@ def test_trials_that_failed_or_break_a_bound_have_no_value() -> None:
     np.testing.assert_array_equal(values, [[np.nan, 1.0, np.nan]])
 
 
+def test_a_file_that_does_not_say_has_complete_trials_and_needs_the_metric() -> None:
+    silent = trials("b").drop(columns="state")
+    runs = Runs(pd.concat([trials("a"), silent], ignore_index=True))
+    np.testing.assert_array_equal(runs.values("acc")["b"], runs.values("acc")["a"])
+    runs = Runs(pd.concat([trials("a"), trials("b").drop(columns="acc")], ignore_index=True))
+    with pytest.raises(InvalidTable, match="'b' with seed 0 has no value of 'acc'"):
+        runs.values("acc")
+
+
 def test_a_metric_that_trials_have_not_is_refused() -> None:
     with pytest.raises(UnknownMetric, match="did you mean 'acc'"):
         Runs(trials()).values("acd")

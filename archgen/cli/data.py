@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from archgen.cli.application import data_app
-from archgen.cli.options import Json, writable, write_frame
+from archgen.cli.options import Json, writable_table, write_frame
 from archgen.cli.terminal import say, show
 
 
@@ -35,7 +35,7 @@ def convert_command(
     from archgen.benchmarks import BENCHMARKS
 
     read = BENCHMARKS[source]
-    writable(out)
+    writable_table(out, file)
     if file is not None and file.is_file() and file.stat().st_size > 100e6:
         say(f"reading {file} ({file.stat().st_size / 1e9:.1f} GB); this takes minutes")
     frame = read(file, dataset)

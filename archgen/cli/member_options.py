@@ -10,6 +10,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from archgen.errors import InvalidOption, UnknownName
 
+LARGEST = 1_000_000
+"""Greatest whole number of an option: they count what is drawn, trained or kept."""
+
 
 def member_options(kind: type, texts: Sequence[str], *, what: str, given: Collection[str]) -> dict[str, Any]:
     """Constructor arguments from `NAME=VALUE` texts.
@@ -72,4 +75,6 @@ def _read(kind: Any, name: str, text: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         expected = "a whole number" if kind is int else "a number"
         raise InvalidOption(f"option '{name}' must be {expected}, got '{text}'")
+    if kind is int and abs(value) > LARGEST:
+        raise InvalidOption(f"option '{name}' must be at most {LARGEST:,}, got {text[:40]}")
     return value

@@ -69,10 +69,13 @@ def wishes(
     return wishes
 
 
-def writable(out: Path | None) -> None:
-    """Refuse an output path before any work is done."""
+def writable(out: Path | None, *inputs: Path | None) -> None:
+    """Refuse an output path, before any work is done, that can not be written or that is one of the inputs."""
     if out is None:
         return
+    for path in inputs:
+        if path is not None and path.exists() and out.exists() and path.samefile(out):
+            raise RunConflict(f"{out} is what the command reads; name another file to write")
     if out.is_dir():
         raise RunConflict(f"{out} is a folder, expected the name of a file to write")
     if out.exists() and not out.is_file():  # the file is renamed into place, which would replace /dev/null itself
@@ -82,11 +85,11 @@ def writable(out: Path | None) -> None:
         raise RunConflict(f"{out} can not be written: {out.parent} is not a folder with write permission")
 
 
-def writable_table(out: Path | None) -> None:
+def writable_table(out: Path | None, *inputs: Path | None) -> None:
     """As `writable`, of a table that other commands shall read."""
+    writable(out, *inputs)
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise InvalidOption(f"expected a table's name to end in .parquet or .csv, got {out}")
-    writable(out)
 
 
 def write_frame(frame: Any, out: Path) -> None:

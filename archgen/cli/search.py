@@ -24,10 +24,10 @@ from archgen.cli.options import (
     SpaceName,
     cluster,
     wishes,
-    writable,
+    writable_table,
     write_frame,
 )
-from archgen.cli.search_evaluator import DATA, EPOCHS, EvaluatorOptions, make_evaluator
+from archgen.cli.search_evaluator import DATA, EPOCHS, EvaluatorOptions, check_told, make_evaluator
 from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidObjective
 
@@ -47,7 +47,9 @@ def search_command(
     evaluator: Annotated[
         str, typer.Option(help="Table (parquet or CSV) with an `arch` column and metric columns; or `train`.")
     ],
-    budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, those of other processes included.")],
+    budget: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="Evaluations in all, those of other processes included.")
+    ],
     out: Annotated[Path, typer.Option(help="Trials, as parquet (or CSV by its name).")],
     maximize: Maximize = None,
     minimize: Minimize = None,
@@ -57,7 +59,7 @@ def search_command(
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Argument of the strategy; repeat.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Architectures asked for at a time.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, max=100_000, help="Architectures asked for at a time.")] = 4,
     seed: Seed = 0,
     study: Annotated[
         str | None, typer.Option(help="Database URL or SQLite file, which several processes may share; else in memory.")
@@ -107,10 +109,11 @@ def search_command(
     kind, searched = STRATEGIES[strategy], spaces.load(space)
     objectives = wishes(maximize, minimize, at_most, at_least)
     arguments: dict[str, Any] = member_options(kind, option or [], what=f"strategy '{strategy}'", given=GIVEN)
-    writable(out)
+    place = study if study is None or "://" in study else Path(study)
+    database = Path(study.removeprefix("sqlite:///")) if study else None
+    writable_table(out, Path(evaluator), cache, database)
     if resume and study is None:
         raise InvalidObjective("--resume needs --study: a study in memory can not be gone on with")
-    place = study if study is None or "://" in study else Path(study)
     asked = EvaluatorOptions(
         evaluator, partial, data, epochs, transfer, noise or [], cache, workers, timeout, cluster(ray, resource)
     )
@@ -122,6 +125,8 @@ def search_command(
     # the study comes last: what is refused above leaves no database
     noisy = "".join(f", with noise {text}" for text in sorted(noise or []))
     trials = Study(searched, objectives, storage=place, resume=resume, measured_by=asked.measured_by + noisy)
+    if not noisy:
+        check_told(asked, searched, trials.trials)
     with Terminal().bar(f"{strategy} search", budget) as bar, contextlib.closing(measuring):
         bar.update(len(trials.trials))
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archgen.cli.options import writable
-from archgen.errors import InvalidOption, UnknownMetric
+from archgen.errors import InvalidOption, RunConflict, UnknownMetric
 
 if TYPE_CHECKING:
     from archgen.evaluators import Cluster, Evaluator
     from archgen.objectives import Objective
     from archgen.spaces import SearchSpace
+    from archgen.study import Trial
 
 TRAIN = "train"
 DATA, EPOCHS = "digits", 20
@@ -86,6 +87,25 @@ def make_evaluator(
         writable(options.cache)
         evaluator = Cached(evaluator, space, options.cache, options.measured_by)
     return Noisy(evaluator, std) if std else evaluator
+
+
+def check_told(options: EvaluatorOptions, space: SearchSpace, trials: Sequence[Trial]) -> None:
+    """Raise `RunConflict` where a study that is gone on with has other values than its table, which may have grown."""
+    from archgen.evaluators import TabularEvaluator
+    from archgen.study import COMPLETE
+
+    if options.evaluator == TRAIN or not trials:
+        return
+    table = TabularEvaluator(space, Path(options.evaluator), partial=True)
+    told = [trial for trial in trials if trial.state == COMPLETE and table.can_evaluate(trial.arch)]
+    for trial, measured in zip(told, table.evaluate([trial.arch for trial in told], seed=0), strict=True):
+        for metric, value in trial.values.items():
+            now = measured.values.get(metric, value)
+            if not math.isclose(value, now, rel_tol=1e-9):
+                raise RunConflict(
+                    f"trial {trial.number} of the study has {metric} = {value:g}, {options.evaluator} says {now:g}: "
+                    "go on with the table that it began with, or begin another study"
+                )
 
 
 def read_noise(texts: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:

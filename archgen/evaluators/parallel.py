@@ -26,6 +26,9 @@ from archgen.graph import Architecture
 from archgen.spaces.custom import Imports
 from archgen.workers import MakeExecutor, begin, kill, spawned
 
+LONGEST = 1e8
+"""Seconds of the longest time-out, three years; clocks take no number whatever."""
+
 
 @dataclass(frozen=True)
 class _Running:
@@ -72,8 +75,8 @@ class Parallel(Wrapper):
         super().__init__(evaluator)
         if workers < 1:
             raise InvalidOption(f"expected at least 1 worker, got {workers}")
-        if timeout is not None and not timeout > 0:
-            raise InvalidOption(f"a time-out must be above 0 seconds, got {timeout:g}")
+        if timeout is not None and not 0 < timeout <= LONGEST:
+            raise InvalidOption(f"a time-out must be above 0 and at most {LONGEST:g} seconds, got {timeout:g}")
         self.workers, self.timeout = workers, timeout
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)  # or all of them wait for each other
         self._make = executor

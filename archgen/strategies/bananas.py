@@ -83,7 +83,7 @@ class Bananas(SearchStrategy):
     def _mutations(self, told: Sequence[Trial], n: int, rng: np.random.Generator) -> list[Architecture]:
         """New architectures, at least `n` where that many are near; the best trials are mutated in turn."""
         best = [trial.arch for trial in sorted(told, key=self.merit, reverse=True)[: self.mutated]]
-        wanted = max(self.candidates, n)
+        wanted = min(max(self.candidates, n), self.space.size)
         mutants = (self.space.mutate(best[i % len(best)], rng) for i in range(4 * wanted))
         return list(itertools.islice(self.unseen(mutants), wanted))
 

@@ -27,6 +27,8 @@ LISTED = 20_000
 """Points of a space up to which members that rank candidates take all architectures."""
 FITTED = 1000
 """Most trials that models are fitted to; their cost grows with the cube of it."""
+DRAWN = 32_768
+"""Architectures of a space that can not be listed that are drawn at a time."""
 CHUNK = 64
 """Architectures that the screen is asked about at a time, going down a ranking."""
 
@@ -199,7 +201,7 @@ class SearchStrategy(ABC):
         listable = self.space.size <= LISTABLE
         for i in range(8):  # where a space can not be listed, a screen may let through one in a thousand
             if len(found) < n:
-                add(self.space.sample(64 * n * (1 if listable else 2**i), rng))
+                add(self.space.sample(64 * n if listable else min(64 * n * 2**i, max(64 * n, DRAWN)), rng))
         if len(found) < n and listable:
             every = self.space.enumerate()
             add([every[i] for i in rng.permutation(len(every))])

@@ -18,10 +18,11 @@ class Ledger:
 
     Args:
         parse: Reads the string of an architecture.
+        needed: Metrics that a complete trial has.
     """
 
-    def __init__(self, parse: Callable[[str], Architecture]) -> None:
-        self._parse = parse
+    def __init__(self, parse: Callable[[str], Architecture], needed: Sequence[str] = ()) -> None:
+        self._parse, self._needed = parse, tuple(needed)
         self._known = 0
         self._open: set[int] = set()
         self._running: dict[int, Architecture] = {}
@@ -96,19 +97,25 @@ class Ledger:
     def read(self, trial: FrozenTrial) -> None:
         """Read one trial, again or for the first time; raises as `update` does."""
         attrs, number = trial.user_attrs, trial.number
-        if "arch" not in attrs:
+        if not isinstance(attrs.get("arch"), str):
             raise RunConflict(f"trial {number} was not written by archgen; use another study")
+        complete = trial.state == TrialState.COMPLETE
+        batch, values = attrs.get("batch", [attrs["arch"]]), _numbers(attrs.get("values")) if complete else {}
+        ended = complete or "error" in attrs  # where a process died before it could say so, too
+        whole = isinstance(batch, list) and all(isinstance(text, str) for text in batch)
+        whole &= not complete or set(self._needed) <= values.keys()
+        if not whole or (ended and not _numbers({"": attrs.get("cost_seconds")})):
+            raise RunConflict(f"trial {number} of the study is damaged; restore the database, or begin another study")
         arch = self._parse(attrs["arch"])
         if number >= self._known:
-            for member in map(self._parse, attrs.get("batch", [attrs["arch"]])):
+            for member in map(self._parse, batch):
                 if self._proposed.setdefault(member, len(self._proposed)) == len(self._proposed) - 1:
                     self._waiting.add(member)
                 if self._holders.get(member):
                     self._waiting.discard(member)
             self._known = number + 1
-        complete = trial.state == TrialState.COMPLETE
-        if complete or "error" in attrs:  # where a process died before it could say so, too
-            values, state = (attrs["values"], COMPLETE) if complete else ({}, FAILED)
+        if ended:
+            state = COMPLETE if complete else FAILED
             self._finish(number, Trial(-1, arch, values, attrs["cost_seconds"], state, attrs.get("error")))
         elif trial.state == TrialState.RUNNING:
             self._running[number] = arch
@@ -143,3 +150,9 @@ class Ledger:
         """Give the first `n` finished trials their places."""
         for place in range(len(self._placed), n):
             self._placed.append(replace(self._finished[self._order[place]], number=place))
+
+
+def _numbers(values: object) -> dict[str, float]:
+    """The numbers among values by their names."""
+    given = values.items() if isinstance(values, dict) else ()
+    return {k: v for k, v in given if isinstance(v, int | float) and not isinstance(v, bool)}

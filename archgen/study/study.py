@@ -88,7 +88,7 @@ class Study:
             name: CategoricalDistribution(options) for name, options in space.variables.items()
         }
         self._archs: dict[str, Architecture] = {}
-        self._ledger = Ledger(self._parse)
+        self._ledger = Ledger(self._parse, [wish.metric for wish in self.directions])
         self._open: dict[int, int] = {}  # claims of this object: number and id in the storage
         self._pulse = 0
         self._storage = open_storage(storage, timeout=timeout)
@@ -161,7 +161,13 @@ class Study:
     def refresh(self) -> None:
         """Read what other processes wrote, and give up the claims of those that died."""
         with using(self._place):
-            found = self._storage.get_all_trials(self._id, deepcopy=False)
+            try:
+                found = self._storage.get_all_trials(self._id, deepcopy=False)
+            except (ValueError, LookupError, TypeError) as error:  # what Optuna makes of rows that it did not write
+                reason = f"{type(error).__name__}: {error}"[:120]
+                raise RunConflict(
+                    f"a trial of the study in {shown(self._place)} is damaged ({reason}); restore it, or begin another"
+                ) from None
             dead = [n for n in self._ledger.unfinished(found) if self._dead(found[n])]
             for number in dead:
                 self._give_up(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
@@ -172,10 +178,12 @@ class Study:
     def _dead(self, trial: FrozenTrial) -> bool:
         if trial.state != TrialState.RUNNING:
             return False
-        attrs = trial.user_attrs
-        if attrs.get("owner") == self._owner:  # not open: a claim that an error or Ctrl-C did not let finish
+        attrs, owner = trial.user_attrs, trial.user_attrs.get("owner")
+        if owner == self._owner:  # not open: a claim that an error or Ctrl-C did not let finish
             return trial.number not in self._open
-        return self._watch.dead(trial.number, attrs.get("owner", {}), attrs.get("pulse", 0))
+        if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
+            owner = {}
+        return self._watch.dead(trial.number, owner, attrs.get("pulse", 0))
 
     def _parse(self, text: str) -> Architecture:
         if text not in self._archs:

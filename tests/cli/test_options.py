@@ -67,6 +67,13 @@ def test_a_path_that_can_not_be_written_is_refused(path: str, message: str) -> N
         writable(Path(path))
 
 
+def test_what_is_read_is_not_written_over(workplace: Path) -> None:
+    Path("table.csv").write_text("arch")
+    writable(Path("new.csv"), Path("table.csv"), None)
+    with pytest.raises(RunConflict, match="is what the command reads; name another file to write"):
+        writable(workplace / "table.csv", None, Path("table.csv"))
+
+
 def test_a_table_is_written_by_the_ending_of_its_name() -> None:
     frame = pd.DataFrame({"arch": ["a", "b"], "acc": [1.5, 2.5]})
     write_frame(frame, Path("t.csv"))

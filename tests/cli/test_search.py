@@ -469,7 +469,7 @@ def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytes
         (["--cache", "no/such/folder/c.parquet"], "can not be written"),
         (["--workers", "0"], "--workers"),
         (["--resource", "CPU=2"], "--resource is for --ray"),
-        (["--timeout", "0"], "a time-out must be above 0 seconds, got 0"),
+        (["--timeout", "0"], "a time-out must be above 0 and at most 1e+08 seconds, got 0"),
         (["--transfer", "0.8"], "--transfer needs --evaluator train"),
         (["--epochs", "20"], "--epochs needs --evaluator train"),
         (["--study", "nodb://host/study"], "nodb://host/study can not be used as a study database"),
@@ -478,6 +478,49 @@ def test_a_search_by_training(workplace: Path, succeeds: Run, monkeypatch: pytes
 )
 def test_search_refuses_bad_wrappers_in_one_line(
     listed: Path, arguments: list[str], message: str, refused: Refused
+) -> None:
+    assert message in refused(*search(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "table.parquet"], "table.parquet is what the command reads"),
+        (["--study", "s.db", "--resume", "--out", "s.db"], "s.db is what the command reads"),
+        (["--study", "sqlite:///s.db", "--resume", "--out", "s.db"], "s.db is what the command reads"),
+        (["--cache", "c.parquet", "--out", "c.parquet"], "c.parquet is what the command reads"),
+        (["--out", "trials.db"], "end in .parquet or .csv, got trials.db"),
+    ],
+)
+def test_a_search_does_not_write_over_what_it_reads(
+    listed: Path, contents: Callable[..., object], succeeds: Run, refused: Refused, arguments: list[str], message: str
+) -> None:
+    succeeds(*search("--study", "s.db", "--cache", "c.parquet"))
+    before = contents(Path())
+    assert message in refused(*search(*arguments))
+    assert contents(Path()) == before
+
+
+def test_a_study_goes_on_with_its_own_table(listed: Path, table: pd.DataFrame, succeeds: Run, refused: Refused) -> None:
+    succeeds(*search("--study", "s.db"))
+    table.assign(acc=-table["acc"]).to_parquet("table.parquet")
+    assert "go on with the table that it began with" in refused(*search("--study", "s.db", "--resume", budget=9))
+    table.assign(extra=1.0).to_parquet("table.parquet")
+    succeeds(*search("--study", "s.db", "--resume", budget=9))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategy", "bananas", "--option", "candidates=1000000000000"], "must be at most 1,000,000"),
+        (["--strategy", "generative", "--option", f"steps={10**40}"], "must be at most 1,000,000"),
+        (["--budget", 10**20], "--budget"),
+        (["--batch", 10**20], "--batch"),
+        (["--timeout", "1e10"], "at most 1e+08 seconds"),
+    ],
+)
+def test_numbers_beyond_all_use_are_refused(
+    listed: Path, refused: Refused, arguments: list[object], message: str
 ) -> None:
     assert message in refused(*search(*arguments))
 

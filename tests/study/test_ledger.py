@@ -164,6 +164,28 @@ def test_a_trial_of_another_program_is_refused_by_its_number(
         read_ledger([complete(4, archs[0]), foreign], space.parse)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"values": {"lat": 1.0}},
+        {"values": {"acc": "high"}},
+        {"values": "x"},
+        {"values": None},
+        {"cost_seconds": None},
+        {"batch": 5},
+        {"batch": [5]},
+    ],
+)
+def test_a_damaged_trial_is_refused_by_its_number(
+    space: SearchSpace, archs: list[Architecture], complete: Written, damage: dict[str, Any]
+) -> None:
+    trial = complete(3, archs[0])
+    for name, value in damage.items():
+        trial.set_user_attr(name, value)
+    with pytest.raises(RunConflict, match=r"^trial 3 of the study is damaged"):
+        Ledger(space.parse, ["acc"]).read(trial)
+
+
 def test_a_text_that_is_no_architecture_of_the_space_is_refused(
     space: SearchSpace, archs: list[Architecture], complete: Written
 ) -> None:

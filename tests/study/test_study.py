@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,34 @@ def test_a_study_of_another_program_is_refused_and_left_alone(
     with pytest.raises(RunConflict, match="trial 0 was not written by archgen; use another study"):
         Study(space, wishes, storage=tmp_path / "study.db", resume=True)
     assert opened(tmp_path / "study.db").user_attrs == {}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE trial_user_attributes SET value_json = '{' WHERE \"key\" = 'values'",
+        "UPDATE trial_user_attributes SET value_json = '3' WHERE \"key\" = 'arch'",
+        "UPDATE trial_params SET param_value = 99",
+        "UPDATE trial_params SET distribution_json = '{}'",
+        "UPDATE trials SET state = 'FOO'",
+        "UPDATE trials SET state = 'RUNNING';UPDATE trial_user_attributes SET value_json = '3' WHERE \"key\" = 'owner'",
+    ],
+)
+def test_a_study_with_damaged_rows_is_one_line_or_read(
+    space: SearchSpace, tmp_path: Path, wishes: list[Objective], one_line: Callable[..., str], edit: str
+) -> None:
+    """Only an owner that nobody knows is no damage: the trial is given up once its pulse stops."""
+    arch = space.sample(1, np.random.default_rng(0))[0]
+    study = Study(space, wishes, storage=tmp_path / "study.db")
+    study.record([arch], [Measurement({wish.metric: 1.0 for wish in wishes}, 0.1)])
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        database.executescript(edit)
+    if "owner" in edit:
+        assert Study(space, wishes, storage=tmp_path / "study.db", resume=True).trials == []
+        return
+    with pytest.raises(RunConflict) as refused:
+        Study(space, wishes, storage=tmp_path / "study.db", resume=True)
+    one_line(refused)
 
 
 Begin = Callable[[Path], object]
