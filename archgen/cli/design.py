@@ -196,6 +196,7 @@ def _show(result: dict[str, Any], folder: Path) -> None:
         show(f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}")
     for other in result["networks"][1:]:
         costs = ", ".join(f"{metric} {other[metric]:.4g}" for metric in result["minimized"])
+        costs += "".join(f", {c['metric']} NOT met" for c in other.get("constraints", ()) if not c["met"])
         show(f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}")
     show(f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s")
     stems = [network["files"] for network in result["networks"]]

@@ -46,7 +46,8 @@ def deliver(
 
     Returns:
         The result but for `seconds`: `winner`, `networks` (the winner first), `finalists` (all that were fine-tuned,
-        the most promising first), `met`, `constraints`, `evaluations`, `run` and the facts of the run.
+        the most promising first), `met` (by all networks), `constraints` (of the winner; each network has its own),
+        `evaluations`, `run` and the facts of the run.
 
     Raises:
         Infeasible: No trial gave a finite accuracy.
@@ -65,16 +66,12 @@ def deliver(
     stems = [f"network{i + 1}" if i else BEST for i in range(len(tuned))]
     networks = [_finish(design, known, each, stem) for each, stem in zip(tuned, stems, strict=True)]
     winner, space, data, folder = networks[0], design.space, design.data, design.folder
-    constraints = [
-        {"metric": m, "sense": "at_most", "bound": b, "value": winner[m], "met": bool(winner[m] <= b)}
-        for m, b in design.request.at_most.items()
-    ]
     return {
         "winner": winner,
         "networks": networks,
         "finalists": finalists,
-        "met": all(constraint["met"] for constraint in constraints),
-        "constraints": constraints,
+        "met": all(constraint["met"] for network in networks for constraint in network["constraints"]),
+        "constraints": winner["constraints"],
         "minimized": list(design.request.minimize),
         "evaluations": len(study.trials),
         "run": str(folder.path),
@@ -161,6 +158,10 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
     if MEMORY in exact:
         exact[MEMORY] = file_memory_mb(onnx)
     found |= exact | {"params": int(exact["params"])}
+    found["constraints"] = [
+        {"metric": m, "sense": "at_most", "bound": b, "value": found[m], "met": bool(found[m] <= b)}
+        for m, b in design.request.at_most.items()
+    ]
     save_network(
         folder.file(stem),
         network,

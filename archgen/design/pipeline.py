@@ -17,7 +17,7 @@ from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
 from archgen.design.finetuning import forget
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
-from archgen.design.metrics import check_reachable, counts, predictors, within
+from archgen.design.metrics import check_reachable, counts, exact_memory, predictors, within
 from archgen.design.plan import Costs, Timetable, probe, timetable
 from archgen.design.reporting import LATENCIES, RESULT, TRIALS, write
 from archgen.design.request import DesignRequest
@@ -189,6 +189,10 @@ class Design:
     def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
         """Latency of networks for one image."""
         return self.source.measure(archs)
+
+    def memory(self, archs: Sequence[Architecture]) -> list[float]:
+        """Exact memory of networks for one image, MB."""
+        return [exact_memory(self.space, arch, self.network, self.request.seed) for arch in archs]
 
     # -- supernet -----------------------------------------------------------------------------------------------------
 

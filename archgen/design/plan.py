@@ -195,10 +195,11 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int, processes: i
 
 
 def _table(request: DesignRequest, costs: Costs, finetuned: int, processes: int) -> Timetable:
+    exports = 3 if MEMORY in request.metrics else 2  # of each that is chosen
     latency = request.measured * (costs.export / processes + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
     final = rounds(finetuned, processes) * request.finetune_epochs * costs.finetune_epoch
-    final += finetuned * (2 * costs.export + costs.measurement)
+    final += finetuned * (exports * costs.export + costs.measurement)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,

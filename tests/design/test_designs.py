@@ -25,6 +25,7 @@ from archgen.evaluators import Cluster, Parallel, SupernetEvaluator
 from archgen.export import check_onnx, load_network
 from archgen.generators import DiscreteFlow
 from archgen.metrics import pareto_front
+from archgen.peak_memory import file_memory_mb
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
 from archgen.supernets import Supernet
@@ -163,6 +164,21 @@ def test_a_space_of_ones_own_is_searched_by_a_generator_of_ones_own(tmp_path: Pa
     with pytest.raises(UnknownName, match="unknown generator 'nowhere'"):
         design(replace(request, generator="nowhere"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_memory_is_exact_of_what_is_chosen_and_each_network_has_its_constraints(tmp_path: Path) -> None:
+    arguments = {"cells": 1, "channels": 4}
+    table = phone(tmp_path, "nasbench201", images_of(arguments))
+    request = replace(REQUEST, at_most={"memory_mb": 50.0}, minimize=("latency_ms",), network=arguments, latency=table)
+    result = design(replace(request, networks=2, budget=4), tmp_path / "run")
+    for network in result["networks"]:
+        (constraint,) = network["constraints"]
+        assert constraint["value"] == file_memory_mb(tmp_path / "run" / f"{network['files']}.onnx")
+        assert constraint["met"]
+    assert result["constraints"] == result["winner"]["constraints"]
+    job = Design(RunFolder.open(tmp_path / "run"), request, load_data("digits", limit=200))
+    archs = [job.space.parse(network["arch"]) for network in result["networks"]]
+    assert job.memory(archs) == [network["memory_mb"] for network in result["networks"]]
 
 
 def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> None:
