@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
-from archgen.design.inputs import versions
+from archgen.design.inputs import space_file, versions
 from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY, MEMORY
 from archgen.design.tuners import finetune_all
@@ -172,6 +172,7 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
         std=data.std,
         classes=data.classes,
         metrics={name: value for name, value in found.items() if isinstance(value, int | float)},
+        space_file=space_file(folder),
     )
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from archgen import artifacts, spaces
+from archgen.design.inputs import space_of
 from archgen.design.request import LATENCY
 from archgen.errors import InvalidCheckpoint, RunConflict
 from archgen.predictors.latency import LatencyPredictor
@@ -30,7 +31,7 @@ def report(folder: Path) -> Path:
         raise RunConflict(f"{folder} has no {RESULT}: the run is not finished; go on by archgen resume {folder}")
     try:
         result = artifacts.read_json(run.file(RESULT))
-        space = spaces.for_images(run.state["request"]["space"], result["network"]["image_size"])
+        space = spaces.for_images(space_of(run), result["network"]["image_size"])
         return write(run, result, space)
     except (InvalidCheckpoint, KeyError, TypeError) as error:
         raise RunConflict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
-from archgen.design.inputs import check_digests, digests, versions
+from archgen.design.inputs import absolute, check_digests, digests, keep_space, space_of, versions
 from archgen.design.latency import MeasuredElsewhere
 from archgen.design.metrics import check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
@@ -65,10 +65,13 @@ def design(
         check_length(out / STUDY)
         data = load(request)
         _check(request, data)
+        request = absolute(request)
         begun = {"command": command, "versions": versions(), "digests": digests(request, data)}
         run = RunFolder.create(out, asdict(request), **begun)
         try:
             with run.locked():
+                keep_space(run)
+                request = replace(request, space=space_of(run))
                 return Design(run, request, data, progress, cluster, processes).run()
         except Infeasible:
             if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
@@ -77,6 +80,7 @@ def design(
     run = RunFolder.open(out)
     try:
         request = DesignRequest(**run.state["request"])
+        request = replace(request, space=space_of(run))
     except TypeError as error:
         raise RunConflict(f"{out} was made by another version of archgen ({error}); start a new run") from None
     if run.file(RESULT).exists():
