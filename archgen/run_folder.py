@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -68,6 +69,9 @@ class RunFolder:
             raise RunConflict(str(error)) from None
         if not isinstance(state, dict) or not {"request", "seconds", "facts"} <= state.keys():
             raise RunConflict(f"{path / RUN} was not written by archgen design; start a run in another folder")
+        parts = [state[name] for name in ("request", "seconds", "facts")] + [state.get("digests") or {}]
+        if not all(isinstance(part, dict) for part in parts) or not all(map(_is_time, state["seconds"].values())):
+            raise RunConflict(f"{path / RUN} is damaged: expected objects, and numbers of seconds; start a new run")
         return cls(path, state)
 
     @property
@@ -123,3 +127,7 @@ class RunFolder:
     def file(self, name: str) -> Path:
         """Path of a file of the run."""
         return self.path / name
+
+
+def _is_time(seconds: Any) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf

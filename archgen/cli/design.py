@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,7 +147,7 @@ def _run(
 ) -> None:
     from torch import get_num_threads
 
-    from archgen.design import design
+    from archgen.design import damaged, design
 
     processes = get_num_threads()  # OMP_NUM_THREADS, or as many as there are cores
     command = shlex.join(["archgen", *sys.argv[1:]])
@@ -166,7 +167,11 @@ def _run(
     if as_json:
         show(json.dumps(result))
         return
-    _show(result, folder)
+    try:
+        lines = [*_lines(result, folder)]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise damaged(folder, repr(error)) from None
+    show("\n".join(lines))
 
 
 def _seconds(text: str) -> float:
@@ -177,28 +182,28 @@ def _seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _show(result: dict[str, Any], folder: Path) -> None:
+def _lines(result: dict[str, Any], folder: Path) -> Iterator[str]:
     winner = result["winner"]
     low, high = winner["latency_interval"]
-    show(f"winner     {winner['arch']}")
-    show(f"accuracy   {winner['test_acc']:.2f} % on the test part, {winner['val_acc']:.2f} % on the validation part")
+    yield f"winner     {winner['arch']}"
+    yield f"accuracy   {winner['test_acc']:.2f} % on the test part, {winner['val_acc']:.2f} % on the validation part"
     if "measurements" in result["device"]:
-        show(f"latency    {winner['latency_ms']:.4f} ms predicted (90 % interval {low:.4f} to {high:.4f})")
+        yield f"latency    {winner['latency_ms']:.4f} ms predicted (90 % interval {low:.4f} to {high:.4f})"
     else:
-        show(f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})")
+        yield f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})"
     if small := winner["int8"]:
         ratio = small.get("float_latency_ms", 0.0) / small.get("latency_ms", 1.0)
         faster = f", {ratio:.2f} times as fast" if ratio else ""
-        show(f"int8       {small['test_acc']:.2f} % on the test part, {small['bytes'] / 1e3:.0f} kB{faster}")
-    show(f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs")
+        yield f"int8       {small['test_acc']:.2f} % on the test part, {small['bytes'] / 1e3:.0f} kB{faster}"
+    yield f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs"
     for constraint in result["constraints"]:
         verdict = "met" if constraint["met"] else "NOT met"
-        show(f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}")
+        yield f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}"
     for other in result["networks"][1:]:
         costs = ", ".join(f"{metric} {other[metric]:.4g}" for metric in result["minimized"])
         costs += "".join(f", {c['metric']} NOT met" for c in other.get("constraints", ()) if not c["met"])
-        show(f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}")
-    show(f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s")
+        yield f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}"
+    yield f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s"
     stems = [network["files"] for network in result["networks"]]
     files = ", ".join(f"{stem}.onnx, {stem}.int8.onnx, {stem}.safetensors, {stem}.json" for stem in stems)
-    show(f"files      {folder}/{files}, trials.parquet, report.html")
+    yield f"files      {folder}/{files}, trials.parquet, report.html"

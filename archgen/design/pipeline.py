@@ -50,6 +50,8 @@ from archgen.threads import single_threaded
 SUPERNET, STUDY = "supernet.safetensors", "study.db"
 SMALL_NETWORK = {"cells": 1, "channels": 16}
 """Of published spaces of cells, whose own networks are made for large sets of images."""
+STAGES = frozenset(("latency", "supernet", "search", "final"))
+"""That time is planned for."""
 LONG = 60.0
 """Seconds of a search that processes are started for: their start takes up to ten."""
 
@@ -155,6 +157,8 @@ class Design:
             facts["plan"] = timetable(self.request, costs, self.finetuned, self.processes).to_json()
             self.folder.save()
         plan = self._planned(Timetable, "plan")
+        if not plan.seconds.keys() >= STAGES:
+            raise RunConflict(f"{self.folder.path} was planned by another version of archgen; start a new run")
         self.costs = self._planned(Costs, "costs")
         parts = ", ".join(f"{stage} {seconds_in_words(seconds)}" for stage, seconds in plan.seconds.items())
         self.progress.note(f"this will take about {seconds_in_words(plan.total)} ({parts})")

@@ -33,10 +33,14 @@ def report(folder: Path) -> Path:
         result = artifacts.read_json(run.file(RESULT))
         space = spaces.for_images(space_of(run), result["network"]["image_size"])
         return write(run, result, space)
-    except (InvalidCheckpoint, KeyError, TypeError) as error:
-        raise RunConflict(
-            f"{run.file(RESULT)} is damaged or of another version ({error!r}); run the design again"
-        ) from None
+    except (InvalidCheckpoint, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise damaged(folder, repr(error)) from None
+
+
+def damaged(folder: Path, reason: str) -> RunConflict:
+    """What to raise for a result that can not be read."""
+    file = folder / RESULT
+    return RunConflict(f"{file} is damaged or of another version ({reason}); remove it, and archgen resume writes it")
 
 
 def write(run: RunFolder, result: dict[str, Any], space: SearchSpace) -> Path:

@@ -15,13 +15,13 @@ from archgen.design.inputs import absolute, check_digests, digests, keep_space, 
 from archgen.design.latency import MeasuredElsewhere
 from archgen.design.metrics import check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
-from archgen.design.reporting import RESULT
+from archgen.design.reporting import RESULT, damaged
 from archgen.design.request import DesignRequest
 from archgen.errors import Infeasible, InvalidOption, RunConflict
 from archgen.evaluators import Cluster
 from archgen.hardware import RUNTIMES
 from archgen.progress import Progress
-from archgen.run_folder import RunFolder
+from archgen.run_folder import RUN, RunFolder
 from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study.storage import check_length
 
@@ -81,10 +81,14 @@ def design(
     try:
         request = DesignRequest(**run.state["request"])
         request = replace(request, space=space_of(run))
+    except InvalidOption as error:
+        raise RunConflict(f"{run.file(RUN)} is damaged: {error}; start a new run") from None
     except TypeError as error:
         raise RunConflict(f"{out} was made by another version of archgen ({error}); start a new run") from None
     if run.file(RESULT).exists():
-        result: dict[str, Any] = artifacts.read_json(run.file(RESULT))
+        result = artifacts.read_json(run.file(RESULT))
+        if not isinstance(result, dict) or "winner" not in result:
+            raise damaged(out, "no winner in it")
         return result
     data = load(request)
     _check(request, data)

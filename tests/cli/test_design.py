@@ -89,6 +89,56 @@ def test_resume_of_a_finished_design_shows_it_again(
     assert json.loads(succeeds("resume", folder, "--json").stdout) == json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((place, None) for place in ("", "winner", "winner.int8.test_acc", "networks", "seconds.total")),
+        *((place, "x") for place in ("winner", "winner.test_acc", "winner.params", "constraints", "winner.int8")),
+        *((place, {}) for place in ("", "winner", "networks", "seconds", "winner.latency_interval")),
+        ("winner.latency_interval", []),
+    ],
+)
+def test_a_damaged_result_is_one_line(
+    finished: tuple[CompletedProcess[str], Path], place: str, value: object, workplace: Path, refused: Refused
+) -> None:
+    shutil.copytree(finished[1], "run")
+    changed(Path("run/result.json"), place, value)
+    assert "result.json is damaged or of another version" in refused("resume", "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("request.data", -1), ("request.at_most", []), ("request.at_most", {"params": "x"}), ("request.seed", "x")),
+        *(("request.seed", -1), ("request.network", "x"), ("request.network", {"cells": 1.5}), ("request", [])),
+        *(("request.runtime", {}), ("request.threads", True), ("request.minimize", "params"), ("request.limit", "x")),
+        *(("seconds", None), ("seconds", {"plan": "x"}), ("seconds", {"plan": -1}), ("facts", []), ("digests", [1])),
+        *(("facts.plan.seconds", None), ("facts.plan.seconds", {}), ("facts.plan.epochs", "x"), ("facts.plan", [])),
+        *(("facts.costs.export", None), ("facts.costs", None)),
+    ],
+)
+def test_a_damaged_run_file_is_one_line(
+    finished: tuple[CompletedProcess[str], Path], place: str, value: object, workplace: Path, run: Run
+) -> None:
+    shutil.copytree(finished[1], "run")
+    Path("run/result.json").unlink()
+    changed(Path("run/run.json"), place, value)
+    outcome = run("resume", "run")
+    assert outcome.returncode == 2
+    assert "run" in outcome.stderr.splitlines()[-1]
+    assert "Traceback" not in outcome.stderr
+
+
+def changed(file: Path, place: str, value: object) -> None:
+    """Put a value into a JSON file."""
+    content = whole = {"": json.loads(file.read_text())}
+    *path, last = ["", *place.split(".")] if place else [""]
+    for name in path:
+        content = content[name]
+    content[last] = value
+    file.write_text(json.dumps(whole[""]))
+
+
 def test_the_report_is_written_again(
     finished: tuple[CompletedProcess[str], Path], succeeds: Run, refused: Refused
 ) -> None:
