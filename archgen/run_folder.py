@@ -28,6 +28,8 @@ class RunFolder:
 
     def __init__(self, path: Path, state: dict[str, Any]) -> None:
         self.path, self.state = path, state
+        self.own = False
+        """Whether the folder was made for it, and not there before."""
         self._stage: tuple[str, float] | None = None
 
     @classmethod
@@ -45,6 +47,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise RunConflict(f"{path} is a file, expected a folder for the run; give another --out")
         run = cls(path, {"request": request, **begun, "seconds": {}, "facts": {}})
+        run.own = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         with run.locked():  # of two that begin in it at the same moment one is refused
             if (path / RUN).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import numpy as np
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
-from archgen.design.inputs import absolute, check_digests, digests, keep_space, space_of, versions
+from archgen.design.inputs import SPACE, absolute, check_digests, digests, keep_space, space_of, versions
 from archgen.design.latency import MeasuredElsewhere
-from archgen.design.metrics import check_metrics
+from archgen.design.metrics import MEMORIES, check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
-from archgen.design.reporting import RESULT, damaged
+from archgen.design.reporting import LATENCIES, RESULT, damaged
 from archgen.design.request import DesignRequest
 from archgen.errors import Infeasible, InvalidOption, RunConflict
 from archgen.evaluators import Cluster
@@ -68,15 +69,15 @@ def design(
         request = absolute(request)
         begun = {"command": command, "versions": versions(), "digests": digests(request, data)}
         run = RunFolder.create(out, asdict(request), **begun)
-        try:
-            with run.locked():
+        with run.locked():
+            try:
                 keep_space(run)
                 request = replace(request, space=space_of(run))
                 return Design(run, request, data, progress, cluster, processes).run()
-        except Infeasible:
-            if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
-                shutil.rmtree(out)
-            raise
+            except Infeasible:
+                if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
+                    _take_back(run)
+                raise
     run = RunFolder.open(out)
     try:
         request = DesignRequest(**run.state["request"])
@@ -95,6 +96,16 @@ def design(
     check_digests(run, request, data)
     with run.locked():
         return Design(run, request, data, progress, cluster, processes).run()
+
+
+def _take_back(run: RunFolder) -> None:
+    """Remove what a run wrote before its training, and the folder where that was not there before and is empty now."""
+    for name in (LATENCIES, MEMORIES, RUN):
+        run.file(name).unlink(missing_ok=True)
+    shutil.rmtree(run.file(SPACE), ignore_errors=True)
+    if run.own:
+        with suppress(OSError):
+            run.path.rmdir()
 
 
 def load(request: DesignRequest) -> ImageData:
