@@ -19,13 +19,13 @@ from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
 if TYPE_CHECKING:
     from archgen.design import DesignRequest
-    from archgen.evaluators import Cluster
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @app.command("design")
 def design_command(
+    context: typer.Context,
     data: Annotated[
         str, typer.Option(help="`digits`, an .npz, a folder of class folders, or a parquet file.")
     ] = "digits",
@@ -72,6 +72,10 @@ def design_command(
 
     if (out is None) == (resume is None):
         raise RunConflict("expected either --out FOLDER (a new run) or --resume FOLDER (an earlier one)")
+    if resume is not None:
+        _only_resume(context)
+        _run(None, resume, True, as_json, ray, resource)
+        return
     bounds = [parse_bound(text, "at_most") for text in at_most or []]
     check(bounds)
     if effort not in EFFORTS:
@@ -102,17 +106,27 @@ def design_command(
         generator=generator,
         time_limit=None if time_limit is None else _seconds(time_limit),
     )
-    folder = resume or out
-    assert folder is not None
-    _run(request, folder, resume is not None, as_json, cluster(ray, resource))
+    assert out is not None
+    _run(request, out, False, as_json, ray, resource)
+
+
+def _only_resume(context: typer.Context) -> None:
+    """Refuse what a new run is told: an earlier one has its own."""
+    options = {each.name: each.opts[0] for each in context.command.params}
+    said = [n for n in options if (source := context.get_parameter_source(n)) and source.name == "COMMANDLINE"]
+    if other := [options[name] for name in said if name not in ("resume", "ray", "resource", "as_json")]:
+        raise RunConflict(f"a run that is resumed keeps what it was begun with: leave out {', '.join(other)}")
 
 
 @app.command("resume")
 def resume_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run of `archgen design`.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Folder of a run of `archgen design`.")],
+    ray: Ray = None,
+    resource: Resource = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a design that was stopped, or show the result of a finished one."""
-    _run(None, folder, True, as_json)
+    _run(None, folder, True, as_json, ray, resource)
 
 
 @app.command("report")
@@ -143,7 +157,12 @@ def dashboard_command(
 
 
 def _run(
-    request: DesignRequest | None, folder: Path, resume: bool, as_json: bool, cluster: Cluster | None = None
+    request: DesignRequest | None,
+    folder: Path,
+    resume: bool,
+    as_json: bool,
+    ray: str | None,
+    resource: list[str] | None,
 ) -> None:
     from torch import get_num_threads
 
@@ -157,12 +176,14 @@ def _run(
             folder,
             resume=resume,
             progress=Terminal(),
-            cluster=cluster,
+            cluster=cluster(ray, resource),
             processes=processes,
             command=command,
         )
     except KeyboardInterrupt:
-        say(f"interrupted; go on with: archgen design --resume {folder}")
+        where = ["--ray", ray] if ray is not None else []
+        where += [text for each in resource or [] for text in ("--resource", each)]
+        say(f"interrupted; go on with: {shlex.join(['archgen', 'design', '--resume', str(folder), *where])}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         show(json.dumps(result))

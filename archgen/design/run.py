@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -58,6 +59,7 @@ def design(
         InvalidOption: Fewer than one process.
         ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run.
     """
+    since = time.monotonic()
     if processes < 1:
         raise InvalidOption(f"expected at least 1 process, got {processes}")
     progress = progress or Progress()
@@ -73,7 +75,7 @@ def design(
             try:
                 keep_space(run)
                 request = replace(request, space=space_of(run))
-                return Design(run, request, data, progress, cluster, processes).run()
+                return Design(run, request, data, progress, cluster, processes, since).run()
             except Infeasible:
                 if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
                     _take_back(run)
@@ -95,7 +97,7 @@ def design(
     _check(request, data)
     check_digests(run, request, data)
     with run.locked():
-        return Design(run, request, data, progress, cluster, processes).run()
+        return Design(run, request, data, progress, cluster, processes, since).run()
 
 
 def _take_back(run: RunFolder) -> None:

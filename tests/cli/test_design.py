@@ -260,7 +260,7 @@ def test_design_refuses_data_that_can_not_be_learnt(
         (["--out", "run", "--limit", "5"], "--limit 5 is too small"),
         ([], "expected either --out FOLDER (a new run) or --resume FOLDER"),
         (["--out", "a", "--resume", "b"], "expected either --out FOLDER (a new run) or --resume FOLDER"),
-        (["--resume", "nowhere"], "nowhere holds no run to resume"),
+        (["--resume", "nowhere"], "keeps what it was begun with: leave out --at-most, --budget, --epochs, "),
         (["--out", "full"], "full is not empty and holds no run; give another --out"),
         (["--out", "full/paper.txt"], "full/paper.txt is a file, expected a folder"),
     ],
@@ -308,6 +308,34 @@ def test_ctrl_c_ends_a_design_with_status_130_and_says_how_to_go_on(
     assert outcome.stderr.splitlines()[-1] == "archgen: interrupted; go on with: archgen design --resume run"
     assert "Traceback" not in outcome.stderr
     assert RunFolder.open(Path("run")).seconds.keys() == {"plan", "latency", "supernet", "search"}
+
+
+def test_a_resume_refuses_what_it_would_ignore_and_says_where_it_evaluates(
+    finished: tuple[CompletedProcess[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    refused: Refused,
+) -> None:
+    seen: list[Any] = []
+
+    def design(request: None, out: Path, *, cluster: Any, **options: Any) -> dict[str, Any]:
+        seen.append(cluster)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(design_module, "design", design)
+    options = ["--ray", "local", "--resource", "CPU=2"]
+    for command in (["design", "--resume", "run"], ["resume", "run"]):
+        last = run(*command, *options, "--json").stderr.splitlines()[-1]
+        assert last == "archgen: interrupted; go on with: archgen design --resume run --ray local --resource CPU=2"
+        assert seen.pop().address == "local"
+    for option, value in (
+        ("--time-limit", "10m"),
+        ("--seed", "0"),
+        ("--space", "nasbench201"),
+        ("--at-most", "params=1"),
+    ):
+        assert f"begun with: leave out {option}" in refused("design", "--resume", "run", option, value)
+    assert not seen
 
 
 def test_a_full_disk_at_the_start_of_a_design_is_one_line(

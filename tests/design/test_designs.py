@@ -201,6 +201,30 @@ def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> No
     assert time.perf_counter() - start < 120, "ten times the limit: only what never ends is a failure"
 
 
+@pytest.mark.parametrize(
+    ("planned", "said"),
+    [
+        (
+            Timetable(2, 8, 1, 12, dict.fromkeys(pipeline.STAGES, 30.0)),
+            "the least that can be done takes about",
+        ),
+        (Timetable(2, 8, 1, 12, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 12 latencies"),
+        (Timetable(2, 8, 1, 13, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 1 epochs of fine-tuning"),
+    ],
+)
+def test_whatever_a_time_limit_cuts_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Timetable, said: str
+) -> None:
+    monkeypatch.setattr(pipeline, "probe", lambda *given: Costs(0.1, 0.0, 0.01, 0.1, 0.1))
+    monkeypatch.setattr(pipeline, "timetable", lambda *given: planned)
+    request = replace(REQUEST, measured=13, finetune_epochs=2 if "fine" in said else 1, time_limit=10.0)
+    noted, folder = Noted(), RunFolder(tmp_path, {"facts": {}, "seconds": {}})
+    job = Design(folder, request, load_data("digits", limit=200), noted, since=time.monotonic() - 4)
+    assert job.left == pytest.approx(6, abs=3), "from the beginning of `design`"
+    job.plan()
+    assert any(line.startswith(said) for line in noted.lines)
+
+
 def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, said = {"cells": 1, "channels": 4}, Noted()
     real, epochs = pipeline.train_supernet, []
