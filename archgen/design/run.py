@@ -27,6 +27,9 @@ from archgen.run_folder import RUN, RunFolder
 from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study.storage import check_length
 
+MOST_PARAMS = 1e9
+"""Of a network: what is trained takes sixteen bytes for each."""
+
 
 def design(
     request: DesignRequest | None,
@@ -119,7 +122,13 @@ def _check(request: DesignRequest, data: ImageData) -> None:
     """A wrong name or a damaged checkpoint must not leave a folder behind, nor show after the training only."""
     space = spaces.for_images(request.space, data.image_size)
     arguments = network_of(request, space, data)
-    space.build(space.sample(1, np.random.default_rng(request.seed))[0], **arguments)
+    drawn = space.sample(20, np.random.default_rng(request.seed))
+    params = max(space.count(arch, **arguments)["params"] for arch in [*drawn, *(space.extremes or ())])
+    if params > MOST_PARAMS:
+        raise InvalidOption(
+            f"a network has {params:.3g} parameters, expected at most {MOST_PARAMS:.0e}: lower --network"
+        )
+    space.build(drawn[0], **arguments)
     check_metrics(space, request, arguments)
     example = space.example_input(1, **arguments)
     RUNTIMES[request.runtime](example, threads=request.threads, processor=request.processor)

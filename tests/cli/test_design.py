@@ -250,6 +250,18 @@ def test_design_refuses_data_that_can_not_be_learnt(
         ),
         (["--out", "run", "--network", "cells=many"], "expected NAME=NUMBER for --network, got 'cells=many'"),
         (["--out", "run", "--network", "cell=2"], "unknown argument of the network 'cell'"),
+        (
+            ["--out", "run", "--network", "cells=3000000"],
+            "cells of the network must be at most 200, got",
+        ),
+        (
+            ["--out", "run", "--network", f"channels={10**30}"],
+            "channels of the network must be at most 1000000",
+        ),
+        (
+            ["--out", "run", "--network", "channels=200000"],
+            "expected at most 1e+09: lower --network",
+        ),
         (["--out", "run", "--latency", "mine.csv"], "mine.csv is not a file"),
         (["--out", "run", "--runtime", "tvm"], "unknown runtime 'tvm'"),
         (["--out", "run", "--device", "tpu"], "unknown processor 'tpu'"),
@@ -336,6 +348,17 @@ def test_a_resume_refuses_what_it_would_ignore_and_says_where_it_evaluates(
     ):
         assert f"begun with: leave out {option}" in refused("design", "--resume", "run", option, value)
     assert not seen
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_no_memory_is_one_line(
+    small: list[object], monkeypatch: pytest.MonkeyPatch, refused: Refused, error: Exception
+) -> None:
+    def design(*given: Any, **options: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(design_module, "design", design)
+    assert "out of memory; ask for smaller networks" in refused(*small, "--out", "run")
 
 
 def test_a_full_disk_at_the_start_of_a_design_is_one_line(
