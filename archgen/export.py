@@ -147,6 +147,7 @@ def save_network(
     std: Sequence[float],
     classes: Sequence[str],
     metrics: Mapping[str, float],
+    space_file: str | None = None,
 ) -> tuple[Path, Path]:
     """Write `<stem>.safetensors` and `<stem>.json`, each atomically, the weights first.
 
@@ -154,11 +155,12 @@ def save_network(
         stem: Path without an ending: `runs/demo/best`.
         network: The network whose weights are written.
         arch: What the network was built from: `space.build(arch, **arguments)`.
-        space: The architecture's space, one of `spaces.available()`.
+        space: The architecture's space.
         arguments: Keyword arguments of `space.build`.
         mean, std: Of each channel: an image is normalised by `(image - mean) / std` before the network sees it.
         classes: Name of each class, in the order of the logits.
         metrics: Finite values measured of the network; accuracies in percent, latencies in ms.
+        space_file: TOML file of a space of your own, relative to the folder of the two files; None where its name does.
 
     Returns:
         Paths of the weights and of the JSON file.
@@ -176,6 +178,7 @@ def save_network(
             "normalisation": {"mean": [float(v) for v in mean], "std": [float(v) for v in std]},
             "classes": [str(name) for name in classes],
             "metrics": {name: float(value) for name, value in metrics.items()},
+            **({} if space_file is None else {"space_file": space_file}),
         },
     )
     return weights, header
@@ -186,7 +189,8 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
 
     Args:
         path: The JSON file, or the weights beside it.
-        space: Its space, where that is one of your own; None reads the space of the name in the file.
+        space: Its space, where that is one of your own and its TOML file is not beside; None reads what the file names.
+            Operations that a TOML file imports run only where they are trusted (`archgen.config.trusting`).
 
     Returns:
         The network in evaluation mode, and the content of the JSON file.
@@ -194,6 +198,41 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
     Raises:
         InvalidCheckpoint: A file is missing, truncated or foreign, or the two do not belong together.
     """
+    weights, content, path = _described(path)
+    try:
+        space = space or _space(path, content)
+        arch = space.parse(content["arch"])
+        if Architecture.from_json(content["graph"]) != arch:
+            raise InvalidArchitecture("'arch' and 'graph' are two different architectures")
+        network = space.build(arch, **content["network"])
+    except (UnknownName, InvalidArchitecture, TypeError, ValueError, RuntimeError) as error:
+        raise InvalidCheckpoint(f"{path} describes no network: {error}; export the network again") from None
+    artifacts.load_weights(network, artifacts.read_tensors(weights), str(weights))
+    return network.eval(), content
+
+
+def network_space(path: Path) -> SearchSpace:
+    """The space of the two files of `save_network`; errors as of `load_network`."""
+    _, content, path = _described(path)
+    return _space(path, content)
+
+
+def _space(path: Path, content: dict[str, Any]) -> SearchSpace:
+    file = content.get("space_file")
+    if file is None:
+        try:
+            return load(content["space"])
+        except UnknownName as error:
+            raise InvalidCheckpoint(f"{path}: {error}; if it is one of your own, give its TOML file: --space") from None
+    if not isinstance(file, str) or ".." in Path(file).parts:
+        raise InvalidCheckpoint(f"{path}: 'space_file' must be a path below the file's folder; export it again")
+    if not path.parent.joinpath(file).is_file():
+        raise InvalidCheckpoint(f"{path}: its space {path.parent / file} is not there; copy it too, or give --space")
+    return load(path.parent / file)
+
+
+def _described(path: Path) -> tuple[Path, dict[str, Any], Path]:
+    """The weights, the content of the JSON file, and its path."""
     weights, header = _paths(path.with_name(path.name.removesuffix(".json").removesuffix(".safetensors")))
     path = header if path == weights else path
     if path.is_file() and path.suffix != ".json":
@@ -207,16 +246,7 @@ def load_network(path: Path, space: SearchSpace | None = None) -> tuple[nn.Modul
     for key, expected in _HEADER.items():
         if not isinstance(content.get(key), expected):
             raise InvalidCheckpoint(f"{path}: '{key}' must be of type {expected.__name__}; export the network again")
-    try:
-        space = space or load(content["space"])
-        arch = space.parse(content["arch"])
-        if Architecture.from_json(content["graph"]) != arch:
-            raise InvalidArchitecture("'arch' and 'graph' are two different architectures")
-        network = space.build(arch, **content["network"])
-    except (UnknownName, InvalidArchitecture, TypeError, ValueError, RuntimeError) as error:
-        raise InvalidCheckpoint(f"{path} describes no network: {error}; export the network again") from None
-    artifacts.load_weights(network, artifacts.read_tensors(weights), str(weights))
-    return network.eval(), content
+    return weights, content, path
 
 
 def _paths(stem: Path) -> tuple[Path, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ class RunFolder:
 
     def __init__(self, path: Path, state: dict[str, Any]) -> None:
         self.path, self.state = path, state
+        self.own = False
+        """Whether the folder was made for it, and not there before."""
         self._stage: tuple[str, float] | None = None
 
     @classmethod
@@ -44,6 +47,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise RunConflict(f"{path} is a file, expected a folder for the run; give another --out")
         run = cls(path, {"request": request, **begun, "seconds": {}, "facts": {}})
+        run.own = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         with run.locked():  # of two that begin in it at the same moment one is refused
             if (path / RUN).exists():
@@ -68,6 +72,9 @@ class RunFolder:
             raise RunConflict(str(error)) from None
         if not isinstance(state, dict) or not {"request", "seconds", "facts"} <= state.keys():
             raise RunConflict(f"{path / RUN} was not written by archgen design; start a run in another folder")
+        parts = [state[name] for name in ("request", "seconds", "facts")] + [state.get("digests") or {}]
+        if not all(isinstance(part, dict) for part in parts) or not all(map(_is_time, state["seconds"].values())):
+            raise RunConflict(f"{path / RUN} is damaged: expected objects, and numbers of seconds; start a new run")
         return cls(path, state)
 
     @property
@@ -123,3 +130,7 @@ class RunFolder:
     def file(self, name: str) -> Path:
         """Path of a file of the run."""
         return self.path / name
+
+
+def _is_time(seconds: Any) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf

@@ -29,6 +29,8 @@ from archgen.cli.terminal import INTERRUPTED, drop_output, fail, say
 from archgen.errors import ArchgenError, ArchgenWarning
 
 TRUST = "--trust-code"
+NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+"""What torch says, as a `RuntimeError`, where there is none."""
 
 
 def main() -> None:
@@ -52,6 +54,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+            sys.exit(fail("out of memory; ask for smaller networks, fewer or smaller images, or fewer processes"))
         if not hasattr(error, "format_message"):  # the command line's own complaints have it
             raise
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, many lines

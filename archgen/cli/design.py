@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +19,13 @@ from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
 if TYPE_CHECKING:
     from archgen.design import DesignRequest
-    from archgen.evaluators import Cluster
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @app.command("design")
 def design_command(
+    context: typer.Context,
     data: Annotated[
         str, typer.Option(help="`digits`, an .npz, a folder of class folders, or a parquet file.")
     ] = "digits",
@@ -71,6 +72,10 @@ def design_command(
 
     if (out is None) == (resume is None):
         raise RunConflict("expected either --out FOLDER (a new run) or --resume FOLDER (an earlier one)")
+    if resume is not None:
+        _only_resume(context)
+        _run(None, resume, True, as_json, ray, resource)
+        return
     bounds = [parse_bound(text, "at_most") for text in at_most or []]
     check(bounds)
     if effort not in EFFORTS:
@@ -101,17 +106,27 @@ def design_command(
         generator=generator,
         time_limit=None if time_limit is None else _seconds(time_limit),
     )
-    folder = resume or out
-    assert folder is not None
-    _run(request, folder, resume is not None, as_json, cluster(ray, resource))
+    assert out is not None
+    _run(request, out, False, as_json, ray, resource)
+
+
+def _only_resume(context: typer.Context) -> None:
+    """Refuse what a new run is told: an earlier one has its own."""
+    options = {each.name: each.opts[0] for each in context.command.params}
+    said = [n for n in options if (source := context.get_parameter_source(n)) and source.name == "COMMANDLINE"]
+    if other := [options[name] for name in said if name not in ("resume", "ray", "resource", "as_json")]:
+        raise RunConflict(f"a run that is resumed keeps what it was begun with: leave out {', '.join(other)}")
 
 
 @app.command("resume")
 def resume_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run of `archgen design`.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Folder of a run of `archgen design`.")],
+    ray: Ray = None,
+    resource: Resource = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a design that was stopped, or show the result of a finished one."""
-    _run(None, folder, True, as_json)
+    _run(None, folder, True, as_json, ray, resource)
 
 
 @app.command("report")
@@ -145,11 +160,16 @@ def dashboard_command(
 
 
 def _run(
-    request: DesignRequest | None, folder: Path, resume: bool, as_json: bool, cluster: Cluster | None = None
+    request: DesignRequest | None,
+    folder: Path,
+    resume: bool,
+    as_json: bool,
+    ray: str | None,
+    resource: list[str] | None,
 ) -> None:
     from torch import get_num_threads
 
-    from archgen.design import design
+    from archgen.design import damaged, design
 
     processes = get_num_threads()  # OMP_NUM_THREADS, or as many as there are cores
     command = shlex.join(["archgen", *sys.argv[1:]])
@@ -159,17 +179,23 @@ def _run(
             folder,
             resume=resume,
             progress=Terminal(),
-            cluster=cluster,
+            cluster=cluster(ray, resource),
             processes=processes,
             command=command,
         )
     except KeyboardInterrupt:
-        say(f"interrupted; go on with: archgen design --resume {folder}")
+        where = ["--ray", ray] if ray is not None else []
+        where += [text for each in resource or [] for text in ("--resource", each)]
+        say(f"interrupted; go on with: {shlex.join(['archgen', 'design', '--resume', str(folder), *where])}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         show(json.dumps(result))
         return
-    _show(result, folder)
+    try:
+        lines = [*_lines(result, folder)]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise damaged(folder, repr(error)) from None
+    show("\n".join(lines))
 
 
 def _seconds(text: str) -> float:
@@ -180,27 +206,28 @@ def _seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _show(result: dict[str, Any], folder: Path) -> None:
+def _lines(result: dict[str, Any], folder: Path) -> Iterator[str]:
     winner = result["winner"]
     low, high = winner["latency_interval"]
-    show(f"winner     {winner['arch']}")
-    show(f"accuracy   {winner['test_acc']:.2f} % on the test part, {winner['val_acc']:.2f} % on the validation part")
+    yield f"winner     {winner['arch']}"
+    yield f"accuracy   {winner['test_acc']:.2f} % on the test part, {winner['val_acc']:.2f} % on the validation part"
     if "measurements" in result["device"]:
-        show(f"latency    {winner['latency_ms']:.4f} ms predicted (90 % interval {low:.4f} to {high:.4f})")
+        yield f"latency    {winner['latency_ms']:.4f} ms predicted (90 % interval {low:.4f} to {high:.4f})"
     else:
-        show(f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})")
+        yield f"latency    {winner['latency_ms']:.4f} ms (95 % interval {low:.4f} to {high:.4f})"
     if small := winner["int8"]:
         ratio = small.get("float_latency_ms", 0.0) / small.get("latency_ms", 1.0)
         faster = f", {ratio:.2f} times as fast" if ratio else ""
-        show(f"int8       {small['test_acc']:.2f} % on the test part, {small['bytes'] / 1e3:.0f} kB{faster}")
-    show(f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs")
+        yield f"int8       {small['test_acc']:.2f} % on the test part, {small['bytes'] / 1e3:.0f} kB{faster}"
+    yield f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs"
     for constraint in result["constraints"]:
         verdict = "met" if constraint["met"] else "NOT met"
-        show(f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}")
+        yield f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}"
     for other in result["networks"][1:]:
         costs = ", ".join(f"{metric} {other[metric]:.4g}" for metric in result["minimized"])
-        show(f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}")
-    show(f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s")
+        costs += "".join(f", {c['metric']} NOT met" for c in other.get("constraints", ()) if not c["met"])
+        yield f"{other['files']:10} {other['test_acc']:.2f} %, {costs}  {other['arch']}"
+    yield f"cost       {result['evaluations']} evaluations, {result['seconds']['total']:.0f} s"
     stems = [network["files"] for network in result["networks"]]
     files = ", ".join(f"{stem}.onnx, {stem}.int8.onnx, {stem}.safetensors, {stem}.json" for stem in stems)
-    show(f"files      {folder}/{files}, trials.parquet, report.html")
+    yield f"files      {folder}/{files}, trials.parquet, report.html"

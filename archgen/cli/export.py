@@ -17,7 +17,7 @@ from archgen.errors import InvalidObjective
 def export(
     source: Annotated[Path | None, typer.Argument(help="A run folder, or a network's .json.")] = None,
     out: Annotated[Path, typer.Option(help="ONNX file to write.")] = Path("network.onnx"),
-    space: Annotated[str | None, typer.Option(help="Without a source: the space of --arch.")] = None,
+    space: Annotated[str | None, typer.Option(help="Space of --arch, or of a source without its TOML file.")] = None,
     arch: Annotated[str | None, typer.Option(help="Without a source: architecture to build, untrained.")] = None,
     seed: Seed = 0,
 ) -> None:
@@ -25,12 +25,14 @@ def export(
     import torch
 
     from archgen import spaces
-    from archgen.export import check_onnx, load_network, random_inputs, to_onnx
+    from archgen.export import check_onnx, load_network, network_space, random_inputs, to_onnx
 
     writable(out)
-    if source is not None and arch is None and space is None:
-        network, facts = load_network(source / "best.json" if source.is_dir() else source)
-        loaded, arguments = spaces.load(facts["space"]), facts["network"]
+    if source is not None and arch is None:
+        path = source / "best.json" if source.is_dir() else source
+        loaded = network_space(path) if space is None else spaces.load(space)
+        network, facts = load_network(path, loaded)
+        arguments = facts["network"]
     elif source is None and arch is not None and space is not None:
         loaded = spaces.load(space)
         arguments = {}

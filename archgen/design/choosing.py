@@ -1,14 +1,15 @@
-"""Which of the evaluated architectures are fine-tuned: by what is measured of inherited weights, and by latency."""
+"""Which of the evaluated are fine-tuned: by what is measured of inherited weights, by latency and exact memory."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from archgen.design.request import LATENCY
+from archgen.design.request import LATENCY, MEMORY
 from archgen.errors import Infeasible
 from archgen.hardware import LatencyMeasurement
 from archgen.metrics import pareto_front
@@ -25,6 +26,7 @@ JOINED = ("nwot", "synflow")
 """Zero-cost proxies of the networks with inherited weights, which rank better together with the loss."""
 
 Chosen = tuple[Trial, LatencyMeasurement]
+"""Where memory is bounded or minimized, the trial has the exact one in the place of the predicted one."""
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
@@ -52,10 +54,10 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def choose(design: Design, study: Study, n: int = 1) -> list[Chosen]:
-    """The `n` most promising trials whose measured latency is within the bound, interval included.
+    """The `n` most promising trials whose measured latency is within the bound, interval included, and whose memory is.
 
-    They are measured a few at a time. When none of the first `MEASURED_AT_MOST` is within the bound for sure, the best
-    whose median is, else the fastest.
+    They are measured a few at a time. When none of the first `MEASURED_AT_MOST` is within the bounds for sure, the best
+    whose median is, else the fastest of those within the memory, else the smallest.
 
     Raises:
         Infeasible: There is no complete trial.
@@ -64,19 +66,37 @@ def choose(design: Design, study: Study, n: int = 1) -> list[Chosen]:
     measured: list[Chosen] = []
     for start in range(0, min(len(trials), MEASURED_AT_MOST), MEASURED_AT_ONCE):
         some = trials[start : start + MEASURED_AT_ONCE]
-        measured += zip(some, design.measure([t.arch for t in some]), strict=True)
-        sure = [pair for pair in measured if pair[1].high_ms <= bound]
+        measured += _measured(design, some)
+        fitting = [pair for pair in measured if _fits(design, pair)]
+        sure = [pair for pair in fitting if pair[1].high_ms <= bound]
         if len(sure) >= n:
             return sure[:n]
-    likely = [pair for pair in measured if pair[1].latency_ms <= bound]
-    return sure or (likely[:1] if likely else [min(measured, key=lambda pair: pair[1].latency_ms)])
+    if not fitting:
+        return [min(measured, key=lambda pair: pair[0].values[MEMORY])]
+    likely = [pair for pair in fitting if pair[1].latency_ms <= bound]
+    return sure or (likely[:1] if likely else [min(fitting, key=lambda pair: pair[1].latency_ms)])
+
+
+def _measured(design: Design, trials: Sequence[Trial]) -> list[Chosen]:
+    archs = [trial.arch for trial in trials]
+    latencies = design.measure(archs)
+    if MEMORY in design.request.metrics:
+        exact = design.memory(archs)
+        trials = [replace(t, values={**t.values, MEMORY: mb}) for t, mb in zip(trials, exact, strict=True)]
+    return list(zip(trials, latencies, strict=True))
+
+
+def _fits(design: Design, chosen: Chosen) -> bool:
+    """Whether the exact memory is within the bound, where there is one."""
+    bound = design.request.at_most.get(MEMORY)
+    return bound is None or chosen[0].values[MEMORY] <= bound
 
 
 def choose_set(design: Design, study: Study) -> list[Chosen]:
     """Up to `networks` trials of the Pareto front, the most accurate first, spread evenly over it.
 
-    The front of what is predicted is measured, and what then breaks the bound on the latency, or is dominated, left
-    out and replaced by what lies farthest from the others on the front; at most twice as many are measured. When
+    The front of what is predicted is measured, and what then breaks a bound on latency or memory, or is dominated, is
+    left out and replaced by what lies farthest from the others on the front; at most twice as many are measured. When
     nothing is left, the one that `choose` gives.
 
     Raises:
@@ -89,14 +109,15 @@ def choose_set(design: Design, study: Study) -> list[Chosen]:
     front = [good[i] for i in pareto_front(points, signs)] if good else []
     front.sort(key=lambda t: -t.values["val_acc"])
     bound = design.request.at_most.get(LATENCY, np.inf)
-    known: dict[int, LatencyMeasurement] = {}
+    known: dict[int, Chosen] = {}
     kept: list[int] = []
     while wanted := _spread(len(front), kept, known, min(n - len(kept), 2 * n - len(known))):
-        known |= zip(wanted, design.measure([front[i].arch for i in wanted]), strict=True)
-        within = sorted(i for i, measured in known.items() if measured.latency_ms <= bound)
-        values = [[{**front[i].values, LATENCY: known[i].latency_ms}[w.metric] for w in directions] for i in within]
+        known |= zip(wanted, _measured(design, [front[i] for i in wanted]), strict=True)
+        within = sorted(i for i, pair in known.items() if pair[1].latency_ms <= bound and _fits(design, pair))
+        pairs = [known[i] for i in within]
+        values = [[{**t.values, LATENCY: ms.latency_ms}[w.metric] for w in directions] for t, ms in pairs]
         kept = [within[i] for i in pareto_front(values, signs)] if within else []
-    return [(front[i], known[i]) for i in sorted(kept)] or choose(design, study)
+    return [known[i] for i in sorted(kept)] or choose(design, study)
 
 
 def _spread(length: int, kept: Sequence[int], known: Collection[int], n: int) -> list[int]:

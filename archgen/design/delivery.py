@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from archgen.data import Split
 from archgen.design.choosing import choose, choose_set
-from archgen.design.inputs import versions
+from archgen.design.inputs import space_file, versions
 from archgen.design.latency import MeasuredHere
 from archgen.design.plan import Timetable
 from archgen.design.request import LATENCY, MEMORY
@@ -47,8 +47,9 @@ def deliver(
 
     Returns:
         The result but for `seconds`: `winner`, `networks` (the winner first), `finalists` (all that were fine-tuned,
-        the most promising first), `met`, `constraints`, `evaluations`, `run`, the facts of the run and, where
-        latencies were measured here, `reference`: ms that the reference network took `then` and now.
+        the most promising first), `met` (by all networks), `constraints` (of the winner; each network has its own),
+        `evaluations`, `run`, the facts of the run and, where latencies were measured here, `reference`: ms that the
+        reference network took `then` and now.
 
     Raises:
         Infeasible: No trial gave a finite accuracy.
@@ -68,16 +69,12 @@ def deliver(
     stems = [f"network{i + 1}" if i else BEST for i in range(len(tuned))]
     networks = [_finish(design, known, each, stem) for each, stem in zip(tuned, stems, strict=True)]
     winner, space, data, folder = networks[0], design.space, design.data, design.folder
-    constraints = [
-        {"metric": m, "sense": "at_most", "bound": b, "value": winner[m], "met": bool(winner[m] <= b)}
-        for m, b in design.request.at_most.items()
-    ]
     return {
         "winner": winner,
         "networks": networks,
         "finalists": finalists,
-        "met": all(constraint["met"] for constraint in constraints),
-        "constraints": constraints,
+        "met": all(constraint["met"] for network in networks for constraint in network["constraints"]),
+        "constraints": winner["constraints"],
         "minimized": list(design.request.minimize),
         "evaluations": len(study.trials),
         "run": str(folder.path),
@@ -173,6 +170,10 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
     if MEMORY in exact:
         exact[MEMORY] = file_memory_mb(onnx)
     found |= exact | {"params": int(exact["params"])}
+    found["constraints"] = [
+        {"metric": m, "sense": "at_most", "bound": b, "value": found[m], "met": bool(found[m] <= b)}
+        for m, b in design.request.at_most.items()
+    ]
     save_network(
         folder.file(stem),
         network,
@@ -183,6 +184,7 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
         std=data.std,
         classes=data.classes,
         metrics={name: value for name, value in found.items() if isinstance(value, int | float)},
+        space_file=space_file(folder),
     )
     return found
 

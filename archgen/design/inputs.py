@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from archgen import spaces
 from archgen.data import ImageData
 from archgen.design.request import DesignRequest
 from archgen.errors import InvalidTable, RunConflict
@@ -17,6 +19,51 @@ _CHANGED = {
     "data": "the images, or their labels or parts, are not those",
     "latency": "the table of --latency is not the one",
 }
+
+
+SPACE = "space"
+"""Folder of a run with the copy of its space's TOML file."""
+
+
+def absolute(request: DesignRequest) -> DesignRequest:
+    """The request with absolute paths: a resume may begin elsewhere."""
+
+    def path(text: str) -> str:
+        return str(Path(text).absolute())
+
+    generator = request.generator
+    return replace(
+        request,
+        data=request.data if request.data == "digits" else path(request.data),
+        space=path(request.space) if spaces.is_path(request.space) else request.space,
+        latency=None if request.latency is None else path(request.latency),
+        generator=path(generator) if generator is not None and Path(generator).is_dir() else generator,
+    )
+
+
+def keep_space(run: RunFolder) -> None:
+    """Copy the TOML file of a space of one's own into a new run, which then reads that, wherever the folder goes."""
+    name = run.state["request"]["space"]
+    if not spaces.is_path(name):
+        return
+    copy = spaces.copy_space(Path(name), run.file(SPACE))
+    if copy is not None:
+        run.state["request"]["space"] = copy.relative_to(run.path).as_posix()
+        run.save()
+
+
+def space_of(run: RunFolder) -> str:
+    """Name or path of the run's space, as `archgen.spaces.load` takes it."""
+    name: str = run.state["request"]["space"]
+    return str(run.file(name)) if spaces.is_path(name) and run.file(name).is_file() else name
+
+
+def space_file(run: RunFolder) -> str | None:
+    """The TOML file of a run's own space, relative to its folder where it is in it; None of a space by name."""
+    name: str = run.state["request"]["space"]
+    if not spaces.is_path(name):
+        return None
+    return name if run.file(name).is_file() else str(Path(name).absolute())
 
 
 def digests(request: DesignRequest, data: ImageData) -> dict[str, str]:

@@ -17,7 +17,7 @@ from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
 from archgen.design.finetuning import forget
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
-from archgen.design.metrics import check_reachable, counts, predictors, within
+from archgen.design.metrics import check_reachable, counts, exact_memory, predictors, within
 from archgen.design.plan import Costs, Timetable, probe, timetable
 from archgen.design.reporting import LATENCIES, RESULT, TRIALS, write
 from archgen.design.request import DesignRequest
@@ -50,6 +50,8 @@ from archgen.threads import single_threaded
 SUPERNET, STUDY = "supernet.safetensors", "study.db"
 SMALL_NETWORK = {"cells": 1, "channels": 16}
 """Of published spaces of cells, whose own networks are made for large sets of images."""
+STAGES = frozenset(("latency", "supernet", "search", "final"))
+"""That time is planned for."""
 LONG = 60.0
 """Seconds of a search that processes are started for: their start takes up to ten."""
 
@@ -79,6 +81,7 @@ class Design:
         progress: Shows how far it is.
         cluster: Where the search evaluates; None: here.
         processes: For what can be done at the same time; see `design`.
+        since: When it began, by `time.monotonic`, which a time limit counts from; None: now.
     """
 
     costs: Costs
@@ -92,7 +95,9 @@ class Design:
         progress: Progress | None = None,
         cluster: Cluster | None = None,
         processes: int = 1,
+        since: float | None = None,
     ) -> None:
+        since = time.monotonic() if since is None else since
         self.folder, self.request, self.data, self.progress = run, request, data, progress or Progress()
         self.cluster, self.processes = cluster, processes
         self.space = spaces.for_images(request.space, data.image_size)
@@ -103,7 +108,7 @@ class Design:
             else MeasuredElsewhere(self.space, Path(request.latency), request.seed)
         )
         spent = sum(run.seconds.values())
-        self._end = float("inf") if request.time_limit is None else time.monotonic() + request.time_limit - spent
+        self._end = float("inf") if request.time_limit is None else since + request.time_limit - spent
 
     @property
     def strategy(self) -> str:
@@ -155,13 +160,20 @@ class Design:
             facts["plan"] = timetable(self.request, costs, self.finetuned, self.processes).to_json()
             self.folder.save()
         plan = self._planned(Timetable, "plan")
+        if not plan.seconds.keys() >= STAGES:
+            raise RunConflict(f"{self.folder.path} was planned by another version of archgen; start a new run")
         self.costs = self._planned(Costs, "costs")
         parts = ", ".join(f"{stage} {seconds_in_words(seconds)}" for stage, seconds in plan.seconds.items())
         self.progress.note(f"this will take about {seconds_in_words(plan.total)} ({parts})")
-        if (plan.epochs, plan.budget) != (self.request.epochs, self.request.budget):
-            fewer = f"{plan.measured} latencies, " if plan.measured < self.request.measured else ""
-            done = f"{fewer}{plan.epochs} epochs and {plan.budget} evaluations"
-            self.progress.note(f"the time limit allows {done}")
+        named = {"measured": "latencies", "epochs": "epochs", "budget": "evaluations"}
+        named["finetune_epochs"] = "epochs of fine-tuning"
+        done = {name: getattr(plan, name) for name in named}
+        fewer = [f"{n} {named[name]}" for name, n in done.items() if n < getattr(self.request, name)]
+        if fewer:
+            self.progress.note(f"the time limit allows {', '.join(fewer)}")
+        if (limit := self.request.time_limit) is not None and plan.total > limit:
+            least, given = seconds_in_words(plan.total), seconds_in_words(limit)
+            self.progress.note(f"the least that can be done takes about {least}, more than the time limit of {given}")
         return plan
 
     def _planned(self, kind: type[Planned], name: str) -> Planned:
@@ -189,6 +201,10 @@ class Design:
     def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
         """Latency of networks for one image."""
         return self.source.measure(archs)
+
+    def memory(self, archs: Sequence[Architecture]) -> list[float]:
+        """Exact memory of networks for one image, MB."""
+        return [exact_memory(self.space, arch, self.network, self.request.seed) for arch in archs]
 
     # -- supernet -----------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from torch import nn
 from archgen.data import ImageData
 from archgen.design.latency import MeasuredHere, networks
 from archgen.design.request import LEAST_MEASURED, MEMORY, DesignRequest
+from archgen.fields import check_fields
 from archgen.peak_memory import peak_memory_mb
 from archgen.strategies.base import FITTED
 from archgen.study import Trial
@@ -54,6 +55,9 @@ class Costs:
     evaluation: float
     finetune_epoch: float
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class Timetable:
@@ -69,6 +73,9 @@ class Timetable:
     finetune_epochs: int
     measured: int
     seconds: dict[str, float]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def total(self) -> float:
@@ -195,10 +202,11 @@ def timetable(request: DesignRequest, costs: Costs, finetuned: int, processes: i
 
 
 def _table(request: DesignRequest, costs: Costs, finetuned: int, processes: int) -> Timetable:
+    exports = 3 if MEMORY in request.metrics else 2  # of each that is chosen
     latency = request.measured * (costs.export / processes + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
     final = rounds(finetuned, processes) * request.finetune_epochs * costs.finetune_epoch
-    final += finetuned * (2 * costs.export + costs.measurement)
+    final += finetuned * (exports * costs.export + costs.measurement)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from archgen import artifacts, spaces
+from archgen.design.inputs import space_of
 from archgen.design.request import LATENCY
 from archgen.errors import InvalidCheckpoint, RunConflict
 from archgen.predictors.latency import LatencyPredictor
@@ -32,12 +33,16 @@ def report(folder: Path) -> Path:
         raise RunConflict(f"{folder} has no {RESULT}: the run is not finished; go on by archgen resume {folder}")
     try:
         result = artifacts.read_json(run.file(RESULT))
-        space = spaces.for_images(run.state["request"]["space"], result["network"]["image_size"])
+        space = spaces.for_images(space_of(run), result["network"]["image_size"])
         return write(run, result, space)
-    except (InvalidCheckpoint, KeyError, TypeError) as error:
-        raise RunConflict(
-            f"{run.file(RESULT)} is damaged or of another version ({error!r}); run the design again"
-        ) from None
+    except (InvalidCheckpoint, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise damaged(folder, repr(error)) from None
+
+
+def damaged(folder: Path, reason: str) -> RunConflict:
+    """What to raise for a result that can not be read."""
+    file = folder / RESULT
+    return RunConflict(f"{file} is damaged or of another version ({reason}); remove it, and archgen resume writes it")
 
 
 def write(run: RunFolder, result: dict[str, Any], space: SearchSpace) -> Path:

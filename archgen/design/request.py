@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
-from archgen.errors import InvalidObjective
+from archgen.errors import InvalidObjective, InvalidOption
+from archgen.fields import check_fields
 from archgen.objectives import Objective, at_most, check, maximize, minimize
 
 LATENCY, MEMORY = "latency_ms", "memory_mb"
@@ -75,7 +76,14 @@ class DesignRequest:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "minimize", tuple(self.minimize))  # JSON has lists only
+        if isinstance(self.minimize, list):  # JSON has lists only
+            object.__setattr__(self, "minimize", tuple(self.minimize))
+        try:
+            check_fields(self)
+        except TypeError as error:
+            raise InvalidOption(str(error)) from None
+        if not 0 <= self.seed < 2**31:
+            raise InvalidOption(f"expected a seed from 0 to {2**31 - 1}, got {self.seed}")
         small = {k: v for k, v in asdict(self).items() if k in _POSITIVE and v < 1}
         if small:
             raise InvalidObjective(f"expected whole numbers of at least 1, got {small}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+import time
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,22 @@ import numpy as np
 
 from archgen import artifacts, spaces
 from archgen.data import ImageData, load_data
-from archgen.design.inputs import check_digests, digests, versions
+from archgen.design.inputs import SPACE, absolute, check_digests, digests, keep_space, space_of, versions
 from archgen.design.latency import MeasuredElsewhere
-from archgen.design.metrics import check_metrics
+from archgen.design.metrics import MEMORIES, check_metrics
 from archgen.design.pipeline import STUDY, SUPERNET, Design, network_of, strategy_name
-from archgen.design.reporting import RESULT
+from archgen.design.reporting import LATENCIES, RESULT, damaged
 from archgen.design.request import DesignRequest
 from archgen.errors import Infeasible, InvalidOption, RunConflict
 from archgen.evaluators import Cluster
 from archgen.hardware import RUNTIMES
 from archgen.progress import Progress
-from archgen.run_folder import RunFolder
+from archgen.run_folder import RUN, RunFolder
 from archgen.strategies import STRATEGIES, pretrained_parts
 from archgen.study.storage import check_length
+
+MOST_PARAMS = 1e9
+"""Of a network: what is trained takes sixteen bytes for each."""
 
 
 def design(
@@ -57,6 +62,7 @@ def design(
         InvalidOption: Fewer than one process.
         ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run.
     """
+    since = time.monotonic()
     if processes < 1:
         raise InvalidOption(f"expected at least 1 process, got {processes}")
     progress = progress or Progress()
@@ -65,28 +71,46 @@ def design(
         check_length(out / STUDY)
         data = load(request)
         _check(request, data)
+        request = absolute(request)
         begun = {"command": command, "versions": versions(), "digests": digests(request, data)}
         run = RunFolder.create(out, asdict(request), **begun)
-        try:
-            with run.locked():
-                return Design(run, request, data, progress, cluster, processes).run()
-        except Infeasible:
-            if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
-                shutil.rmtree(out)
-            raise
+        with run.locked():
+            try:
+                keep_space(run)
+                request = replace(request, space=space_of(run))
+                return Design(run, request, data, progress, cluster, processes, since).run()
+            except Infeasible:
+                if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
+                    _take_back(run)
+                raise
     run = RunFolder.open(out)
     try:
         request = DesignRequest(**run.state["request"])
+        request = replace(request, space=space_of(run))
+    except InvalidOption as error:
+        raise RunConflict(f"{run.file(RUN)} is damaged: {error}; start a new run") from None
     except TypeError as error:
         raise RunConflict(f"{out} was made by another version of archgen ({error}); start a new run") from None
     if run.file(RESULT).exists():
-        result: dict[str, Any] = artifacts.read_json(run.file(RESULT))
+        result = artifacts.read_json(run.file(RESULT))
+        if not isinstance(result, dict) or "winner" not in result:
+            raise damaged(out, "no winner in it")
         return result
     data = load(request)
     _check(request, data)
     check_digests(run, request, data)
     with run.locked():
-        return Design(run, request, data, progress, cluster, processes).run()
+        return Design(run, request, data, progress, cluster, processes, since).run()
+
+
+def _take_back(run: RunFolder) -> None:
+    """Remove what a run wrote before its training, and the folder where that was not there before and is empty now."""
+    for name in (LATENCIES, MEMORIES, RUN):
+        run.file(name).unlink(missing_ok=True)
+    shutil.rmtree(run.file(SPACE), ignore_errors=True)
+    if run.own:
+        with suppress(OSError):
+            run.path.rmdir()
 
 
 def load(request: DesignRequest) -> ImageData:
@@ -98,7 +122,13 @@ def _check(request: DesignRequest, data: ImageData) -> None:
     """A wrong name or a damaged checkpoint must not leave a folder behind, nor show after the training only."""
     space = spaces.for_images(request.space, data.image_size)
     arguments = network_of(request, space, data)
-    space.build(space.sample(1, np.random.default_rng(request.seed))[0], **arguments)
+    drawn = space.sample(20, np.random.default_rng(request.seed))
+    params = max(space.count(arch, **arguments)["params"] for arch in [*drawn, *(space.extremes or ())])
+    if params > MOST_PARAMS:
+        raise InvalidOption(
+            f"a network has {params:.3g} parameters, expected at most {MOST_PARAMS:.0e}: lower --network"
+        )
+    space.build(drawn[0], **arguments)
     check_metrics(space, request, arguments)
     example = space.example_input(1, **arguments)
     RUNTIMES[request.runtime](example, threads=request.threads, processor=request.processor)

@@ -23,6 +23,9 @@ from archgen.spaces.sized import MARK
 
 FAMILIES: Registry[type[SearchSpace]] = Registry("family of search spaces")
 
+MOST, MOST_CELLS = 1_000_000, 200
+"""Largest argument of a network, and most cells of a stage, which are built one by one."""
+
 
 class SearchSpace(ABC):
     """A set of architectures: how to draw, change, name, encode and build them.
@@ -133,13 +136,16 @@ class SearchSpace(ABC):
                 raise InvalidArchitecture(f"{name} must be from 0 to {len(values) - 1}, got {choices[name]}")
 
     def _network(self, network: Mapping[str, int]) -> dict[str, int]:
-        """All arguments of the network; raises `UnknownName`, or `InvalidSpace` for one below the least it may be."""
+        """All arguments of the network; raises `UnknownName`, or `InvalidSpace` for one out of its range."""
         for name, value in network.items():
             if name not in self.network_defaults:
                 raise UnknownName("argument of the network", name, self.network_defaults)
             least = self._least_arguments.get(name, 1)
             if value < least:
                 raise InvalidSpace(f"argument {name} of the network must be at least {least}, got {value}")
+            most = MOST_CELLS if name == "cells" else MOST
+            if value > most:
+                raise InvalidSpace(f"argument {name} of the network must be at most {most}, got {value}")
         return {**self.network_defaults, **network}
 
     def matters(self, arch: Architecture, name: str, other: int) -> bool:

@@ -18,6 +18,11 @@ def available() -> list[str]:
     return sorted(path.stem for path in config.spaces_dir().glob("*.toml"))
 
 
+def is_path(name: str) -> bool:
+    """Whether a text is the path of a TOML file, not a name: it ends in `.toml` or holds a path separator."""
+    return name.endswith(".toml") or "/" in name or os.sep in name
+
+
 def load(name: str | Path, *, trust_code: bool = False) -> SearchSpace:
     """Load a search space by name, or a space of your own by the path of its TOML file.
 
@@ -35,7 +40,7 @@ def load(name: str | Path, *, trust_code: bool = False) -> SearchSpace:
         >>> load("nasbench201").size
         15625
     """
-    if isinstance(name, str) and not (name.endswith(".toml") or "/" in name or os.sep in name):
+    if isinstance(name, str) and not is_path(name):
         return _named(name)
     path = Path(name)
     with config.trusting(trust_code):
@@ -75,7 +80,7 @@ def read_base(reference: str, folder: Path, name: str) -> SearchSpace:
         UnknownName: There is no space of that name.
         InvalidSpace: The file does not describe a space.
     """
-    if not (reference.endswith(".toml") or "/" in reference or os.sep in reference):
+    if not is_path(reference):
         return _named(reference, name)
     return read(folder / reference, name)
 

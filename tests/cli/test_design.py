@@ -89,6 +89,56 @@ def test_resume_of_a_finished_design_shows_it_again(
     assert json.loads(succeeds("resume", folder, "--json").stdout) == json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((place, None) for place in ("", "winner", "winner.int8.test_acc", "networks", "seconds.total")),
+        *((place, "x") for place in ("winner", "winner.test_acc", "winner.params", "constraints", "winner.int8")),
+        *((place, {}) for place in ("", "winner", "networks", "seconds", "winner.latency_interval")),
+        ("winner.latency_interval", []),
+    ],
+)
+def test_a_damaged_result_is_one_line(
+    finished: tuple[CompletedProcess[str], Path], place: str, value: object, workplace: Path, refused: Refused
+) -> None:
+    shutil.copytree(finished[1], "run")
+    changed(Path("run/result.json"), place, value)
+    assert "result.json is damaged or of another version" in refused("resume", "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("request.data", -1), ("request.at_most", []), ("request.at_most", {"params": "x"}), ("request.seed", "x")),
+        *(("request.seed", -1), ("request.network", "x"), ("request.network", {"cells": 1.5}), ("request", [])),
+        *(("request.runtime", {}), ("request.threads", True), ("request.minimize", "params"), ("request.limit", "x")),
+        *(("seconds", None), ("seconds", {"plan": "x"}), ("seconds", {"plan": -1}), ("facts", []), ("digests", [1])),
+        *(("facts.plan.seconds", None), ("facts.plan.seconds", {}), ("facts.plan.epochs", "x"), ("facts.plan", [])),
+        *(("facts.costs.export", None), ("facts.costs", None)),
+    ],
+)
+def test_a_damaged_run_file_is_one_line(
+    finished: tuple[CompletedProcess[str], Path], place: str, value: object, workplace: Path, run: Run
+) -> None:
+    shutil.copytree(finished[1], "run")
+    Path("run/result.json").unlink()
+    changed(Path("run/run.json"), place, value)
+    outcome = run("resume", "run")
+    assert outcome.returncode == 2
+    assert "run" in outcome.stderr.splitlines()[-1]
+    assert "Traceback" not in outcome.stderr
+
+
+def changed(file: Path, place: str, value: object) -> None:
+    """Put a value into a JSON file."""
+    content = whole = {"": json.loads(file.read_text())}
+    *path, last = ["", *place.split(".")] if place else [""]
+    for name in path:
+        content = content[name]
+    content[last] = value
+    file.write_text(json.dumps(whole[""]))
+
+
 def test_the_report_is_written_again(
     finished: tuple[CompletedProcess[str], Path], succeeds: Run, refused: Refused
 ) -> None:
@@ -234,6 +284,18 @@ def test_design_refuses_data_that_can_not_be_learnt(
         ),
         (["--out", "run", "--network", "cells=many"], "expected NAME=NUMBER for --network, got 'cells=many'"),
         (["--out", "run", "--network", "cell=2"], "unknown argument of the network 'cell'"),
+        (
+            ["--out", "run", "--network", "cells=3000000"],
+            "cells of the network must be at most 200, got",
+        ),
+        (
+            ["--out", "run", "--network", f"channels={10**30}"],
+            "channels of the network must be at most 1000000",
+        ),
+        (
+            ["--out", "run", "--network", "channels=200000"],
+            "expected at most 1e+09: lower --network",
+        ),
         (["--out", "run", "--latency", "mine.csv"], "mine.csv is not a file"),
         (["--out", "run", "--runtime", "tvm"], "unknown runtime 'tvm'"),
         (["--out", "run", "--device", "tpu"], "unknown processor 'tpu'"),
@@ -244,7 +306,7 @@ def test_design_refuses_data_that_can_not_be_learnt(
         (["--out", "run", "--limit", "5"], "--limit 5 is too small"),
         ([], "expected either --out FOLDER (a new run) or --resume FOLDER"),
         (["--out", "a", "--resume", "b"], "expected either --out FOLDER (a new run) or --resume FOLDER"),
-        (["--resume", "nowhere"], "nowhere holds no run to resume"),
+        (["--resume", "nowhere"], "keeps what it was begun with: leave out --at-most, --budget, --epochs, "),
         (["--out", "full"], "full is not empty and holds no run; give another --out"),
         (["--out", "full/paper.txt"], "full/paper.txt is a file, expected a folder"),
     ],
@@ -292,6 +354,45 @@ def test_ctrl_c_ends_a_design_with_status_130_and_says_how_to_go_on(
     assert outcome.stderr.splitlines()[-1] == "archgen: interrupted; go on with: archgen design --resume run"
     assert "Traceback" not in outcome.stderr
     assert RunFolder.open(Path("run")).seconds.keys() == {"plan", "latency", "supernet", "search"}
+
+
+def test_a_resume_refuses_what_it_would_ignore_and_says_where_it_evaluates(
+    finished: tuple[CompletedProcess[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    refused: Refused,
+) -> None:
+    seen: list[Any] = []
+
+    def design(request: None, out: Path, *, cluster: Any, **options: Any) -> dict[str, Any]:
+        seen.append(cluster)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(design_module, "design", design)
+    options = ["--ray", "local", "--resource", "CPU=2"]
+    for command in (["design", "--resume", "run"], ["resume", "run"]):
+        last = run(*command, *options, "--json").stderr.splitlines()[-1]
+        assert last == "archgen: interrupted; go on with: archgen design --resume run --ray local --resource CPU=2"
+        assert seen.pop().address == "local"
+    for option, value in (
+        ("--time-limit", "10m"),
+        ("--seed", "0"),
+        ("--space", "nasbench201"),
+        ("--at-most", "params=1"),
+    ):
+        assert f"begun with: leave out {option}" in refused("design", "--resume", "run", option, value)
+    assert not seen
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_no_memory_is_one_line(
+    small: list[object], monkeypatch: pytest.MonkeyPatch, refused: Refused, error: Exception
+) -> None:
+    def design(*given: Any, **options: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(design_module, "design", design)
+    assert "out of memory; ask for smaller networks" in refused(*small, "--out", "run")
 
 
 def test_a_full_disk_at_the_start_of_a_design_is_one_line(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,6 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
+from archgen import config
 from archgen.export import check_onnx, load_network, open_onnx
 from archgen.spaces import CellSpace, SearchSpace
 
@@ -41,6 +44,47 @@ def test_a_network_of_another_kind_of_input_is_exported(succeeds: Run) -> None:
     arch = '{"l": 2, "o": ["l", "sa"], "h": [128, 128], "n": [2, 2], "f": [[512], [512]], "p": ["dft", "sdp"]}'
     outcome = succeeds("export", "--space", "flexibert", "--arch", arch, "--out", "tokens.onnx")
     assert outcome.stdout.startswith("tokens.onnx: input ('batch', 512), largest difference to PyTorch ")
+
+
+def test_what_was_designed_in_a_space_of_ones_own_is_read_from_its_folder_alone(
+    small: list[object], succeeds: Run, refused: Refused, pretended_latency: None
+) -> None:
+    """A part of a part, in a space's file with a text that looks like its base; no file is left where it was."""
+    Path("mine/whole").mkdir(parents=True)
+    head = 'family = "restricted"\nsummary = """\nbase = "none"\n"""\n'
+    Path("mine/whole/less.toml").write_text(f'name = "less"\n{head}base = "nasbench201"\n[values]\n"0->1" = ["none"]\n')
+    values = '[values]\n"0->2" = ["nor_conv_3x3", "nor_conv_1x1"]\n'
+    Path("mine/part.toml").write_text(f'name = "part"\n{head}base = "whole/less.toml"\n{values}')
+    succeeds(*small, "--space", "mine/part.toml", "--out", "run")
+    shutil.move("mine", "lost")
+    Path("moved").mkdir()
+    shutil.move("run", "moved/run")
+    folder = Path("moved/run")
+    assert json.loads((folder / "run.json").read_text())["request"]["space"] == "space/part.toml"
+    succeeds("export", folder, "--out", "again.onnx")
+    assert Path("again.onnx").read_bytes() == (folder / "best.onnx").read_bytes()
+    succeeds("report", folder)
+    (folder / "result.json").unlink()
+    succeeds("resume", folder)
+    for name in ("best.json", "best.safetensors"):
+        shutil.copy(folder / name, name)
+    assert "its space space/part.toml is not there; copy it too, or give --space" in refused("export", "best.json")
+    succeeds("export", "best.json", "--space", "lost/part.toml")
+
+
+def test_operations_that_a_network_imports_run_only_when_they_are_trusted(
+    own_space: Path,
+    small: list[object],
+    succeeds: Run,
+    refused: Refused,
+    pretended_latency: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(config.TRUST, raising=False)
+    succeeds(*small, "--space", own_space, "--out", "run", "--trust-code")
+    assert not Path("run/space").exists(), "code is not copied"
+    assert "runs code of the file's author" in refused("export", "run", "--out", "again.onnx")
+    succeeds("export", "run", "--out", "again.onnx", "--trust-code")
 
 
 @pytest.mark.parametrize(

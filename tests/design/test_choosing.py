@@ -21,15 +21,22 @@ from archgen.study import Study, Trial
 
 @dataclass
 class Bench:
-    """Stands for a design whose measurements are made up: `(median, upper end)` in ms by architecture."""
+    """Stands for a design whose measurements are made up: `(median, upper end)` in ms by architecture, exact MB."""
 
     bound: float | None
     latency: dict[Architecture, tuple[float, float]]
     asked: list[list[Architecture]] = field(default_factory=list)
+    exact: dict[Architecture, float] | None = None
+    """Memory, which is then bounded by 1 MB."""
 
     @property
     def request(self) -> DesignRequest:
-        return DesignRequest("digits", "nasbench201", {} if self.bound is None else {"latency_ms": self.bound})
+        at_most = {} if self.bound is None else {"latency_ms": self.bound}
+        return DesignRequest("digits", "nasbench201", at_most if self.exact is None else {**at_most, "memory_mb": 1.0})
+
+    def memory(self, archs: list[Architecture]) -> list[float]:
+        assert self.exact is not None
+        return [self.exact[arch] for arch in archs]
 
     def measure(self, archs: list[Architecture]) -> list[LatencyMeasurement]:
         self.asked.append(list(archs))
@@ -150,6 +157,35 @@ def test_finalists_are_the_most_promising_of_those_within_the_bound(space: Searc
     bench = Bench(2.0, dict(zip(archs, [FAST, FAST, SLOW, FAST], strict=True)))
     assert [trial.number for trial, _ in choose(cast(Design, bench), study, 2)] == [1, 0]
     assert [trial.number for trial, _ in choose(cast(Design, bench), study, 9)] == [1, 0, 3], "there are no more"
+
+
+@pytest.mark.parametrize(
+    ("exact", "latency", "chosen"),
+    [
+        ([0.9, 1.1, 1.1, 0.8], [FAST] * 4, 0),  # the most accurate need more than was predicted
+        ([1.1, 1.2, 1.3, 1.05], [FAST] * 4, 3),  # all do: the smallest
+        ([0.9, 1.1, 1.1, 0.8], [SLOW, FAST, FAST, UNSURE], 3),
+        ([0.9, 1.1, 1.1, 0.8], [(5.0, 5.1), FAST, FAST, SLOW], 3),  # the fastest of those within the memory
+    ],
+)
+def test_what_needs_more_memory_than_the_bound_is_passed_over(
+    space: SearchSpace, exact: list[float], latency: list[tuple[float, float]], chosen: int
+) -> None:
+    study, archs = study_of(space, [(80.0, 0.5), (90.0, 0.3), (95.0, 0.2), (70.0, 0.9)])
+    bench = Bench(2.0, dict(zip(archs, latency, strict=True)), exact=dict(zip(archs, exact, strict=True)))
+    ((trial, _),) = choose(cast(Design, bench), study)
+    assert trial.number == chosen
+    assert trial.values["memory_mb"] == exact[chosen]
+
+
+def test_a_network_of_a_set_that_needs_more_memory_than_the_bound_is_replaced(space: SearchSpace) -> None:
+    archs = list(dict.fromkeys(space.sample(40, np.random.default_rng(0))))[:10]
+    study = Study(space, [maximize("val_acc"), minimize("latency_ms")])
+    values = [{"val_acc": 90.0 - i, "val_loss": 1.0, "latency_ms": 10.0 - i, "memory_mb": 0.9} for i in range(10)]
+    study.record(archs, [Measurement(each, 0.1) for each in values])
+    exact = {arch: 1.1 if i == 0 else 0.9 for i, arch in enumerate(archs)}
+    bench = SetBench(10.0, dict(zip(archs, PREDICTED, strict=True)), exact=exact)
+    assert [trial.number for trial, _ in choose_set(cast(Design, bench), study)] == [1, 4, 9]
 
 
 def front_of(space: SearchSpace, latency: list[tuple[float, float]]) -> tuple[list[int], Bench]:

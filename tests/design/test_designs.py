@@ -25,6 +25,7 @@ from archgen.evaluators import Cluster, Parallel, SupernetEvaluator
 from archgen.export import check_onnx, load_network
 from archgen.generators import DiscreteFlow
 from archgen.metrics import pareto_front
+from archgen.peak_memory import file_memory_mb
 from archgen.progress import Progress
 from archgen.run_folder import RunFolder
 from archgen.supernets import Supernet
@@ -165,6 +166,21 @@ def test_a_space_of_ones_own_is_searched_by_a_generator_of_ones_own(tmp_path: Pa
     assert not (tmp_path / "other").exists()
 
 
+def test_memory_is_exact_of_what_is_chosen_and_each_network_has_its_constraints(tmp_path: Path) -> None:
+    arguments = {"cells": 1, "channels": 4}
+    table = phone(tmp_path, "nasbench201", images_of(arguments))
+    request = replace(REQUEST, at_most={"memory_mb": 50.0}, minimize=("latency_ms",), network=arguments, latency=table)
+    result = design(replace(request, networks=2, budget=4), tmp_path / "run")
+    for network in result["networks"]:
+        (constraint,) = network["constraints"]
+        assert constraint["value"] == file_memory_mb(tmp_path / "run" / f"{network['files']}.onnx")
+        assert constraint["met"]
+    assert result["constraints"] == result["winner"]["constraints"]
+    job = Design(RunFolder.open(tmp_path / "run"), request, load_data("digits", limit=200))
+    archs = [job.space.parse(network["arch"]) for network in result["networks"]]
+    assert job.memory(archs) == [network["memory_mb"] for network in result["networks"]]
+
+
 def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> None:
     arguments, said = {"cells": 1, "channels": 4}, Noted()
     request = replace(
@@ -183,6 +199,30 @@ def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> No
     assert any(line.startswith("this will take about") for line in said.lines)
     assert any(line.startswith("the time limit allows") for line in said.lines)
     assert time.perf_counter() - start < 120, "ten times the limit: only what never ends is a failure"
+
+
+@pytest.mark.parametrize(
+    ("planned", "said"),
+    [
+        (
+            Timetable(2, 8, 1, 12, dict.fromkeys(pipeline.STAGES, 30.0)),
+            "the least that can be done takes about",
+        ),
+        (Timetable(2, 8, 1, 12, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 12 latencies"),
+        (Timetable(2, 8, 1, 13, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 1 epochs of fine-tuning"),
+    ],
+)
+def test_whatever_a_time_limit_cuts_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Timetable, said: str
+) -> None:
+    monkeypatch.setattr(pipeline, "probe", lambda *given: Costs(0.1, 0.0, 0.01, 0.1, 0.1))
+    monkeypatch.setattr(pipeline, "timetable", lambda *given: planned)
+    request = replace(REQUEST, measured=13, finetune_epochs=2 if "fine" in said else 1, time_limit=10.0)
+    noted, folder = Noted(), RunFolder(tmp_path, {"facts": {}, "seconds": {}})
+    job = Design(folder, request, load_data("digits", limit=200), noted, since=time.monotonic() - 4)
+    assert job.left == pytest.approx(6, abs=3), "from the beginning of `design`"
+    job.plan()
+    assert any(line.startswith(said) for line in noted.lines)
 
 
 def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,3 +95,31 @@ def test_asking_too_much_leaves_a_folder_only_with_what_was_trained(
     with pytest.raises(Infeasible, match="too much"):
         design(REQUEST, tmp_path / "run")
     assert (tmp_path / "run").exists() == trained
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "link", "here", "written to meanwhile"])
+def test_asking_too_much_takes_nothing_but_the_runs_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = out = tmp_path / "run"
+    if kind != "written to meanwhile":
+        folder.mkdir()
+    if kind == "link":
+        out = tmp_path / "link"
+        out.symlink_to(folder)
+    if kind == "here":
+        monkeypatch.chdir(folder)
+        out = Path()
+
+    def infeasible(self: Design) -> dict[str, Any]:
+        self.folder.file("latency.parquet").write_bytes(b"table")
+        if kind == "written to meanwhile":
+            self.folder.file("thesis.txt").write_text("years of work")
+        raise Infeasible("too much")
+
+    monkeypatch.setattr(run.Design, "run", infeasible)
+    for _ in range(1 if kind == "written to meanwhile" else 2):  # the same command with another bound works
+        with pytest.raises(Infeasible, match="too much"):
+            design(REQUEST, out)
+        assert [path.name for path in folder.iterdir()] == ["thesis.txt"] * (kind == "written to meanwhile")
+    assert out.exists()
