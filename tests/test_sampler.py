@@ -473,7 +473,7 @@ def test_an_unknown_metric_gets_a_hint_and_the_known_ones(sampler: GuidedSampler
         ({"n": 0}, "expected 1 to 10,000,000 samples, got n=0"),
         ({"n": -3}, "n=-3"),
         ({"n": 10_000_001}, "n=10000001; for more, go through `stream`"),
-        ({"n": 4, "steps": 0}, "expected at least one solver step, got steps=0"),
+        ({"n": 4, "steps": 0}, "expected at least one solver step and at most 10,000, got steps=0"),
         ({"n": 4, "confidence": 0.0}, "a confidence must be between 0 and 1, got 0"),
         ({"n": 4, "confidence": 1.0}, "a confidence must be between 0 and 1, got 1"),
         ({"n": 4, "trade_off": "pareto"}, "a trade-off out of sum, weights, hypervolume, got 'pareto'"),

@@ -194,7 +194,7 @@ def test_a_confidence_moves_the_bound_by_the_predictors_interval(
         (["--maximize", "params", "--strength", "inf"], "expected a finite --strength of at least 0, got inf"),
         (["--maximize", "params", "--strength", "much"], "--strength"),
         (["--trade-off", "best"], "expected a trade-off out of sum, weights, hypervolume, got 'best'"),
-        (["--steps", "0"], "expected at least one solver step, got steps=0"),
+        (["--steps", "0"], "expected at least one solver step and at most 10,000, got steps=0"),
         (["--steps", "some"], "--steps"),
         (["--generator", "one_step"], "there is no one_step generator for nasbench201"),
     ],
