@@ -20,19 +20,22 @@ def check_fields(value: Any) -> None:
     hints = get_type_hints(type(value))
     for field in fields(value):
         found = getattr(value, field.name)
-        if not _fits(found, hints[field.name]):
+        if not fits(found, hints[field.name]):
             raise TypeError(f"expected {field.type} for '{field.name}', got {str(found)[:60]!r}")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, as in `check_fields`."""
+    if hint is Any:
+        return True
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, each) for each in arguments)
+        return any(fits(value, each) for each in arguments)
     if origin is dict:
         items = value.items() if isinstance(value, Mapping) else [(None, None)]
-        return all(_fits(k, arguments[0]) and _fits(v, arguments[1]) for k, v in items)
+        return all(fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in items)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(each, arguments[0]) for each in value)
+        return isinstance(value, tuple) and all(fits(each, arguments[0]) for each in value)
     if hint in (int, float):
         kinds = (int, float) if hint is float else int
         return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)

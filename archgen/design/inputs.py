@@ -14,15 +14,13 @@ from archgen.design.request import DesignRequest
 from archgen.errors import InvalidTable, RunConflict
 from archgen.run_folder import RunFolder
 
+SPACE = "space"
+"""Folder of a run with the copy of its space's TOML file."""
 _VERSIONS = ("archgen", "torch", "numpy", "onnx", "onnxruntime", "botorch", "optuna", "scikit-learn")
 _CHANGED = {
     "data": "the images, or their labels or parts, are not those",
     "latency": "the table of --latency is not the one",
 }
-
-
-SPACE = "space"
-"""Folder of a run with the copy of its space's TOML file."""
 
 
 def absolute(request: DesignRequest) -> DesignRequest:

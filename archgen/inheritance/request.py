@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 
@@ -13,6 +13,7 @@ from archgen.complexity import draw_between
 from archgen.data import ImageData, load_data
 from archgen.errors import InvalidOption
 from archgen.evaluators import SupernetEvaluator, image_network
+from archgen.fields import fits
 from archgen.graph import Architecture
 from archgen.proxies import Proxy
 from archgen.spaces import SearchSpace
@@ -89,7 +90,7 @@ class SupernetRequest:
         if not isinstance(values, dict):
             raise TypeError(f"expected an object, got {values!r:.60}")
         for name, kind in get_type_hints(cls).items():
-            if name in values and not _fits(values[name], kind):
+            if name in values and not fits(values[name], kind):
                 raise TypeError(f"{name} is {values[name]!r:.60}")
         return cls(**values)
 
@@ -154,13 +155,3 @@ def make_strategy(request: SupernetRequest) -> TrainingStrategy:
         return TRAINING_STRATEGIES[request.strategy](**options)
     except TypeError as error:  # a file of options that no command wrote
         raise InvalidOption(f"strategy '{request.strategy}' does not take its options ({error})") from None
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value from JSON is of an annotated type."""
-    parts = get_args(kind)
-    if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
-    if parts:
-        return any(_fits(value, part) for part in parts)
-    return kind is Any or type(value) in ((int, float) if kind is float else (kind,))
