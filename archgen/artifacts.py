@@ -60,11 +60,16 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity are refused (they are not JSON)."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    write_atomic(path, lambda p: _write_text(p, text))
+    write_text(path, text)
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically; what is no text in it, as names of files may have, is escaped."""
+
+    def write(beside: Path) -> None:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+    write_atomic(path, write)
 
 
 def read_json(path: Path) -> Any:
@@ -120,7 +125,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str | None = Non
     """
     write_tensors(folder / WEIGHTS, checkpoint.tensors)
     if card is not None:
-        write_atomic(folder / "README.md", lambda p: _write_text(p, card))
+        write_text(folder / "README.md", card)
     write_json(folder / CONFIG, {"kind": checkpoint.kind, "name": checkpoint.name, "config": checkpoint.config})
 
 

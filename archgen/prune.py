@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from archgen import artifacts
 from archgen.predictors.choice_pruning import Evidence, kept_values
 
 
@@ -38,15 +37,6 @@ def pruned_toml(
     lines += ["", "# How: mean SHAP value of each choice +- its standard error, in normal scores of the target."]
     lines += ["[pruned]", *(f"{key} = {_toml(value)}" for key, value in facts.items())]
     return "\n".join(lines) + "\n"
-
-
-def write_pruned(path: Path, text: str) -> None:
-    """Write the file, atomically."""
-
-    def write(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
-
-    artifacts.write_atomic(path, write)
 
 
 def base_reference(space: str, out: Path) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from archgen import spaces
+from archgen.artifacts import write_text
 from archgen.predictors.choice_pruning import Evidence, prune
-from archgen.prune import base_reference, pruned_toml, write_pruned
+from archgen.prune import base_reference, pruned_toml
 from archgen.spaces import RestrictedSpace
 
 
@@ -30,7 +31,7 @@ def test_every_space_can_be_pruned_and_read_back(name: str, tmp_path: Path) -> N
     evidence = prune(space, archs, y)
     assert (variable, space.variables[variable][bad]) in {(e.variable, e.value) for e in evidence if e.dropped}
     path = tmp_path / "smaller.toml"
-    write_pruned(path, pruned_toml("smaller", name, evidence, {"labels": 120, "target": 'a "b"\n'}, "smaller"))
+    write_text(path, pruned_toml("smaller", name, evidence, {"labels": 120, "target": 'a "b"\n'}, "smaller"))
     small = spaces.load(path)
     assert isinstance(small, RestrictedSpace)
     for arch in small.sample(20, np.random.default_rng(2)):

@@ -47,7 +47,7 @@ def compare_command(
     """Compare searches: regret or hypervolume by evaluations, intervals, tests over seeds."""
     import numpy as np
 
-    from archgen.artifacts import write_atomic
+    from archgen.artifacts import write_text
     from archgen.comparison import AT, caption, markdown, mean_curves, per_run, summarise
     from archgen.gaps import REGRET, find_gaps
     from archgen.objectives import directions
@@ -77,17 +77,13 @@ def compare_command(
     title = f"mean of {len(runs.seeds)} seeds, 95 % bootstrap band"
     write_frame(table, out / "comparison.csv")
     save_png(line_plot(series, x="evaluations", y=label, bands=bands, title=title), out / "comparison.png")
-    write_atomic(out / "comparison.md", lambda path: _write(path, text))
+    write_text(out / "comparison.md", text)
     if as_json:
         rows = [{str(key): _json(value) for key, value in row.items()} for row in summary.to_dict("records")]
         facts = {"gap": gaps.name, "best": gaps.best, "reference_point": gaps.reference_point, "tested": tested}
         show(json.dumps({**facts, "reference": against, "strategies": rows, "out": str(out)}))
     else:
         show(text.rstrip())
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _json(value: object) -> object:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archgen.cli.application import app
-from archgen.cli.options import AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers
+from archgen.cli.options import AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers, told
 from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
@@ -113,8 +113,7 @@ def design_command(
 def _only_resume(context: typer.Context) -> None:
     """Refuse what a new run is told: an earlier one has its own."""
     options = {each.name: each.opts[0] for each in context.command.params}
-    said = [n for n in options if (source := context.get_parameter_source(n)) and source.name == "COMMANDLINE"]
-    if other := [options[name] for name in said if name not in ("resume", "ray", "resource", "as_json")]:
+    if other := [options[name] for name in told(context) if name not in ("resume", "ray", "resource", "as_json")]:
         raise RunConflict(f"a run that is resumed keeps what it was begun with: leave out {', '.join(other)}")
 
 

@@ -41,6 +41,13 @@ Resource = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
+def told(context: typer.Context) -> list[str]:
+    """Names of the parameters that the command line itself gives, in the order of `--help`."""
+    names = [each.name for each in context.command.params if each.name is not None]
+    found = {name: context.get_parameter_source(name) for name in names}
+    return [name for name, source in found.items() if source is not None and source.name == "COMMANDLINE"]
+
+
 def cluster(ray: str | None, resource: list[str] | None) -> Cluster | None:
     """The cluster of the two options; raises `InvalidOption`."""
     from archgen.evaluators import Cluster

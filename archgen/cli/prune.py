@@ -34,9 +34,10 @@ def prune_command(
     import numpy as np
 
     from archgen import spaces
+    from archgen.artifacts import write_text
     from archgen.evaluators import read_labels
     from archgen.predictors.choice_pruning import kept_values, prune
-    from archgen.prune import base_reference, pruned_toml, write_pruned
+    from archgen.prune import base_reference, pruned_toml
     from archgen.spaces import RestrictedSpace
 
     loaded = spaces.load(space)
@@ -59,7 +60,7 @@ def prune_command(
     summary = f"{loaded.name} without what makes {target} worse"
     facts: dict[str, str | int | float] = {"table": table.name, "target": target, "best": wish, "labels": count}
     facts |= {"keep": keep, "seed": seed}
-    write_pruned(out, pruned_toml(out.stem, base_reference(space, out), evidence, facts, summary))
+    write_text(out, pruned_toml(out.stem, base_reference(space, out), evidence, facts, summary))
     _report(out, loaded.size, size, count, kept, evidence, as_json)
 
 

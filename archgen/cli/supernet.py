@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from archgen.cli.application import supernet_app
-from archgen.cli.options import Json, Seed, SpaceName, numbers, writable, write_frame
+from archgen.cli.options import Json, Seed, SpaceName, numbers, told, writable, write_frame
 from archgen.cli.terminal import Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption
 from archgen.launch import configured_precision
@@ -79,20 +79,14 @@ def train_command(
     )
     processes = launched_processes()
     progress = Terminal() if processes.rank == 0 else None
-    given = [name for name in context.params if _is_given(context, name)]
     named = {"option": "options"}
-    agreed = {named.get(name, name) for name in given} & {field.name for field in fields(request)}
+    agreed = {named.get(name, name) for name in told(context)} & {field.name for field in fields(request)}
     trained = train_in_folder(request, out, resume=resume, agreed=agreed, progress=progress, processes=processes)
     processes.close()
     count = sum(p.numel() for p in trained.supernet.parameters())
     show(f"{out}: supernet of {trained.space.name}, {count:,} weights")
     if trained.found is not None:
         show(f"{trained.request.strategy} chose {trained.space.format(trained.found)}")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 @supernet_app.command("evaluate")

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from archgen import plots
-from archgen.artifacts import write_atomic
+from archgen.artifacts import write_text
 from archgen.graph import Architecture
 from archgen.report.chosen import finalists, networks, picking
 from archgen.report.facts import Facts, number
@@ -58,11 +58,7 @@ def write_report(
         OSError: The folder can not be written or the disk is full; `path` is as it was before.
     """
     text = render(result, trials, arch, computation, latency_fit, graphs)
-
-    def write(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
-    write_atomic(path, write)
+    write_text(path, text)
 
 
 def render(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from archgen.errors import InvalidArchitecture, InvalidSpace, UnknownName
-from archgen.graph import Architecture, GraphBatch, canonical_form
+from archgen.graph import Architecture, GraphBatch
 from archgen.networks.skeleton import (
     SKELETONS,
     Costs,
@@ -30,15 +30,14 @@ from archgen.networks.skeleton import (
     count_segments,
     segment_counts,
     segment_workloads,
-    sources,
     sum_workload,
 )
 from archgen.networks.workload import WorkloadTrace, trace_workload
 from archgen.spaces import chain_moves
 from archgen.spaces.base import FAMILIES, SearchSpace
+from archgen.spaces.chain_computation import ChainComputation
 from archgen.spaces.chain_tables import ChainTables
 from archgen.spaces.chain_text import TEXT_FORMS
-from archgen.spaces.contraction import contract
 from archgen.spaces.flow import Flow
 from archgen.spaces.stages import SKIP, Stage, project_stage
 
@@ -102,11 +101,6 @@ class ChainSpace(SearchSpace):
         self.computing_labels = tuple(dict.fromkeys(itertools.chain(*self.active.values())))
         self.depth = len(self.slots)
         self.edges = tuple(sorted(edges or [(i, i + 1) for i in range(len(self.slots) + 1)]))
-        nodes = range(len(self.slots) + 2)
-        blocks = [(i, *self._block[slot]) for i, slot in enumerate(self.slots, start=1) if slot in optional]
-        self._optional = [(i, stage.name, block) for i, stage, block in blocks]
-        self._reads = [[i for i, j in self.edges if j == node] for node in nodes]
-        self._straight = self.edges == tuple(itertools.pairwise(nodes))
         self._set_domains()
         self.network_defaults, self.extras = dict(network), dict(extras or {})
         self._costs: Costs = {}
@@ -313,32 +307,17 @@ class ChainSpace(SearchSpace):
         self.validate(arch)
         return arch
 
+    @cached_property
+    def _computation(self) -> ChainComputation:
+        return ChainComputation(self)
+
     def computation(self, arch: Architecture) -> Architecture:
         """The DAG without the slots that are left out or whose module is the identity."""
-        self.validate(arch)
-        depths = self.depths(arch)
-        passed = {i for i, stage, block in self._optional if block >= depths[stage]}
-        if self.skeleton.identities:
-            same = {segment.name for segment in self.segments(arch) if segment.identity}
-            passed |= {i for i, slot in enumerate(self.slots, start=1) if slot in same}
-        if self._straight:
-            ops = tuple(op for i, op in enumerate(arch.ops) if i not in passed)
-            return Architecture(self.name, ops, tuple(itertools.pairwise(range(len(ops)))))
-        kept, edges = contract(self._reads, passed)
-        return Architecture(self.name, tuple(arch.ops[i] for i in kept), tuple(sorted(edges.elements())))
+        return self._computation.graph(arch)
 
     def canonical(self, arch: Architecture) -> str:
         """Equal for architectures whose segments form the same graph once identities are contracted."""
-        segments = self.segments(arch)
-        positions = sources(segments)
-        if all(read == (i - 1,) for i, read in enumerate(positions)):  # a chain: nothing to rename
-            return repr(["input", *(segment.key for segment in segments if not segment.identity)])
-        reads = [[], *([i + 1 for i in read] for read in positions)]
-        kept, edges = contract(reads, {i for i, segment in enumerate(segments, start=1) if segment.identity})
-        labels = ["input", *(segments[i - 1].key for i in kept[1:])]
-        if list(edges) == [(i, i + 1) for i in range(len(labels) - 1)] and set(edges.values()) == {1}:
-            return repr(labels)  # it has become one
-        return canonical_form(labels, edges)
+        return self._computation.canonical(arch)
 
     # -- networks -----------------------------------------------------------------------------------------------
 

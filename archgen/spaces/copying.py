@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import partial
 from pathlib import Path
 
-from archgen.artifacts import write_atomic
+from archgen.artifacts import write_text
 from archgen.errors import InvalidSpace
 from archgen.spaces.loading import is_path
 
@@ -41,7 +40,7 @@ def copy_space(path: Path, folder: Path) -> Path | None:
         if copy is None:
             return None
         text = _with_base(path, text, f"base/{copy.name}")
-    write_atomic(folder / path.name, partial(_write, content=text.encode()))
+    write_text(folder / path.name, text)
     return folder / path.name
 
 
@@ -53,7 +52,3 @@ def _with_base(path: Path, text: str, base: str) -> str:
         if tomllib.loads(changed) == expected:
             return changed
     raise InvalidSpace(f"{path}: write base = '...' on a line of its own")
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

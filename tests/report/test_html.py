@@ -13,7 +13,6 @@ from scipy.stats import binomtest
 
 from archgen.graph import Architecture
 from archgen.report import write_report
-from archgen.report.facts import Facts
 from archgen.report.html import render
 from archgen.report.verdict import seconds_in_words, wilson_interval
 from archgen.spaces import load
@@ -198,19 +197,6 @@ def test_parts_of_another_type_do_not_crash(odd: object, result: dict[str, Any],
         parsed(render({**result, "winner": {**result["winner"], key: odd}}, trials))
     for key in ("metric", "sense", "bound", "value", "met"):
         parsed(render({**result, "constraints": [{**result["constraints"][0], key: odd}]}, trials))
-
-
-def test_a_winner_whose_dead_operations_were_cut_off_is_found_among_the_trials(trials: pd.DataFrame) -> None:
-    space = load("nasbench201")
-    dead = "|none~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_1x1~1|skip_connect~2|"
-    cut = space.format(space.simplify(space.parse(dead)))
-    assert cut != dead
-    table = trials.copy()
-    table.loc[5, "arch"] = dead
-    table.loc[6, "arch"] = "not of the space"
-    facts = Facts({"winner": {"arch": cut}, "space": "nasbench201"}, table)
-    assert facts.winner_row == 5
-    assert Facts({"winner": {"arch": cut}, "space": "unheard of"}, table).winner_row is None
 
 
 def test_accuracy_before_and_after_fine_tuning_are_told_apart(result: dict[str, Any], trials: pd.DataFrame) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from archgen.report.facts import Facts, number
+from archgen.report.facts import Facts
 from archgen.report.verdict import seconds_in_words, verdict, wilson_interval
 
 
@@ -24,12 +23,6 @@ def test_wilsons_interval_is_scipys() -> None:
     low, high = wilson_interval(97.5, 400)
     exact = binomtest(390, 400).proportion_ci(method="wilson")
     assert (low, high) == pytest.approx((100 * exact.low, 100 * exact.high), abs=1e-2)
-
-
-@pytest.mark.parametrize("value", [None, "1", math.nan, math.inf, [1]])
-def test_only_finite_numbers_are_numbers(value: object) -> None:
-    assert number(value) is None
-    assert number(1.5) == 1.5
 
 
 def test_seconds_are_said_in_the_units_that_fit() -> None:
