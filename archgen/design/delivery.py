@@ -55,7 +55,7 @@ def deliver(
         Infeasible: No trial gave a finite accuracy.
     """
     several, request = bool(design.request.minimize), design.request
-    chosen = choose_set(design, study) if several else choose(design, study, request.finalists)
+    chosen = choose_set(design, study) if several else choose(design, study, plan.finetuned)
     reference = _reference(design)
     # Under a time limit all that is left is used, be it more than was planned or less.
     epochs = plan.finetune_epochs if request.time_limit is None else request.finetune_epochs

@@ -116,11 +116,6 @@ class Design:
         return strategy_name(self.request, self.space)
 
     @property
-    def finetuned(self) -> int:
-        """Networks that are fine-tuned at most."""
-        return self.request.networks if self.request.minimize else self.request.finalists
-
-    @property
     def left(self) -> float:
         """Seconds until the time limit."""
         return self._end - time.monotonic()
@@ -157,7 +152,7 @@ class Design:
             strategy, supernet = self._untrained()
             costs = probe(self, supernet, strategy)
             facts["costs"] = asdict(costs)
-            facts["plan"] = timetable(self.request, costs, self.finetuned, self.processes).to_json()
+            facts["plan"] = timetable(self.request, costs, self.processes).to_json()
             self.folder.save()
         plan = self._planned(Timetable, "plan")
         if not plan.seconds.keys() >= STAGES:

@@ -34,6 +34,8 @@ MEASURING = 0.2
 """Share of a time limit that measuring latencies, and memory, may take."""
 SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
 """Of the time that a limit leaves after the latencies and exports."""
+LEAST_FINALISTS = 3
+"""As many are fine-tuned for fewer epochs before fewer are."""
 TRIES = 3
 
 
@@ -65,6 +67,7 @@ class Timetable:
 
     Args:
         epochs, budget, finetune_epochs, measured: As in the request, or less.
+        finetuned: Networks that are fine-tuned at most, finalists or those of a Pareto set.
         seconds: Expected, by stage.
     """
 
@@ -72,6 +75,7 @@ class Timetable:
     budget: int
     finetune_epochs: int
     measured: int
+    finetuned: int
     seconds: dict[str, float]
 
     def __post_init__(self) -> None:
@@ -112,7 +116,7 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
     evaluation += ask_seconds(design)
-    with torch_threads(shared(design.finetuned, design.processes)[0]):
+    with torch_threads(shared(request.finetuned, design.processes)[0]):
         finetune_epoch = epoch_seconds(network, data)
     return Costs(export, measurement, step * batches.steps, evaluation, finetune_epoch)
 
@@ -169,48 +173,59 @@ def _seconds(work: Callable[[], object], times: int = TRIES) -> float:
     return statistics.median(spent[times > 1 :])
 
 
-def timetable(request: DesignRequest, costs: Costs, finetuned: int, processes: int = 1) -> Timetable:
+def timetable(request: DesignRequest, costs: Costs, processes: int = 1) -> Timetable:
     """The whole request, or what of it the time limit allows.
 
     Args:
         request: What is asked for.
         costs: Of its parts.
-        finetuned: Networks to fine-tune and measure.
         processes: That export, and fine-tune, at the same time.
     """
-    whole = _table(request, costs, finetuned, processes)
+    whole = _table(request, costs, processes)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
     each = whole.seconds["latency"] / request.measured
     allowed = int(MEASURING * request.time_limit / max(each, 1e-9))
     measured = max(LEAST_MEASURED, min(request.measured, allowed))
-    left = request.time_limit - measured * each - finetuned * (2 * costs.export + costs.measurement)
+    left = request.time_limit - measured * each
 
     def fits(wanted: int, seconds: float, share: float) -> int:
         return max(1, min(wanted, int(share * left / max(seconds, 1e-9))))
 
+    if not request.minimize:
+        tuning = request.finetune_epochs * costs.finetune_epoch
+        finalists = processes * fits(request.finalists, tuning, SHARES["final"])
+        request = replace(request, finalists=min(max(finalists, LEAST_FINALISTS), request.finalists))
+    left -= _finishing(request, costs, processes)
     smaller = replace(
         request,
         measured=measured,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
         finetune_epochs=fits(
-            request.finetune_epochs, rounds(finetuned, processes) * costs.finetune_epoch, SHARES["final"]
+            request.finetune_epochs, rounds(request.finetuned, processes) * costs.finetune_epoch, SHARES["final"]
         ),
     )
-    return _table(smaller, costs, finetuned, processes)
+    return _table(smaller, costs, processes)
 
 
-def _table(request: DesignRequest, costs: Costs, finetuned: int, processes: int) -> Timetable:
-    exports = 3 if MEMORY in request.metrics else 2  # of each that is chosen
+def _finishing(request: DesignRequest, costs: Costs, processes: int) -> float:
+    """Seconds of measuring what is fine-tuned and of exporting what is handed over."""
+    each = (costs.export / processes + costs.measurement) * (request.latency is None)
+    each += costs.export * (MEMORY in request.metrics)
+    return request.finetuned * each + (request.networks if request.minimize else 1) * costs.export
+
+
+def _table(request: DesignRequest, costs: Costs, processes: int) -> Timetable:
     latency = request.measured * (costs.export / processes + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
-    final = rounds(finetuned, processes) * request.finetune_epochs * costs.finetune_epoch
-    final += finetuned * (exports * costs.export + costs.measurement)
+    final = rounds(request.finetuned, processes) * request.finetune_epochs * costs.finetune_epoch
+    final += _finishing(request, costs, processes)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,
         "search": request.budget * costs.evaluation,
         "final": final,
     }
-    return Timetable(request.epochs, request.budget, request.finetune_epochs, request.measured, seconds)
+    counts = request.epochs, request.budget, request.finetune_epochs, request.measured, request.finetuned
+    return Timetable(*counts, seconds)

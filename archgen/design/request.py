@@ -13,8 +13,8 @@ LATENCY, MEMORY = "latency_ms", "memory_mb"
 EFFORTS = MappingProxyType(
     {
         "quick": {"budget": 50, "epochs": 60, "finetune_epochs": 40, "measured": 24, "finalists": 1},
-        "standard": {"budget": 100, "epochs": 200, "finetune_epochs": 100, "measured": 40, "finalists": 3},
-        "thorough": {"budget": 300, "epochs": 600, "finetune_epochs": 200, "measured": 60, "finalists": 5},
+        "standard": {"budget": 100, "epochs": 200, "finetune_epochs": 100, "measured": 40, "finalists": 12},
+        "thorough": {"budget": 300, "epochs": 600, "finetune_epochs": 200, "measured": 60, "finalists": 12},
     }
 )
 """What a preset of the command line sets."""
@@ -39,7 +39,8 @@ class DesignRequest:
         batch: Architectures asked for at a time.
         epochs: Of the supernet.
         finetune_epochs: Of each finalist and each network of a Pareto set.
-        finalists: Most promising architectures that are fine-tuned; that of the best validation accuracy wins.
+        finalists: Most promising architectures that are fine-tuned; that of the best validation accuracy wins. A time
+            limit lessens them before the epochs of each.
         network: Arguments of the networks, those that the images settle apart; empty for small ones.
         measured: Architectures to fit the latency predictor on.
         latency: Table with columns `arch` and `latency_ms`, measured elsewhere, in place of measuring here, or None.
@@ -101,6 +102,11 @@ class DesignRequest:
     def metrics(self) -> tuple[str, ...]:
         """What is bounded or minimized, each once."""
         return tuple(dict.fromkeys([*self.minimize, *self.at_most]))
+
+    @property
+    def finetuned(self) -> int:
+        """Networks that are fine-tuned at most."""
+        return self.networks if self.minimize else self.finalists
 
     @property
     def directions(self) -> list[Objective]:

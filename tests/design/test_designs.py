@@ -205,11 +205,14 @@ def test_a_time_limit_cuts_training_and_search_and_says_so(tmp_path: Path) -> No
     ("planned", "said"),
     [
         (
-            Timetable(2, 8, 1, 12, dict.fromkeys(pipeline.STAGES, 30.0)),
+            Timetable(2, 8, 1, 12, 1, dict.fromkeys(pipeline.STAGES, 30.0)),
             "the least that can be done takes about",
         ),
-        (Timetable(2, 8, 1, 12, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 12 latencies"),
-        (Timetable(2, 8, 1, 13, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 1 epochs of fine-tuning"),
+        (Timetable(2, 8, 1, 12, 1, dict.fromkeys(pipeline.STAGES, 1.0)), "the time limit allows 12 latencies"),
+        (
+            Timetable(2, 8, 1, 13, 1, dict.fromkeys(pipeline.STAGES, 1.0)),
+            "the time limit allows 1 epochs of fine-tuning",
+        ),
     ],
 )
 def test_whatever_a_time_limit_cuts_is_said(
@@ -272,8 +275,8 @@ def test_training_that_is_slower_than_planned_is_ended(tmp_path: Path, monkeypat
 def test_a_run_that_is_late_still_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tuning was meant to take all that is left and more: both share it."""
 
-    def late(request: DesignRequest, costs: Costs, finetuned: int, processes: int) -> Timetable:
-        return Timetable(2, 6, 1, 12, {"latency": 1.0, "supernet": 1.0, "search": 500.0, "final": 2000.0})
+    def late(request: DesignRequest, costs: Costs, processes: int) -> Timetable:
+        return Timetable(2, 6, 1, 12, 1, {"latency": 1.0, "supernet": 1.0, "search": 500.0, "final": 2000.0})
 
     monkeypatch.setattr(pipeline, "timetable", late)
     arguments = {"cells": 1, "channels": 4}

@@ -446,7 +446,7 @@ def test_measuring_and_the_supernet_leave_the_callers_random_numbers_alone(
     state = torch.get_rng_state()
     job = Design(RunFolder(tmp_path, {"facts": {}, "seconds": {}}), REQUEST, images)
     job.measure(job.space.sample(2, np.random.default_rng(0)))
-    plan = Timetable(1, 1, 1, 12, {"search": 0.0, "final": 0.0})
+    plan = Timetable(1, 1, 1, 12, 1, {"search": 0.0, "final": 0.0})
     first = job.supernet(plan)
     assert torch.equal(torch.get_rng_state(), state)
     again = job.supernet(plan)

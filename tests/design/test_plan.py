@@ -18,55 +18,69 @@ from archgen.strategies import Generative
 
 COSTS = Costs(export=0.3, measurement=0.2, epoch=2.0, evaluation=1.0, finetune_epoch=0.5)
 REQUEST = DesignRequest("digits", "nasbench201", {}, budget=100, epochs=200, finetune_epochs=40, measured=40)
+THREE = replace(REQUEST, finalists=3)
 
 
 def test_stages_add_up() -> None:
-    plan = timetable(REQUEST, COSTS, finetuned=3)
+    plan = timetable(THREE, COSTS)
     assert plan.seconds == {
         "latency": 20.0,
         "supernet": 400.0,
         "search": 100.0,
-        "final": pytest.approx(3 * (20.0 + 0.8)),
+        "final": pytest.approx(3 * (20.0 + 0.5) + 0.3),
     }
-    assert plan.total == pytest.approx(582.4)
-    assert (plan.epochs, plan.budget, plan.finetune_epochs) == (200, 100, 40)
+    assert plan.total == pytest.approx(581.8)
+    assert (plan.epochs, plan.budget, plan.finetune_epochs, plan.finetuned) == (200, 100, 40, 3)
 
 
 def test_processes_export_and_fine_tune_at_the_same_time() -> None:
-    plan = timetable(REQUEST, COSTS, 3, processes=2)
+    plan = timetable(THREE, COSTS, processes=2)
     assert plan.seconds["latency"] == pytest.approx(40 * (0.15 + 0.2))
-    assert plan.seconds["final"] == pytest.approx(2 * 20.0 + 3 * 0.8)
-    assert timetable(REQUEST, COSTS, 1, processes=2).seconds["final"] == timetable(REQUEST, COSTS, 1).seconds["final"]
-    limited = replace(REQUEST, time_limit=100.0)
-    assert timetable(limited, COSTS, 4, processes=4).finetune_epochs > timetable(limited, COSTS, 4).finetune_epochs
+    assert plan.seconds["final"] == pytest.approx(2 * 20.0 + 3 * 0.35 + 0.3)
+    alone = timetable(REQUEST, COSTS, processes=2).seconds["final"]
+    assert alone == pytest.approx(20.0 + 0.35 + 0.3), "a training is not shared"
+    limited = replace(THREE, time_limit=100.0)
+    assert timetable(limited, COSTS, processes=3).finetune_epochs > timetable(limited, COSTS).finetune_epochs
 
 
 def test_memory_takes_exports_and_latencies_from_elsewhere_nothing() -> None:
     elsewhere = replace(REQUEST, latency="phone.csv")
-    assert timetable(elsewhere, COSTS, 1).seconds["latency"] == 0.0
-    assert timetable(replace(elsewhere, minimize=("memory_mb",)), COSTS, 1).seconds["latency"] == pytest.approx(12.0)
+    assert timetable(elsewhere, COSTS).seconds["latency"] == 0.0
+    assert timetable(elsewhere, COSTS).seconds["final"] == pytest.approx(20.0 + 0.3)
+    small = timetable(replace(elsewhere, minimize=("memory_mb",), networks=2), COSTS).seconds
+    assert small["latency"] == pytest.approx(12.0)
+    assert small["final"] == pytest.approx(2 * (20.0 + 2 * 0.3)), "checked, and handed over"
 
 
 def test_a_generous_limit_changes_nothing() -> None:
-    assert timetable(replace(REQUEST, time_limit=600.0), COSTS, 3) == timetable(REQUEST, COSTS, 3)
+    assert timetable(replace(THREE, time_limit=600.0), COSTS) == timetable(THREE, COSTS)
 
 
 @pytest.mark.parametrize("limit", [60.0, 120.0, 300.0])
 def test_a_limit_is_kept(limit: float) -> None:
-    plan = timetable(replace(REQUEST, time_limit=limit), COSTS, 1)
+    plan = timetable(replace(REQUEST, time_limit=limit), COSTS)
     assert plan.total <= limit
     assert plan.total > 0.7 * limit, "and used"
     assert 1 <= plan.epochs < 200
     assert 1 <= plan.budget <= 100
 
 
+@pytest.mark.parametrize(("limit", "finalists", "epochs"), [(5000.0, 12, 40), (200.0, 4, 40), (60.0, 3, 14)])
+def test_a_limit_lessens_finalists_before_their_epochs(limit: float, finalists: int, epochs: int) -> None:
+    wanted = replace(REQUEST, finalists=12, time_limit=limit)
+    plan = timetable(wanted, COSTS, processes=2)
+    assert (plan.finetuned, plan.finetune_epochs) == (finalists, epochs)
+    assert timetable(replace(wanted, finalists=2), COSTS, processes=2).finetuned == 2, "never more than asked for"
+    assert timetable(replace(wanted, minimize=("params",), networks=4), COSTS, processes=2).finetuned == 4, "a set"
+
+
 def test_a_short_limit_measures_fewer_latencies_but_enough_for_a_predictor() -> None:
     slow = replace(COSTS, export=3.8)
-    assert timetable(replace(REQUEST, time_limit=300.0), slow, 1).measured == 15, "a fifth of the time, 4 s each"
-    short = timetable(replace(REQUEST, time_limit=100.0), slow, 1)
+    assert timetable(replace(REQUEST, time_limit=300.0), slow).measured == 15, "a fifth of the time, 4 s each"
+    short = timetable(replace(REQUEST, time_limit=100.0), slow)
     assert (short.measured, short.seconds["latency"]) == (12, pytest.approx(48.0))
     elsewhere = replace(REQUEST, latency="phone.csv", time_limit=100.0)
-    assert timetable(elsewhere, slow, 1).measured == REQUEST.measured, "costs nothing"
+    assert timetable(elsewhere, slow).measured == REQUEST.measured, "costs nothing"
 
 
 def test_an_epoch_is_timed_on_a_copy() -> None:
@@ -94,5 +108,5 @@ def test_a_proposal_is_timed_with_half_of_the_results(tmp_path: Path, monkeypatc
 
 
 def test_even_an_impossible_limit_leaves_a_little_of_everything() -> None:
-    plan = timetable(replace(REQUEST, time_limit=1.0), COSTS, 2)
+    plan = timetable(replace(REQUEST, time_limit=1.0), COSTS)
     assert (plan.epochs, plan.budget, plan.finetune_epochs) == (1, 1, 1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from archgen.data import ImageData
+import torch
+
+from archgen.data import ImageData, Split
 from archgen.supernets.base import Supernet
 from archgen.supernets.training.accelerated import make_updates
 from archgen.supernets.training.base import Plan, TrainingStrategy
@@ -36,7 +39,7 @@ def train_supernet(
     Args:
         supernet: Goes to the device of the processes.
         strategy: Says what a step trains.
-        data: The images.
+        data: The images; the training part is drawn from and augmented on a GPU, where it fits there (`placed`).
         schedule: Length and learning rate.
         seed: Of everything random.
         checkpoint, every, on_epoch: As in `train`.
@@ -53,6 +56,7 @@ def train_supernet(
     schedule = strategy.schedule(schedule)
     processes = processes or Processes()
     supernet.to(processes.device)
+    data = replace(data, train=placed(data.train, processes.device))
     batches = training_batches(data, strategy.order, batch)
     size = min(batch_size(data, batch), len(data.train))
     processes.check(size, precision)
@@ -74,3 +78,11 @@ def train_supernet(
         updates=updates,
         on_epoch=on_epoch,
     )
+
+
+def placed(images: Split, device: torch.device) -> Split:
+    """The images on a GPU where they take at most half of its free memory, so that no batch has to be copied there."""
+    size = images.images.nbytes + images.labels.nbytes
+    if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 2:
+        return images
+    return Split(images.images.to(device), images.labels.to(device))
