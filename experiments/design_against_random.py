@@ -22,6 +22,7 @@ import json
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from archgen.artifacts import write_atomic
 from archgen.cli.terminal import Terminal
 from archgen.design import Design, DesignRequest, load
 from archgen.design.choosing import JOINED
-from archgen.design.finetuning import finetune
+from archgen.design.finetuning import prepare
 from archgen.design.metrics import within
 from archgen.design.pipeline import STUDY
 from archgen.graph import Architecture
@@ -84,8 +85,9 @@ def evaluate(folder: Path, text: str) -> dict[str, Any]:
     design, supernet = reopened(folder)
     arch = design.space.parse(text)
     (measured,) = design.evaluator(supernet).evaluate([arch], seed=0)
-    network, val_acc = finetune(design, supernet, Trial(0, arch, measured.values, 0.0), design.plan().finetune_epochs)
-    test_acc, _ = accuracy(network, design.data.test.images, design.data.test.labels)
+    tuning = replace(prepare(design, supernet, Trial(0, arch, measured.values, 0.0)), kept=None)  # all are number 0
+    val_acc = tuning.run(design.data, design.plan().finetune_epochs)
+    test_acc, _ = accuracy(tuning.network, design.data.test.images, design.data.test.labels)
     kept = {name: measured.values.get(name) for name in ("val_loss", *JOINED)}
     return {"arch": text, "inherited": measured.values["val_acc"], "val": val_acc, "test": test_acc, **kept}
 

@@ -23,7 +23,7 @@ from design_against_random import reopened, trials_of
 from finetune_start import add_rows
 
 from archgen.design.choosing import ranked
-from archgen.design.finetuning import finetune
+from archgen.design.finetuning import finetune, forget
 from archgen.design.request import LATENCY
 from archgen.design.tuners import finetune_all
 from archgen.threads import torch_threads
@@ -43,15 +43,18 @@ def main() -> None:
     design, supernet = reopened(args.run)
     trials = [trial for trial in ranked(trials_of(design)) if trial.values[LATENCY] < args.below][: args.networks]
     seconds = {}
+    forget(design.folder)  # both ways go on with what was begun
     with torch_threads(args.threads):
         start = time.perf_counter()
         for trial in trials:
             finetune(design, supernet, trial, args.epochs)
         seconds["one after another"] = time.perf_counter() - start
+        forget(design.folder)
         design.processes = args.threads
         start = time.perf_counter()
         finetune_all(design, supernet, trials, args.epochs, lambda rounds: float("inf"))
         seconds["processes"] = time.perf_counter() - start
+    forget(design.folder)
     table = pd.DataFrame({"way": list(seconds), "seconds": list(seconds.values())})
     table = table.assign(
         ratio=seconds["one after another"] / table["seconds"],
