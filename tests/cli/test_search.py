@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -405,6 +406,20 @@ def test_a_cache_is_filled_used_and_a_table_itself(
     pd.testing.assert_frame_equal(pd.read_parquet("trials.parquet"), first)
     succeeds(*search("--evaluator", "c.parquet"))
     assert set(pd.read_parquet("trials.parquet")["arch"]) == set(first["arch"])
+
+
+def test_a_cache_of_another_table_is_refused_and_that_of_a_table_that_grew_is_not(
+    listed: Path, succeeds: Run, refused: Callable[..., str]
+) -> None:
+    table = pd.read_parquet(listed)
+    succeeds(*search("--cache", "c.parquet"))
+    kept = pd.read_parquet("c.parquet")
+    table.assign(lat=table["lat"] + 1).to_parquet("other.parquet", index=False)
+    line = refused(*search("--cache", "c.parquet", "--evaluator", "other.parquet"))
+    assert re.search(r"'.*' in c\.parquet has lat = [\d.]+, other\.parquet says [\d.]+: give the table", line)
+    pd.testing.assert_frame_equal(pd.read_parquet("c.parquet"), kept)
+    table[::-1].drop(index=table.index[-1]).to_parquet("other.parquet", index=False)
+    succeeds(*search("--cache", "c.parquet", "--evaluator", "other.parquet"))
 
 
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
