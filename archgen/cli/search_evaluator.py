@@ -94,6 +94,24 @@ def make_evaluator(
     return Noisy(evaluator, std) if std else evaluator
 
 
+def searchable(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
+    """The space to propose from: of a table that lists a part of a space too large to list, what it lists.
+
+    Drawn from the whole space, a proposal would hardly ever be one that the table knows.
+    """
+    from archgen.evaluators import TabularEvaluator
+    from archgen.evaluators.base import Wrapper
+    from archgen.spaces.listed import ListedSpace
+    from archgen.strategies.base import LISTABLE
+
+    while isinstance(evaluator, Wrapper):
+        evaluator = evaluator.evaluator
+    if not isinstance(evaluator, TabularEvaluator) or space.size <= LISTABLE:
+        return space
+    listed = evaluator.architectures
+    return ListedSpace(space, listed) if 1 < len(listed) < space.size else space
+
+
 def check_told(options: EvaluatorOptions, space: SearchSpace, trials: Sequence[Trial]) -> None:
     """Raise `RunConflict` where a study that is gone on with has other values than its table, which may have grown."""
     from archgen.evaluators import TabularEvaluator
