@@ -96,3 +96,17 @@ def block_table(
         known = ", ".join(file.devices)
         raise InvalidTable(f"{path} holds blocks of {len(file.devices)} devices ({known}); name one by --device")
     return BlockTable(space, metric, block_latencies(file, device or next(iter(file.devices))), arguments)
+
+
+def save_sums(predictor: BlockTable, table: Path, out: Path) -> str:
+    """Write the checkpoint of plain sums, which no measured network corrects; what was done, in a line."""
+    from archgen.predictors import save_predictor
+
+    card = f"""# {predictor.metric} of {predictor.space.name}
+
+- **What**: predicts `{predictor.metric}` (latency) for `archgen generate` and `GuidedSampler`, as the sum of blocks.
+- **Data**: the {len(predictor.latencies)} blocks of {table.name}; no measured network.
+- **Figures**: how far a sum is off is not known.
+"""
+    save_predictor(predictor, "block_table", out, card)
+    return f"{out}: {predictor.metric} as sums of {len(predictor.latencies)} blocks, corrected by no measured network"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Table = Annotated[Path, typer.Option(help="Table (parquet or CSV): `arch` and one column of ms a device.")]
 Target = Annotated[str, typer.Option(help="Column of the device.")]
+MaybeTable = Annotated[Path | None, typer.Option("--table", help="Table of measured networks, as of `evaluate`.")]
+MaybeTarget = Annotated[str | None, typer.Option("--target", help="Column of the device.")]
 Sources = Annotated[str | None, typer.Option(help="Columns of other devices to lean on, comma-separated.")]
 Device = Annotated[
     str | None, typer.Option(help="Id of a device, where `archgen latency measure` wrote a table of several.")
@@ -70,9 +72,9 @@ def evaluate_command(
 @latency_app.command("fit")
 def fit_command(
     space: SpaceName,
-    table: Table,
-    target: Target,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    table: MaybeTable = None,
+    target: MaybeTarget = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -86,9 +88,13 @@ def fit_command(
     network: Network = None,
     seed: Seed = 0,
 ) -> None:
-    """Fit a latency predictor on every row of a table and save it as a checkpoint."""
+    """Fit a latency predictor on every row of a table and save it as a checkpoint.
+
+    With --blocks alone, without --table and --target, latencies are plain sums.
+    """
     from archgen import spaces
     from archgen.artifacts import free_folder
+    from archgen.cli.latency_blocks import block_table, save_sums
     from archgen.predictors import BlockTable, save_predictor
     from archgen.pretrain_predictor import checkpoint_name
 
@@ -96,6 +102,11 @@ def fit_command(
     free_folder(out, "predictor")
     if metric is not None:
         checkpoint_name(loaded, metric)
+    if table is None or target is None:
+        if blocks is None or not (table is None and target is None) or sources or simplified:
+            raise InvalidOption("expected --table and --target: measured networks; or --blocks alone for plain sums")
+        show(save_sums(block_table(loaded, blocks, metric or "latency_ms", device, network), blocks, out))
+        return
     labels = _read(loaded, table, target, sources, device)
     name = (target if target.startswith("latency_ms") else f"latency_ms@{target}") if metric is None else metric
     predictor = _predictor(loaded, labels, target, simplified, seed, name, blocks, device, network)

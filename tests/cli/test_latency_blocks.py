@@ -75,6 +75,11 @@ def test_blocks_are_measured_go_on_after_an_interrupt_and_make_a_predictor(devic
     assert isinstance(predictor, BlockTable)
     archs = [space.parse(text) for text in frame["arch"]]
     assert predictor.predict(archs).mean == pytest.approx(frame["phone"].to_numpy())
+    plain = run("latency", "fit", "--space", "nasbench_macro", "--blocks", "b.parquet", "--out", "sums")
+    assert plain.returncode == 0, plain.stderr
+    sums = load_predictor(Path("sums"), space).predict(archs)
+    assert sums.mean == pytest.approx(0.5 + (frame["phone"].to_numpy() - 1) / 2)
+    assert np.isnan(sums.std).all()
     judged = run("latency", "evaluate", *fit, "-n", 5, "--json")
     assert json.loads(judged.stdout)["spearman_rho"] == pytest.approx(1.0)
 
@@ -94,5 +99,9 @@ def test_what_does_not_go_together_is_refused(refused: Callable[..., str]) -> No
     fit = ("latency", "fit", "--space", "nasbench_macro", "--table", "n.parquet", "--target", "phone", "--out", "mine")
     assert "is not a file: expected a table of blocks" in refused(*fit, "--blocks", "absent.parquet")
     assert "--simplified have no use there" in refused(*fit, "--blocks", "b.parquet", "--simplified")
+    assert "or --blocks alone for plain sums" in refused(*fit[:4], "--out", "mine")
+    assert "or --blocks alone for plain sums" in refused(
+        *fit[:4], "--out", "mine", "--blocks", "b.csv", "--target", "x"
+    )
     assert "--network is for --blocks" in refused(*fit, "--network", "width_percent=120")
     assert "no chain of blocks" in refused("latency", "blocks", "--space", "nasbench201", "--out", "b.parquet")
