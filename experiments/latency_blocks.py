@@ -1,6 +1,6 @@
 """Latency as the sum of measured blocks (ProxylessNAS) against whole measured networks, on this machine.
 
-    python experiments/latency_blocks.py [--resolutions r48,r64] [--networks 60] [--fit 5,10,20] [--draws 10] [--folder DIR]
+    python experiments/latency_blocks.py [--resolutions r48,r64] [--networks 60] [--fit 5,10,20] [--draws 10]
 
 A part of `mobilenetv3@32`: every block of its networks is measured once, and 60 random networks; onnxruntime, one
 thread. `sum` is the plain sum of blocks, judged on all networks; of the others `--fit` random networks correct it
