@@ -15,6 +15,7 @@ from archgen.cli import (  # noqa: F401  they register themselves
     export,
     generate,
     latency,
+    latency_blocks,
     latency_fit,
     predictor,
     proxies,

@@ -11,18 +11,31 @@ import typer
 from archgen.cli.application import latency_app
 from archgen.cli.options import Json, Seed, SpaceName, writable_table, write_frame
 from archgen.cli.terminal import say, show
-from archgen.errors import ArchgenError, InvalidObjective, UnknownName
+from archgen.errors import ArchgenError, InvalidObjective, InvalidOption, UnknownName
 
 if TYPE_CHECKING:
     from archgen.evaluators import Labels
-    from archgen.predictors import LatencyPredictor
+    from archgen.predictors import BlockTable, LatencyPredictor
     from archgen.spaces import SearchSpace
 
 Table = Annotated[Path, typer.Option(help="Table (parquet or CSV): `arch` and one column of ms a device.")]
 Target = Annotated[str, typer.Option(help="Column of the device.")]
+MaybeTable = Annotated[Path | None, typer.Option("--table", help="Table of measured networks, as of `evaluate`.")]
+MaybeTarget = Annotated[str | None, typer.Option("--target", help="Column of the device.")]
 Sources = Annotated[str | None, typer.Option(help="Columns of other devices to lean on, comma-separated.")]
 Device = Annotated[
     str | None, typer.Option(help="Id of a device, where `archgen latency measure` wrote a table of several.")
+]
+Blocks = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table of `archgen latency blocks`, or a published one of Once-for-All's blocks: sum these, as the "
+        "measurements correct it."
+    ),
+]
+Network = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=NUMBER", help="Argument of the networks that --blocks are of; repeat."),
 ]
 Simplified = Annotated[
     bool, typer.Option("--simplified", help="The measured networks leave out what nothing depends on.")
@@ -38,6 +51,8 @@ def evaluate_command(
     sources: Sources = None,
     simplified: Simplified = False,
     device: Device = None,
+    blocks: Blocks = None,
+    network: Network = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +62,7 @@ def evaluate_command(
 
     loaded = spaces.load(space)
     labels = _read(loaded, table, target, sources, device)
-    predictor = _predictor(loaded, labels, target, simplified, seed, f"latency_ms@{target}")
+    predictor = _predictor(loaded, labels, target, simplified, seed, f"latency_ms@{target}", blocks, device, network)
     figures = evaluate_predictor(predictor, labels.archs, labels.values[target], n=n, seed=seed)
     kept = ("spearman_rho", "kendall_tau", "median_relative_error", "mae", "coverage_90", "n", "unseen", "seconds")
     figures = {name: figures[name] for name in kept}
@@ -57,9 +72,9 @@ def evaluate_command(
 @latency_app.command("fit")
 def fit_command(
     space: SpaceName,
-    table: Table,
-    target: Target,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    table: MaybeTable = None,
+    target: MaybeTarget = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -69,31 +84,42 @@ def fit_command(
     sources: Sources = None,
     simplified: Simplified = False,
     device: Device = None,
+    blocks: Blocks = None,
+    network: Network = None,
     seed: Seed = 0,
 ) -> None:
-    """Fit a latency predictor on every row of a table and save it as a checkpoint."""
+    """Fit a latency predictor on every row of a table and save it as a checkpoint.
+
+    With --blocks alone, without --table and --target, latencies are plain sums.
+    """
     from archgen import spaces
     from archgen.artifacts import free_folder
-    from archgen.predictors import save_predictor
+    from archgen.cli.latency_blocks import block_table, save_sums
+    from archgen.predictors import BlockTable, save_predictor
     from archgen.pretrain_predictor import checkpoint_name
 
     loaded = spaces.load(space)
     free_folder(out, "predictor")
     if metric is not None:
         checkpoint_name(loaded, metric)
+    if table is None or target is None:
+        if blocks is None or not (table is None and target is None) or sources or simplified:
+            raise InvalidOption("expected --table and --target: measured networks; or --blocks alone for plain sums")
+        show(save_sums(block_table(loaded, blocks, metric or "latency_ms", device, network), blocks, out))
+        return
     labels = _read(loaded, table, target, sources, device)
     name = (target if target.startswith("latency_ms") else f"latency_ms@{target}") if metric is None else metric
-    predictor = _predictor(loaded, labels, target, simplified, seed, name)
+    predictor = _predictor(loaded, labels, target, simplified, seed, name, blocks, device, network)
     predictor.fit(labels.archs, labels.values[target])
-    error = 100 * predictor.sigma_log
-    leaning = f", leaning on {sources}" if sources else ""
+    error = 100 * (predictor.sigma if isinstance(predictor, BlockTable) else predictor.sigma_log)
+    leaning = f", leaning on {sources}" if sources else f", correcting sums of {blocks.name}" if blocks else ""
     card = f"""# {name} of {loaded.name}
 
 - **What**: predicts `{name}` (latency) for `archgen generate` and `GuidedSampler`.
 - **Data**: {len(labels.archs)} architectures; column `{target}` of {table.name}{leaning}.
 - **Figures**: standard deviation of the left-out errors {error:.1f} %.
 """
-    save_predictor(predictor, "latency", out, card)
+    save_predictor(predictor, "block_table" if blocks else "latency", out, card)
     show(f"{out}: {name} from {len(labels.archs)} measurements, left-out error {error:.1f} %")
 
 
@@ -149,11 +175,26 @@ def _read(space: SearchSpace, table: Path, target: str, sources: str | None, dev
 
 
 def _predictor(
-    space: SearchSpace, labels: Labels, target: str, simplified: bool, seed: int, metric: str
-) -> LatencyPredictor:
+    space: SearchSpace,
+    labels: Labels,
+    target: str,
+    simplified: bool,
+    seed: int,
+    metric: str,
+    blocks: Path | None,
+    device: str | None,
+    network: list[str] | None,
+) -> LatencyPredictor | BlockTable:
+    from archgen.cli.latency_blocks import block_table
     from archgen.predictor_evaluation import fit_sources
     from archgen.predictors import LatencyPredictor
 
     others = {name: values for name, values in labels.values.items() if name != target}
+    if blocks is not None:
+        if others or simplified:
+            raise InvalidOption("--blocks sums blocks: --sources and --simplified have no use there; leave them out")
+        return block_table(space, blocks, metric, device, network)
+    if network:
+        raise InvalidOption("--network is for --blocks: measured networks tell of themselves; leave it out")
     known = fit_sources(space, labels.archs, others, simplify=simplified, seed=seed)
     return LatencyPredictor(space, metric, simplify=simplified, sources=known)

@@ -11,6 +11,7 @@ import typer
 from archgen.cli.application import predictor_app
 from archgen.cli.member_options import member_options
 from archgen.cli.options import Json, Seed, SpaceName
+from archgen.cli.source_images import Images, read_images
 from archgen.cli.terminal import say, show
 from archgen.errors import ArchgenError, InvalidObjective
 
@@ -46,6 +47,7 @@ def evaluate_command(
     n: Annotated[int, typer.Option("-n", min=0, help="Random rows to fit on; all others judge.")] = 100,
     model: Model = "gp",
     sources: Sources = None,
+    images: Images = None,
     option: Option = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -54,8 +56,8 @@ def evaluate_command(
     from archgen import spaces
     from archgen.predictor_evaluation import evaluate_predictor
 
-    columns = _sources(sources, target, model, n)
-    predictor, archs, y = _unfitted(spaces.load(space), table, target, model, columns, option)
+    columns = _sources(sources, target, model, n, images)
+    predictor, archs, y = _unfitted(spaces.load(space), table, target, model, columns, option, images)
     figures = evaluate_predictor(predictor, archs, y, n=n, seed=seed)
     shown = {("coverage" if name == "coverage_90" else name): value for name, value in figures.items()}
     show(json.dumps(shown) if as_json else ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
@@ -70,6 +72,7 @@ def fit_command(
     n: Annotated[int | None, typer.Option("-n", min=0, help="Random rows to fit on; all by default.")] = None,
     model: Model = "gp",
     sources: Sources = None,
+    images: Images = None,
     option: Option = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -84,8 +87,8 @@ def fit_command(
 
     loaded = spaces.load(space)
     free_folder(out, "predictor")
-    columns = _sources(sources, target, model, n)
-    predictor, archs, values = _unfitted(loaded, table, target, model, columns, option)
+    columns = _sources(sources, target, model, n, images)
+    predictor, archs, values = _unfitted(loaded, table, target, model, columns, option, images)
     count = len(archs) if n is None else n
     if count > len(archs):
         raise ArchgenError(f"{table} has {len(archs)} architectures, {count} were asked for; give a smaller -n")
@@ -105,7 +108,7 @@ def fit_command(
     show(json.dumps(facts) if as_json else f"{out}: {target} ({model}) from {count} architectures{leaning}")
 
 
-def _sources(text: str | None, target: str, model: str, n: int | None) -> list[str]:
+def _sources(text: str | None, target: str, model: str, n: int | None, images: list[str] | None) -> list[str]:
     """The columns of --sources; refuses what does not go together."""
     from archgen.pretrain_predictor import registered_name
 
@@ -115,6 +118,8 @@ def _sources(text: str | None, target: str, model: str, n: int | None) -> list[s
         raise InvalidObjective("a meta predictor leans on other data sets: name their columns by --sources")
     if model != "meta" and text is not None:
         raise InvalidObjective(f"a {model} predictor has no use for --sources; leave it out or give --model meta")
+    if model != "meta" and images:
+        raise InvalidObjective(f"a {model} predictor has no use for --images; leave it out or give --model meta")
     if target in columns:
         raise InvalidObjective(f"{target} is the target, so it can not be a source too; leave it out of --sources")
     if n == 0 and model != "meta":
@@ -123,7 +128,13 @@ def _sources(text: str | None, target: str, model: str, n: int | None) -> list[s
 
 
 def _unfitted(
-    space: SearchSpace, table: Path, target: str, model: str, columns: list[str], option: list[str] | None
+    space: SearchSpace,
+    table: Path,
+    target: str,
+    model: str,
+    columns: list[str],
+    option: list[str] | None,
+    images: list[str] | None,
 ) -> tuple[Predictor, list[Architecture], Floats]:
     """A predictor that knows its sources, and the architectures of the table that have a value of the target."""
     import numpy as np
@@ -145,6 +156,9 @@ def _unfitted(
     for name in columns:
         if np.isnan(labels.values[name]).all():
             raise ArchgenError(f"{table}: column '{name}' has no value in any row, so it can not be a source")
-    sources = [Source(*known(name)) for name in columns]
+    looks = read_images(images or [], [target, *columns])
+    sources = [Source(*known(name), embedding=looks.get(name)) for name in columns]
+    if looks:
+        options["embedding"] = looks[target]
     predictor = make_predictor(model, space, target, built_simplified=False, sources=sources, options=options)
     return predictor, *known(target)

@@ -27,7 +27,7 @@ from archgen.cli.options import (
     writable_table,
     write_frame,
 )
-from archgen.cli.search_evaluator import DATA, EPOCHS, EvaluatorOptions, check_told, make_evaluator
+from archgen.cli.search_evaluator import DATA, EPOCHS, EvaluatorOptions, check_told, make_evaluator, searchable
 from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidObjective
 
@@ -120,7 +120,11 @@ def search_command(
     measuring = make_evaluator(asked, searched, objectives, seed=seed, study=place)
     arguments |= pretrained_parts(kind, searched, given=() if free_labels else ("free_labels",), generator=generator)
     proposer = kind(
-        searched, objectives, seed=seed, screen=lambda archs: [measuring.can_evaluate(a) for a in archs], **arguments
+        searchable(searched, measuring),
+        objectives,
+        seed=seed,
+        screen=lambda archs: [measuring.can_evaluate(a) for a in archs],
+        **arguments,
     )
     # the study comes last: what is refused above leaves no database
     noisy = "".join(f", with noise {text}" for text in sorted(noise or []))

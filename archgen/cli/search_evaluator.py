@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,14 @@ from archgen.cli.options import writable
 from archgen.errors import InvalidOption, RunConflict, UnknownMetric
 
 if TYPE_CHECKING:
-    from archgen.evaluators import Cluster, Evaluator
+    from archgen.evaluators import Cached, Cluster, Evaluator, TabularEvaluator
+    from archgen.graph import Architecture
     from archgen.objectives import Objective
     from archgen.spaces import SearchSpace
     from archgen.study import Trial
 
+Told = tuple[str, "Architecture", Mapping[str, float]]
+"""What says so, in words; an architecture; and its values."""
 TRAIN = "train"
 DATA, EPOCHS = "digits", 20
 """Of `train`, where nothing is said."""
@@ -67,12 +70,12 @@ def make_evaluator(
     Raises:
         ArchgenError: A table, images or an option that can not be used.
     """
-    from archgen.evaluators import Cached, Noisy, Parallel
+    from archgen.evaluators import Cached, Noisy, Parallel, TabularEvaluator
 
     apart = (options.workers or 1) > 1 or options.timeout is not None or options.cluster is not None
     if options.transfer is not None and (isinstance(study, str) or (study is None and apart)):
         raise InvalidOption("--transfer shares weights between processes beside a study's file: give --study FILE")
-    evaluator = _bare(options, space, objectives, seed, study if isinstance(study, Path) else None)
+    bare = evaluator = _bare(options, space, objectives, seed, study if isinstance(study, Path) else None)
     for wish in objectives:
         if wish.metric not in evaluator.metrics:
             raise UnknownMetric(wish.metric, evaluator.metrics)
@@ -86,7 +89,27 @@ def make_evaluator(
     if options.cache is not None:
         writable(options.cache)
         evaluator = Cached(evaluator, space, options.cache, options.measured_by)
+        if isinstance(bare, TabularEvaluator):
+            _check_cache(options, space, evaluator, bare)
     return Noisy(evaluator, std) if std else evaluator
+
+
+def searchable(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
+    """The space to propose from: of a table that lists a part of a space too large to list, what it lists.
+
+    Drawn from the whole space, a proposal would hardly ever be one that the table knows.
+    """
+    from archgen.evaluators import TabularEvaluator
+    from archgen.evaluators.base import Wrapper
+    from archgen.spaces.listed import ListedSpace
+    from archgen.strategies.base import LISTABLE
+
+    while isinstance(evaluator, Wrapper):
+        evaluator = evaluator.evaluator
+    if not isinstance(evaluator, TabularEvaluator) or space.size <= LISTABLE:
+        return space
+    listed = evaluator.architectures
+    return ListedSpace(space, listed) if 1 < len(listed) < space.size else space
 
 
 def check_told(options: EvaluatorOptions, space: SearchSpace, trials: Sequence[Trial]) -> None:
@@ -97,15 +120,24 @@ def check_told(options: EvaluatorOptions, space: SearchSpace, trials: Sequence[T
     if options.evaluator == TRAIN or not trials:
         return
     table = TabularEvaluator(space, Path(options.evaluator), partial=True)
-    told = [trial for trial in trials if trial.state == COMPLETE and table.can_evaluate(trial.arch)]
-    for trial, measured in zip(told, table.evaluate([trial.arch for trial in told], seed=0), strict=True):
-        for metric, value in trial.values.items():
-            now = measured.values.get(metric, value)
+    told = [(f"trial {t.number} of the study", t.arch, t.values) for t in trials if t.state == COMPLETE]
+    _check_same(table, told, "go on with the table that it began with, or begin another study")
+
+
+def _check_cache(options: EvaluatorOptions, space: SearchSpace, cached: Cached, table: TabularEvaluator) -> None:
+    """Raise `RunConflict` where a cache has other values than the table, which may have grown."""
+    told = [(f"'{text}' in {options.cache}", space.parse(text), m.values) for (text, _), m in cached.known.items()]
+    _check_same(table, told, "give the table that it was made with, or name another cache")
+
+
+def _check_same(table: TabularEvaluator, told: Sequence[Told], advice: str) -> None:
+    """Raise `RunConflict` where values that were told before are not those of the table."""
+    for what, arch, values in told:
+        listed = table.look_up(arch).values
+        for metric, value in values.items():
+            now = listed.get(metric, value)
             if not math.isclose(value, now, rel_tol=1e-9):
-                raise RunConflict(
-                    f"trial {trial.number} of the study has {metric} = {value:g}, {options.evaluator} says {now:g}: "
-                    "go on with the table that it began with, or begin another study"
-                )
+                raise RunConflict(f"{what} has {metric} = {value:g}, {table.path} says {now:g}: {advice}")
 
 
 def read_noise(texts: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:

@@ -47,6 +47,11 @@ class Cached(Wrapper):
             raise InvalidTable(f"{path} does not end in .parquet; name the cache so")
         self._known = self._read()
 
+    @property
+    def known(self) -> dict[Key, Measurement]:
+        """What was measured before, and need not be paid for."""
+        return dict(self._known)
+
     def stream(self, archs: Iterable[Architecture], *, seed: int) -> Results:
         if self.path is not None and self.path.exists():
             self._known |= self._read()  # another process may have been here

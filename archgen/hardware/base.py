@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from archgen.errors import ArchgenError, UnknownName
+from archgen.hardware.part import Part, example_of
 from archgen.hardware.record import DeviceRecord, LatencyMeasurement, gpu_name
 from archgen.hardware.timing import Timing, interleaved
 from archgen.progress import Progress
@@ -198,7 +199,7 @@ class LatencyMeter(ABC):
         """Load every network, then time those that the runtime takes against each other.
 
         Args:
-            networks: `n` networks that take what the example shows.
+            networks: `n` networks that take what the example shows, or are a `Part` with an example of its own.
             seed: Draws the input, the orders of the rounds and the bootstrap.
             keys: A name for each network; a name that was measured before by this object is not loaded again
                 (latency does not depend on the weights). None loads all and keeps none.
@@ -235,10 +236,19 @@ class LatencyMeter(ABC):
 
     def _inputs(self, rng: np.random.Generator) -> Tensor:
         """`batch` random inputs: normal values, or the tokens 0 and 1, which every vocabulary has."""
-        shape = (self.batch, *self.shape)
-        if self.example.is_floating_point():
-            return torch.from_numpy(rng.standard_normal(shape).astype(np.float32)).to(self.example.dtype)
-        return torch.from_numpy(rng.integers(2, size=shape)).to(self.example.dtype)
+        return self._random(self.example, rng)
+
+    def _random(self, example: Tensor, rng: np.random.Generator) -> Tensor:
+        shape = (self.batch, *example.shape[1:])
+        if example.is_floating_point():
+            return torch.from_numpy(rng.standard_normal(shape).astype(np.float32)).to(example.dtype)
+        return torch.from_numpy(rng.integers(2, size=shape)).to(example.dtype)
+
+    def _inputs_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """The inputs, or others for a part of a network."""
+        if not isinstance(network, Part):
+            return inputs
+        return self._random(example_of(network, self.example), np.random.default_rng(0))
 
     def _load_reference(self, inputs: Tensor) -> Run | None:
         if self.reference is None:
@@ -246,13 +256,13 @@ class LatencyMeter(ABC):
         if self._reference is None or self._reference[0] is not self.reference:
             try:
                 load = self.load(self.reference)
-                load(inputs)()
+                load(self._inputs_of(self.reference, inputs))()
             except (DeviceLost, OSError):
                 raise
             except Exception as error:
                 raise ArchgenError(f"{self.runtime} refuses the reference network: {_reason(error)}") from None
             self._reference = self.reference, load
-        return self._reference[1](inputs)
+        return self._reference[1](self._inputs_of(self.reference, inputs))
 
     def _load_all(
         self,
@@ -273,7 +283,7 @@ class LatencyMeter(ABC):
                 key = None if keys is None else keys[i]
                 try:
                     load = self._loaded[key] if key in self._loaded else self.load(network)
-                    run = load(inputs)
+                    run = load(self._inputs_of(network, inputs))
                     run()
                 except (DeviceLost, OSError):
                     raise

@@ -13,6 +13,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from archgen.export import to_onnx
+from archgen.hardware.part import example_of
 from archgen.spaces.custom import Imports
 from archgen.workers import begin, kill, spawned
 
@@ -60,7 +61,7 @@ class Exports:
             network = self._waiting.popleft()
             try:
                 # by value: tensors that processes share take a file descriptor each
-                packed = pickle.dumps((Imports(), network, self._example))
+                packed = pickle.dumps((Imports(), network, example_of(network, self._example)))
                 self._made[id(network)] = self._executor.submit(_exported, packed)
             except BrokenExecutor:
                 self._waiting.clear()

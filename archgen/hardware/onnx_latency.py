@@ -15,6 +15,7 @@ from archgen.errors import ArchgenError
 from archgen.export import open_onnx, to_onnx
 from archgen.hardware.base import RUNTIMES, DeviceLost, LatencyMeter, Run
 from archgen.hardware.exports import Exports
+from archgen.hardware.part import example_of
 from archgen.hardware.record import LatencyMeasurement
 from archgen.hardware.timing import interleaved
 from archgen.progress import Progress
@@ -73,7 +74,7 @@ class OnnxLatency(LatencyMeter):
         with tempfile.TemporaryDirectory(prefix="archgen-") as name:
             path = Path(name) / "network.onnx"
             if made is None:
-                to_onnx(network, self.example, path)
+                to_onnx(network, example_of(network, self.example), path)
             else:
                 path.write_bytes(made)
             return self._opened(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,20 +89,52 @@ def measure_missing(
         RunConflict: Another process wrote the file meanwhile.
         OSError: The disk is full; the file holds the batches before.
     """
+    texts = {space.format(arch): arch for arch in archs}
+
+    def build(text: str, seed: int) -> nn.Module:
+        return _build(space, texts[text] if text in texts else space.parse(text), seed)
+
+    def flops(text: str) -> float:
+        return space.count(texts[text])["flops"]
+
+    return survey(meter, Subjects("architectures", tuple(texts), build, flops), file, seed=seed, progress=progress)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What a survey measures.
+
+    Args:
+        what: Their name, for messages.
+        texts: One text each, by which the file knows them.
+        build: From a text, of these or of the file's reference, and a seed to what is measured; it may raise
+            `ArchgenError`.
+        flops: Operations of each of the texts; the reference is the middling one.
+    """
+
+    what: str
+    texts: tuple[str, ...]
+    build: Callable[[str, int], nn.Module]
+    flops: Callable[[str], float]
+
+
+def survey(
+    meter: LatencyMeter, subjects: Subjects, file: MeasurementFile, *, seed: int, progress: Progress | None = None
+) -> Survey:
+    """`measure_missing` of whatever the subjects are."""
     progress, done = progress or Progress(), Survey()
     record = meter.device
     known = file.measured(record.id)
-    texts = {space.format(arch): arch for arch in archs}
-    missing = [text for text in texts if text not in known]
+    missing = [text for text in subjects.texts if text not in known]
     if not missing:
         return done
-    reference = _set_reference(meter, space, [texts[text] for text in missing], file, seed, done, progress)
+    reference = _set_reference(meter, subjects, missing, file, seed, done, progress)
     missing = [text for text in missing if text not in done.refused]
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        progress.note(f"architectures {start + 1} to {start + len(batch)} of {len(missing)}")
+        progress.note(f"{subjects.what} {start + 1} to {start + len(batch)} of {len(missing)}")
         good: dict[str, LatencyMeasurement] = {}
-        for text, outcome in _measure(meter, space, {t: texts[t] for t in batch}, seed + start, progress).items():
+        for text, outcome in _measure(meter, subjects, batch, seed + start, progress).items():
             if isinstance(outcome, ArchgenError):
                 _refuse(done, text, outcome, progress)
             else:
@@ -117,14 +149,14 @@ def measure_missing(
 
 
 def _measure(
-    meter: LatencyMeter, space: SearchSpace, archs: dict[str, Architecture], seed: int, progress: Progress
+    meter: LatencyMeter, subjects: Subjects, texts: Sequence[str], seed: int, progress: Progress
 ) -> dict[str, LatencyMeasurement | ArchgenError]:
-    """The measurement of each architecture, or why it can not be built or the runtime refuses it."""
+    """The measurement of each text, or why it can not be built or the runtime refuses it."""
     outcomes: dict[str, LatencyMeasurement | ArchgenError] = {}
     networks: dict[str, nn.Module] = {}
-    for text, arch in archs.items():
+    for text in texts:
         try:
-            networks[text] = _build(space, arch, seed)
+            networks[text] = subjects.build(text, seed)
         except ArchgenError as error:
             outcomes[text] = error
     measured = meter.attempt(list(networks.values()), seed=seed, progress=progress)
@@ -133,37 +165,36 @@ def _measure(
 
 def _set_reference(
     meter: LatencyMeter,
-    space: SearchSpace,
-    archs: Sequence[Architecture],
+    subjects: Subjects,
+    texts: Sequence[str],
     file: MeasurementFile,
     seed: int,
     done: Survey,
     progress: Progress,
 ) -> str:
-    """Give the meter the file's reference, or the first around the middle that the runtime takes; its string."""
+    """Give the meter the file's reference, or the first around the middle that the runtime takes; its text."""
     earlier = file.devices.get(meter.device.id)
     if earlier is not None:
-        meter.reference = _build(space, space.parse(earlier.reference), seed)
+        meter.reference = subjects.build(earlier.reference, seed)
         meter.reference_ms = earlier.reference_ms
         meter.check_reference()
         return earlier.reference
-    flops = [space.count(arch)["flops"] for arch in archs]
-    order = np.argsort(flops, kind="stable")
+    order = np.argsort([subjects.flops(text) for text in texts], kind="stable")
     middle = len(order) // 2
     for i in sorted(range(len(order)), key=lambda place: abs(place - middle)):
-        arch = archs[order[i]]
+        text = texts[int(order[i])]
         meter.reference_ms = None
         try:
-            meter.reference = _build(space, arch, seed)
+            meter.reference = subjects.build(text, seed)
             meter.check_reference()
         except DeviceLost:
             raise
         except ArchgenError as error:
-            _refuse(done, space.format(arch), error, progress)
+            _refuse(done, text, error, progress)
         else:
-            return space.format(arch)
+            return text
     first = next(iter(done.refused.values()))
-    raise ArchgenError(f"all {len(archs)} architectures are refused; the first: {first}")
+    raise ArchgenError(f"all {len(texts)} {subjects.what} are refused; the first: {first}")
 
 
 def _refuse(done: Survey, text: str, error: ArchgenError, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,11 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from archgen.cli.search_evaluator import searchable
 from archgen.data import load_data
-from archgen.evaluators import Parallel, TabularEvaluator
+from archgen.evaluators import Noisy, Parallel, TabularEvaluator
 from archgen.graph import Architecture
 from archgen.objectives import Objective, bounds
 from archgen.spaces import SearchSpace
+from archgen.spaces import load as load_space
+from archgen.spaces.listed import ListedSpace
 from archgen.strategies import STRATEGIES, Random
 
 RoomFor = Callable[[int], AbstractContextManager[None]]
@@ -407,6 +411,20 @@ def test_a_cache_is_filled_used_and_a_table_itself(
     assert set(pd.read_parquet("trials.parquet")["arch"]) == set(first["arch"])
 
 
+def test_a_cache_of_another_table_is_refused_and_that_of_a_table_that_grew_is_not(
+    listed: Path, succeeds: Run, refused: Callable[..., str]
+) -> None:
+    table = pd.read_parquet(listed)
+    succeeds(*search("--cache", "c.parquet"))
+    kept = pd.read_parquet("c.parquet")
+    table.assign(lat=table["lat"] + 1).to_parquet("other.parquet", index=False)
+    line = refused(*search("--cache", "c.parquet", "--evaluator", "other.parquet"))
+    assert re.search(r"'.*' in c\.parquet has lat = [\d.]+, other\.parquet says [\d.]+: give the table", line)
+    pd.testing.assert_frame_equal(pd.read_parquet("c.parquet"), kept)
+    table[::-1].drop(index=table.index[-1]).to_parquet("other.parquet", index=False)
+    succeeds(*search("--cache", "c.parquet", "--evaluator", "other.parquet"))
+
+
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are threads: they start at once."""
     usual = Parallel.__init__.__kwdefaults__
@@ -529,3 +547,28 @@ def test_a_search_by_training_knows_its_metrics(workplace: Path, refused: Refuse
     base = ["search", "--space", "nasbench201", "--evaluator", "train", "--budget", 2, "--out", "t.parquet"]
     assert "unknown metric 'acc': did you mean 'val_acc'?" in refused(*base, "--maximize", "acc")
     assert "must be in (0, 1], got 2.0" in refused(*base, "--maximize", "val_acc", "--transfer", 2)
+
+
+# -- a part of a space that is too large to list
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "local", "nsga2"])
+def test_a_table_of_a_few_of_a_huge_space_is_searched_to_its_last_row(strategy: str, succeeds: Run) -> None:
+    space = load_space("mobilenetv3@32")
+    archs = list(dict.fromkeys(space.sample(40, np.random.default_rng(0))))
+    texts = [space.format(arch) for arch in archs]
+    pd.DataFrame({"arch": texts, "acc": np.arange(40.0)}).to_parquet("few.parquet", index=False)
+    few = ("search", "--space", "mobilenetv3@32", "--evaluator", "few.parquet", "--maximize", "acc", "--partial")
+    outcome = succeeds(*few, "--strategy", strategy, "--budget", 40, "--out", "t.parquet")
+    assert set(pd.read_parquet("t.parquet")["arch"]) == set(texts)
+    assert outcome.stdout.startswith("best of 40")
+
+
+def test_only_what_a_table_lists_of_a_huge_space_is_proposed_from() -> None:
+    small, huge = load_space("nasbench201"), load_space("darts")
+    for space, kind in ((small, type(small)), (huge, ListedSpace)):
+        archs = space.sample(5, np.random.default_rng(0))
+        rows = pd.DataFrame({"arch": [space.format(arch) for arch in dict.fromkeys(archs)], "acc": 1.0})
+        rows.to_parquet("few.parquet", index=False)
+        table = TabularEvaluator(space, Path("few.parquet"), partial=True)
+        assert type(searchable(space, Noisy(table, {"acc": 0.1}))) is kind

@@ -9,9 +9,11 @@ import pytest
 
 import archgen.predictors.counts
 import archgen.surrogates  # noqa: F401  (registers the Gaussian process)
+from archgen import spaces
 from archgen.errors import InvalidCheckpoint
-from archgen.predictors import PREDICTORS, Predictor, load_predictor, save_predictor
+from archgen.predictors import PREDICTORS, BlockTable, Predictor, load_predictor, save_predictor
 from archgen.spaces import SearchSpace
+from archgen.spaces.chain_blocks import ChainBlocks
 from archgen.testing import check_predictor
 
 with contextlib.suppress(ModuleNotFoundError):
@@ -27,7 +29,16 @@ SETTINGS = {
 """Arguments that make a member quick to train; promises do not depend on how well it predicts."""
 
 
+@pytest.fixture
+def space(request: pytest.FixtureRequest, space: SearchSpace) -> SearchSpace:
+    """A space of chains for what needs one."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    return spaces.load("nasbench_macro") if parameters.get("name") == "block_table" else space
+
+
 def make(name: str, space: SearchSpace) -> Predictor:
+    if name == "block_table":
+        return BlockTable(space, "latency_ms", dict.fromkeys(ChainBlocks(space).all(), 1.0))
     return PREDICTORS[name](space, METRICS.get(name, "val_acc"), **SETTINGS.get(name, {}))
 
 
