@@ -55,21 +55,36 @@ class RowMemory:
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
 
     def _part(self, archs: Sequence[Architecture]) -> Floats:
-        places = self._places
-        new = [arch for arch in dict.fromkeys(archs) if arch not in places]
-        if len(places) + len(new) > REMEMBERED:
+        found, new = self._look_up(archs)
+        if len(self._places) > REMEMBERED:
             self.forget()
-            places, new = self._places, list(dict.fromkeys(archs))
-        for start in range(0, len(new), self._chunk):
-            self._add(new[start : start + self._chunk])
-        found: Floats = self._rows[np.fromiter(map(places.__getitem__, archs), np.intp, len(archs))]
-        return found
+            found, new = self._look_up(archs)
+        try:
+            for start in range(0, len(new), self._chunk):
+                self._add(new[start : start + self._chunk], len(self._places) - len(new) + start)
+        except BaseException:
+            self.forget()  # some have a place and no row
+            raise
+        rows: Floats = self._rows[found]
+        return rows
 
-    def _add(self, archs: list[Architecture]) -> None:
-        rows, n = self._compute(archs), len(self._places)
+    def _look_up(self, archs: Sequence[Architecture]) -> tuple[list[int], list[Architecture]]:
+        """Places of the rows, and of which there is none yet; each is hashed once, which is what it costs."""
+        places, new, found = self._places, list[Architecture](), list[int]()
+        free = len(places)
+        for arch in archs:
+            place = places.setdefault(arch, free)
+            if place == free:
+                new.append(arch)
+                free += 1
+            found.append(place)
+        return found, new
+
+    def _add(self, archs: list[Architecture], n: int) -> None:
+        """Compute rows, the first of which is the `n`-th."""
+        rows = self._compute(archs)
         if n + len(archs) > len(self._rows):
             grown = np.empty((max(n + len(archs), 2 * n), self._width))
             grown[:n] = self._rows[:n]
             self._rows = grown
         self._rows[n : n + len(archs)] = rows
-        self._places.update(zip(archs, range(n, n + len(archs)), strict=True))

@@ -73,3 +73,31 @@ def test_of_nothing_there_are_no_rows_and_rows_are_copies(space: SearchSpace) ->
     (arch,) = space.sample(1, np.random.default_rng(3))
     memory([arch])[:] = -1.0
     assert np.array_equal(memory([arch]), compute.expected([arch]))
+
+
+def test_each_is_looked_up_once(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    archs, hashed, own = space.sample(20, np.random.default_rng(4)), [], Architecture.__hash__
+
+    def counted(arch: Architecture) -> int:
+        hashed.append(arch)
+        return own(arch)
+
+    memory = RowMemory(Lengths(space), 2)
+    monkeypatch.setattr(Architecture, "__hash__", counted)
+    memory(archs)
+    assert len(hashed) == len(archs)
+
+
+def test_what_fails_is_not_remembered(space: SearchSpace) -> None:
+    compute, archs = Lengths(space), space.sample(20, np.random.default_rng(5))
+
+    def once(asked: list[Architecture]) -> np.ndarray:
+        if len(compute.asked) == 1:
+            compute.asked.append([])
+            raise KeyboardInterrupt
+        return compute(asked)
+
+    memory = RowMemory(once, 2, chunk=8)
+    with pytest.raises(KeyboardInterrupt):
+        memory(archs)
+    assert np.array_equal(memory(archs), compute.expected(archs))

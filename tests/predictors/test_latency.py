@@ -114,6 +114,33 @@ def test_ninety_percent_of_what_is_not_measured_is_within_the_limits_of_few(n):
     assert 0.85 <= np.mean(inside) <= 0.985
 
 
+@pytest.mark.parametrize("n", [10, 25])
+def test_errors_of_few_measurements_are_those_of_fits_that_have_not_seen_them(n):
+    archs = draw(n, 1)
+    y = additive(archs) * np.exp(0.1 * np.random.default_rng(0).standard_normal(n))
+    order = np.argsort(y)
+    held = order[3::10]
+    kept = [i for i in range(n) if i not in held]
+    without = LatencyPredictor(SPACE).fit([archs[i] for i in kept], y[kept])
+    expected = np.log(y[held] / without.predict([archs[i] for i in held]).mean)
+    assert LatencyPredictor(SPACE).fit(archs, y).left_out_errors[held] == pytest.approx(expected, abs=1e-3)
+
+
+def test_ten_measurements_cover_other_architectures_of_a_device_that_no_feature_tells_well():
+    """30 draws of 10: nothing is known of a hashed part of the latency, so the fit must not trust what it chose."""
+    rng, others = np.random.default_rng(7), draw(400, 2)
+    cost = {arch: np.exp(0.3 * rng.standard_t(3)) for arch in [*others, *SPACE.sample(400, np.random.default_rng(9))]}
+    known = [arch for arch in cost if arch not in set(others)]
+    truth = np.array([cost[arch] for arch in others]) * additive(others)
+    inside = []
+    for _ in range(30):
+        archs = [known[i] for i in rng.choice(len(known), 10, replace=False)]
+        y = np.array([cost[arch] for arch in archs]) * additive(archs)
+        low, high = LatencyPredictor(SPACE).fit(archs, y).interval(others)
+        inside.append(np.mean((low <= truth) & (truth <= high)))
+    assert np.mean(inside) == pytest.approx(0.91, abs=0.045)
+
+
 def test_the_standard_deviation_is_that_of_the_noise(noisy):
     predictor, others, _ = noisy
     mean, std = predictor.predict(others)

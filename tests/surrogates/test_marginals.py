@@ -57,6 +57,17 @@ def test_they_do_not_depend_on_what_else_is_asked(model: SingleTaskGP, points: T
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
 
 
+def test_panels_of_the_root_leave_nothing_out(
+    model: SingleTaskGP, points: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archgen.surrogates.marginals.PANEL", 4)  # 22 distinct rows: the last is of two
+    with torch.no_grad():
+        joint = model.posterior(points)
+    mean, std = Marginals(model, WIDTHS, [0, 1, 1])(points)
+    torch.testing.assert_close(mean, joint.mean[:, 0], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(std, joint.variance[:, 0].sqrt(), rtol=1e-3, atol=1e-4)
+
+
 def test_each_kernel_needs_its_block(model: SingleTaskGP, points: Tensor) -> None:
     with pytest.raises(ValueError, match="zip"):
         Marginals(model, WIDTHS, [0, 1])(points)
