@@ -319,6 +319,21 @@ def test_design_refuses_bad_arguments_in_one_line(
     assert message in refused(*small, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("/proc/run", "nothing was overwritten"),
+        ("/proc/self/run", "nothing was overwritten"),
+        ("c" * 300, "File name too long"),
+        ("/".join(["d" * 100] * 20), "SQLite takes 480; use a shorter folder"),
+    ],
+)
+def test_a_folder_that_nobody_can_write_is_refused_before_any_work(
+    small: list[object], folder: str, message: str, refused: Refused
+) -> None:
+    assert message in refused(*small, "--out", folder)
+
+
 def test_a_bound_that_nothing_can_meet_names_the_smallest_that_can(
     small: list[object], monkeypatch: pytest.MonkeyPatch, space: SearchSpace, run: Run, pretended_latency: None
 ) -> None:
