@@ -389,6 +389,9 @@ def test_a_resume_refuses_what_it_would_ignore_and_says_where_it_evaluates(
         last = run(*command, *options, "--json").stderr.splitlines()[-1]
         assert last == "archgen: interrupted; go on with: archgen design --resume run --ray local --resource CPU=2"
         assert seen.pop().address == "local"
+    last = run("design", "--resume", "run", "--trust-code").stderr.splitlines()[-1]
+    assert last == "archgen: interrupted; go on with: archgen design --resume run --trust-code"
+    assert seen.pop() is None
     for option, value in (
         ("--time-limit", "10m"),
         ("--seed", "0"),
