@@ -78,7 +78,6 @@ def design(
         with run.locked():
             try:
                 keep_space(run)
-                request = replace(request, space=space_of(run))
                 return Design(run, request, data, progress, cluster, processes, since).run()
             except Infeasible:
                 if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
