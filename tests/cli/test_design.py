@@ -114,7 +114,7 @@ def test_a_damaged_result_is_one_line(
         *(("request.runtime", {}), ("request.threads", True), ("request.minimize", "params"), ("request.limit", "x")),
         *(("seconds", None), ("seconds", {"plan": "x"}), ("seconds", {"plan": -1}), ("facts", []), ("digests", [1])),
         *(("facts.plan.seconds", None), ("facts.plan.seconds", {}), ("facts.plan.epochs", "x"), ("facts.plan", [])),
-        *(("facts.costs.export", None), ("facts.costs", None)),
+        *(("facts.costs.export", None), ("facts.costs", None), ("facts.device", float("inf"))),
     ],
 )
 def test_a_damaged_run_file_is_one_line(
