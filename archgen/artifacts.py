@@ -8,6 +8,7 @@ never leaves half a file under the final name.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -76,14 +77,21 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InvalidCheckpoint: The file is missing or is not JSON.
+        InvalidCheckpoint: The file is missing or is not JSON, or has a number that is not finite: `write_json` writes
+            none.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except FileNotFoundError:
         raise InvalidCheckpoint(f"{path} does not exist: expected a file that archgen wrote; check the path") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InvalidCheckpoint(f"{path} can not be read as JSON ({_one_line(error)}); write it again") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"expected finite numbers, got {text}")
+    return number
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def to_onnx(network: nn.Module, example: Tensor | tuple[int, ...], path: Path) -
     # Two of them, because the exporter takes a batch of one for a constant.
     batch = torch.cat([one, one]).to(next((p.device for p in network.parameters()), one.device))
     plain = folded(network)  # the exporter would fold them at its end, after 1.3 to 1.6 times the work
-    with _quiet():
+    with _quiet(), _operators_read_once():
         try:
             program = torch.onnx.export(
                 plain,
@@ -280,6 +281,33 @@ def _quiet() -> Iterator[None]:
             stack.callback(logger.setLevel, level)
             logger.setLevel(logging.CRITICAL)
         yield
+
+
+@contextlib.contextmanager
+def _operators_read_once() -> Iterator[None]:
+    """The exporter reads the source of each ONNX operator it knows anew for each network, which takes half a second.
+
+    Its registry is private; where a release of torch has another, nothing is kept.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        before = ONNXRegistry.__dict__["from_torchlib"]
+    except (ImportError, KeyError):
+        yield
+        return
+    kept = staticmethod(partial(_operators, before.__get__(None, ONNXRegistry)))
+    ONNXRegistry.from_torchlib = kept  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ONNXRegistry.from_torchlib = before  # type: ignore[method-assign]
+
+
+@cache
+def _operators(read: Callable[..., Any], **version: int) -> Any:
+    """What `read` gives, of each version once; exporting does not change it."""
+    return read(**version)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -1,19 +1,24 @@
-"""What broken and hostile input does: mutated spaces, architectures, tables, checkpoints; no crash, hang or code run.
+"""What broken and hostile input does: mutated spaces, texts, tables, checkpoints, runs; no crash, hang or code run.
 
-    python experiments/fuzz.py [-n 10000] [--seed 0] [--kinds toml architecture table config]
+    python experiments/fuzz.py [-n 10000] [--seed 0] [--kinds toml architecture table config run result network]
 
 Real files (the spaces' TOML files, architectures of every space, a table as parquet and as CSV, the JSON file of a
-checkpoint of each kind) are mutated: bytes flipped, cut, doubled, moved, replaced by what breaks parsers (huge numbers,
-NaN, odd unicode, imports), and spliced with each other. Each is read as a user's would be. An `ArchgenError` or a
-result is right; any other exception is a crash, more than 10 seconds a hang, and an event of Python's audit hook that
-starts a process, opens a connection or unpickles is code that ran. Prints each kind's counts and the first of every
-kind of failure, whose input is written to runs/fuzz; exit status 1 if there is any.
+checkpoint of each kind, `run.json`, `result.json` and `best.json` of a run) are mutated: bytes flipped, cut, doubled,
+moved, replaced by what breaks parsers (huge numbers, NaN, odd unicode, imports), and spliced with each other. Each is
+read as a user's would be: of a run by `archgen resume`, up to its first stage (`run`), by it and `archgen report` where
+it is finished (`result`), and by `archgen export`, up to its file (`network`). An `ArchgenError` or a result is right;
+any other exception is a crash, more than 10 seconds a hang, and an event of Python's audit hook that starts a process,
+opens a connection or unpickles is code that ran. Prints each kind's counts and the first of every kind of failure,
+whose input is written to runs/fuzz; exit status 1 if there is any.
 Writes experiments/results/fuzz.csv.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,22 +27,30 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import typer
 
-from archgen import config, spaces
+from archgen import config, export, plots, spaces
 from archgen.artifacts import write_atomic
+from archgen.cli.design import resume_command
+from archgen.design import DesignRequest, design, pipeline, report
+from archgen.design.latency import MeasuredElsewhere
+from archgen.design.plan import Costs
 from archgen.errors import ArchgenError
 from archgen.evaluators import read_labels
 from archgen.generators import load_generator
 from archgen.inheritance import load_supernet
+from archgen.plots import cells
 from archgen.predictors import load_predictor
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.csv"
+KINDS = ["toml", "architecture", "table", "config", "run", "result", "network"]
 HANG = 10
 TOKENS = [
     *(b"\x00", b"\xff\xfe", "\u202e\U0001f4a5".encode(), b"'", b'"', b"[[", b"]]", b"{", b"}", b"=", b"\n"),
@@ -125,6 +138,26 @@ def kinds() -> dict[str, tuple[list[bytes], Reader]]:
             return load_generator(folder)
         return load_predictor(folder, space) if family == "predictors" else load_supernet(folder, "digits")
 
+    finished = run_folder(space)
+
+    def run(data: bytes, folder: Path) -> object:
+        (folder / "run.json").write_bytes(data)
+        with contextlib.suppress(typer.Exit):  # as after Ctrl-C: it got to the first stage
+            resume(folder)
+        return None
+
+    def result(data: bytes, folder: Path) -> object:
+        for file in ("run.json", "trials.parquet"):
+            shutil.copy(finished / file, folder)
+        (folder / "result.json").write_bytes(data)
+        resume(folder)
+        return report(folder)
+
+    def network(data: bytes, folder: Path) -> object:
+        shutil.copy(finished / "best.safetensors", folder)
+        (folder / "best.json").write_bytes(data)
+        return export.load_network(folder / "best.json", export.network_space(folder / "best.json"))
+
     with tempfile.TemporaryDirectory() as name:
         frame.to_parquet(Path(name) / "t.parquet")
         tables = [(Path(name) / "t.parquet").read_bytes(), frame.to_csv(index=False).encode()]
@@ -133,7 +166,46 @@ def kinds() -> dict[str, tuple[list[bytes], Reader]]:
         "architecture": ([f"{name}\x01{text}".encode() for name, text in texts], architecture),
         "table": (tables, table),
         "config": ([(home / "config.json").read_bytes() for home in homes.values()], checkpoint),
+        **{
+            kind: ([(finished / f"{file}.json").read_bytes()], read)
+            for kind, file, read in (("run", "run", run), ("result", "result", result), ("network", "best", network))
+        },
     }
+
+
+def run_folder(space: spaces.SearchSpace) -> Path:
+    """A finished run of a minute at most; what takes time and reads nothing of a run is left out afterwards."""
+    folder, network = Path(tempfile.mkdtemp(prefix="archgen-")), {"cells": 1, "channels": 4}
+    archs = [space.simplify(arch) for arch in space.sample(30, np.random.default_rng(0))]
+    images = {**network, "image_size": 8, "in_channels": 1, "classes": 10}
+    rows = [{"arch": space.format(a), "latency_ms": 1e-6 * space.count(a, **images)["flops"] + 0.1} for a in archs]
+    pd.DataFrame(rows).to_csv(folder / "phone.csv", index=False)
+    request = DesignRequest(
+        *("digits", space.name, {"latency_ms": 1.0}),
+        **{"budget": 6, "epochs": 2, "finetune_epochs": 1, "finalists": 2, "limit": 200, "strategy": "random"},
+        network=network,
+        latency=str(folder / "phone.csv"),
+    )
+    design(request, folder / "run", command="archgen design")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def known(source: MeasuredElsewhere, *_: object) -> None:
+        source.facts = {}
+
+    pipeline.Design.predictors = interrupted
+    pipeline.probe = lambda *_: Costs(0.1, 0.0, 0.01, 0.1, 0.1)
+    MeasuredElsewhere.fit = known
+    plots.to_svg = lambda _: "<svg></svg>"
+    cells.layered = cache(cells.layered)
+    return folder / "run"
+
+
+def resume(folder: Path) -> None:
+    """`archgen resume`, what it prints included."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        resume_command(folder)
 
 
 def alarm(number: int, frame: FrameType | None) -> None:
@@ -144,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=10_000, help="inputs a kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", nargs="+", default=["toml", "architecture", "table", "config"])
+    parser.add_argument("--kinds", nargs="+", default=KINDS)
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"))
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -170,8 +242,12 @@ def main() -> None:
         rows.append({"kind": kind, "inputs": args.n, **{o: counts[o] for o in OUTCOMES}, "seconds": round(seconds)})
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
+    if RESULTS.exists():  # kinds that were not asked for stay as they are
+        before = pd.read_csv(RESULTS)
+        table = pd.concat([before[~before["kind"].isin(table["kind"])], table])
+        table = table.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index))
     write_atomic(RESULTS, lambda path: table.to_csv(path, index=False))
-    sys.exit(int(table[["crashed", "hung", "ran code"]].to_numpy().any()))
+    sys.exit(int(pd.DataFrame(rows)[["crashed", "hung", "ran code"]].to_numpy().any()))
 
 
 OUTCOMES = ("read", "refused", "crashed", "hung", "ran code")

@@ -190,6 +190,14 @@ def test_binary_instead_of_json_is_refused(saved: Path) -> None:
         artifacts.load_checkpoint(saved, "generator")
 
 
+@pytest.mark.parametrize("text", ["[1e999]", '{"a": NaN}', "[-Infinity]", "[" * 100_000])
+def test_json_that_could_not_be_written_again_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "some.json").write_text(text)
+    with pytest.raises(InvalidCheckpoint, match="can not be read as JSON") as error:
+        artifacts.read_json(tmp_path / "some.json")
+    assert "\n" not in str(error.value)
+
+
 # -- weights into modules ---------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,23 @@ def test_exporting_is_quiet_and_leaves_loggers_warnings_and_modes_alone(exported
     assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes(), "two exports differ"
 
 
+def test_the_exporters_operators_are_read_once_and_torch_stays_as_it_is(exported, tmp_path, monkeypatch):
+    registry = pytest.importorskip("torch.onnx._internal.exporter._registration").ONNXRegistry
+    before, read = registry.__dict__["from_torchlib"], []
+
+    def counted(cls, **version):
+        read.append(version)
+        return before.__get__(None, cls)(**version)
+
+    ours = classmethod(counted)
+    monkeypatch.setattr(registry, "from_torchlib", ours)
+    for name in ("first", "second"):
+        to_onnx(exported[0], SHAPE, tmp_path / name)
+        assert registry.__dict__["from_torchlib"] is ours
+    assert len(read) == 1
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes() == exported[1].read_bytes()
+
+
 def test_a_file_of_other_weights_is_refused_in_one_line(exported):
     network, path, _ = exported
     other = build()

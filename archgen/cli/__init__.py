@@ -26,10 +26,10 @@ from archgen.cli import (  # noqa: F401  they register themselves
     train,
 )
 from archgen.cli.application import app
+from archgen.cli.options import TRUST
 from archgen.cli.terminal import INTERRUPTED, drop_output, fail, say
 from archgen.errors import ArchgenError, ArchgenWarning
 
-TRUST = "--trust-code"
 NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 """What torch says, as a `RuntimeError`, where there is none."""
 

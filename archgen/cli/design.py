@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archgen.cli.application import app
-from archgen.cli.options import AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers, told
+from archgen.cli.options import TRUST, AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers, told
 from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
@@ -185,6 +185,7 @@ def _run(
     except KeyboardInterrupt:
         where = ["--ray", ray] if ray is not None else []
         where += [text for each in resource or [] for text in ("--resource", each)]
+        where += [TRUST] if TRUST in sys.argv else []
         say(f"interrupted; go on with: {shlex.join(['archgen', 'design', '--resume', str(folder), *where])}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from archgen.evaluators import Cluster
     from archgen.objectives import Objective
 
+TRUST = "--trust-code"
+"""Of every command that reads a space; `archgen.cli.main` takes it."""
 SpaceName = Annotated[
     str,
     typer.Option(

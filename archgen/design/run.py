@@ -60,7 +60,8 @@ def design(
 
     Raises:
         InvalidOption: Fewer than one process.
-        ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run.
+        ArchgenError: Bad data, an unknown name, a bound that nothing can meet, a folder with another run, a cluster
+            without a place for an evaluation.
     """
     since = time.monotonic()
     if processes < 1:
@@ -70,14 +71,13 @@ def design(
         assert request is not None
         check_length(out / STUDY)
         data = load(request)
-        _check(request, data)
+        _check(request, data, cluster)
         request = absolute(request)
         begun = {"command": command, "versions": versions(), "digests": digests(request, data)}
         run = RunFolder.create(out, asdict(request), **begun)
         with run.locked():
             try:
                 keep_space(run)
-                request = replace(request, space=space_of(run))
                 return Design(run, request, data, progress, cluster, processes, since).run()
             except Infeasible:
                 if not run.file(SUPERNET).exists():  # asked for too much: the same command with another bound must work
@@ -97,7 +97,7 @@ def design(
             raise damaged(out, "no winner in it")
         return result
     data = load(request)
-    _check(request, data)
+    _check(request, data, cluster)
     check_digests(run, request, data)
     with run.locked():
         return Design(run, request, data, progress, cluster, processes, since).run()
@@ -118,8 +118,8 @@ def load(request: DesignRequest) -> ImageData:
     return load_data(request.data, seed=request.seed, resize=request.resize, limit=request.limit)
 
 
-def _check(request: DesignRequest, data: ImageData) -> None:
-    """A wrong name or a damaged checkpoint must not leave a folder behind, nor show after the training only."""
+def _check(request: DesignRequest, data: ImageData, cluster: Cluster | None) -> None:
+    """What is wrong, absent or damaged must not leave a folder behind, nor show after the training only."""
     space = spaces.for_images(request.space, data.image_size)
     arguments = network_of(request, space, data)
     drawn = space.sample(20, np.random.default_rng(request.seed))
@@ -136,3 +136,5 @@ def _check(request: DesignRequest, data: ImageData) -> None:
     kind(space, request.directions, **pretrained_parts(kind, space, generator=request.generator))
     if request.latency is not None:
         MeasuredElsewhere(space, Path(request.latency), request.seed)
+    if cluster is not None:
+        cluster.slots()

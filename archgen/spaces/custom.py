@@ -19,6 +19,8 @@ from archgen.errors import InvalidSpace, UnknownName
 
 _PREFIX = "archgen_custom_"
 """Of the names of modules that are files beside a TOML file."""
+_CONTENT = "__archgen_content__"
+"""Digest of such a file, in the module."""
 
 
 def load_operation(reference: str, folder: Path, where: str) -> Callable[..., nn.Module]:
@@ -35,7 +37,7 @@ def load_operation(reference: str, folder: Path, where: str) -> Callable[..., nn
     name, colon, attribute = reference.partition(":")
     if not colon or not all(part.isidentifier() for part in (*name.split("."), attribute)):
         raise InvalidSpace(f"{where}: import = '{reference}' must read 'module:attribute', such as 'my_blocks:MyBlock'")
-    file = folder.joinpath(*name.split(".")).with_suffix(".py")
+    file = operation_file(reference, folder)
     try:
         module = _from_file(file) if file.is_file() else importlib.import_module(name)
     except Exception as error:  # the user's module may raise anything
@@ -51,6 +53,11 @@ def load_operation(reference: str, folder: Path, where: str) -> Callable[..., nn
     if not callable(factory):
         raise InvalidSpace(f"{where}: '{reference}' is {factory!r}, expected a class or function that makes a module")
     return factory
+
+
+def operation_file(reference: str, folder: Path) -> Path:
+    """Where the module of `module:attribute` lies if it is a file beside a TOML file in `folder`."""
+    return folder.joinpath(*reference.partition(":")[0].split(".")).with_suffix(".py")
 
 
 class Imports:
@@ -81,6 +88,7 @@ def _from_file(file: Path) -> ModuleType:
     assert spec is not None, "a file that ends in .py has a loader"
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    module.__dict__[_CONTENT] = hashlib.sha256(path.read_bytes()).hexdigest()
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))  # it may import files beside it
     try:
@@ -113,9 +121,17 @@ def custom_operations(
                 f"(in Python load_space(..., trust_code=True), or {config.TRUST}=1)"
             )
         own[entry["name"]] = load_operation(entry["import"], folder, where)
-        if entry["name"] in built_in and built_in[entry["name"]] is not own[entry["name"]]:
+        if entry["name"] in built_in and not _same(built_in[entry["name"]], own[entry["name"]]):
             raise InvalidSpace(f"{where}: there is an operation of that name already, choose another name")
     return own
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two factories are one, or of the same place in two files of the same content: a file and its copy."""
+    names = [getattr(each, "__qualname__", None) for each in (one, other)]
+    modules = [sys.modules.get(getattr(each, "__module__", None) or "") for each in (one, other)]
+    contents = [getattr(module, _CONTENT, None) for module in modules]
+    return one is other or (None not in (*names, *contents) and (names[0], contents[0]) == (names[1], contents[1]))
 
 
 def try_operation(

@@ -114,7 +114,7 @@ def test_a_damaged_result_is_one_line(
         *(("request.runtime", {}), ("request.threads", True), ("request.minimize", "params"), ("request.limit", "x")),
         *(("seconds", None), ("seconds", {"plan": "x"}), ("seconds", {"plan": -1}), ("facts", []), ("digests", [1])),
         *(("facts.plan.seconds", None), ("facts.plan.seconds", {}), ("facts.plan.epochs", "x"), ("facts.plan", [])),
-        *(("facts.costs.export", None), ("facts.costs", None)),
+        *(("facts.costs.export", None), ("facts.costs", None), ("facts.device", float("inf"))),
     ],
 )
 def test_a_damaged_run_file_is_one_line(
@@ -319,6 +319,21 @@ def test_design_refuses_bad_arguments_in_one_line(
     assert message in refused(*small, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("/proc/run", "nothing was overwritten"),
+        ("/proc/self/run", "nothing was overwritten"),
+        ("c" * 300, "File name too long"),
+        ("/".join(["d" * 100] * 20), "SQLite takes 480; use a shorter folder"),
+    ],
+)
+def test_a_folder_that_nobody_can_write_is_refused_before_any_work(
+    small: list[object], folder: str, message: str, refused: Refused
+) -> None:
+    assert message in refused(*small, "--out", folder)
+
+
 def test_a_bound_that_nothing_can_meet_names_the_smallest_that_can(
     small: list[object], monkeypatch: pytest.MonkeyPatch, space: SearchSpace, run: Run, pretended_latency: None
 ) -> None:
@@ -374,6 +389,9 @@ def test_a_resume_refuses_what_it_would_ignore_and_says_where_it_evaluates(
         last = run(*command, *options, "--json").stderr.splitlines()[-1]
         assert last == "archgen: interrupted; go on with: archgen design --resume run --ray local --resource CPU=2"
         assert seen.pop().address == "local"
+    last = run("design", "--resume", "run", "--trust-code").stderr.splitlines()[-1]
+    assert last == "archgen: interrupted; go on with: archgen design --resume run --trust-code"
+    assert seen.pop() is None
     for option, value in (
         ("--time-limit", "10m"),
         ("--seed", "0"),

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, Popen
 
 import pytest
 import torch
@@ -72,19 +72,29 @@ def test_what_was_designed_in_a_space_of_ones_own_is_read_from_its_folder_alone(
     succeeds("export", "best.json", "--space", "lost/part.toml")
 
 
-def test_operations_that_a_network_imports_run_only_when_they_are_trusted(
+def test_operations_that_a_network_imports_go_with_its_run_and_run_only_when_they_are_trusted(
     own_space: Path,
     small: list[object],
     succeeds: Run,
     refused: Refused,
     pretended_latency: None,
     monkeypatch: pytest.MonkeyPatch,
+    process: Callable[..., Popen[str]],
 ) -> None:
     monkeypatch.delenv(config.TRUST, raising=False)
     succeeds(*small, "--space", own_space, "--out", "run", "--trust-code")
-    assert not Path("run/space").exists(), "code is not copied"
-    assert "runs code of the file's author" in refused("export", "run", "--out", "again.onnx")
-    succeeds("export", "run", "--out", "again.onnx", "--trust-code")
+    assert sorted(path.name for path in Path("run/space").iterdir()) == ["my_blocks.py", "my_cells.toml"]
+    shutil.move("run", "moved")
+    with Path("moved/space/my_blocks.py").open("a") as file:
+        file.write("\nfrom pathlib import Path\nPath('ran').touch()\n")
+    said = "moved/space/my_cells.toml: [[operations]] 'my_scale': import = 'my_blocks:scale' runs code of the file's"
+    assert said in refused("export", "moved", "--out", "again.onnx")
+    assert not Path("ran").exists()
+    with process("-m", "archgen", "export", "moved", "--out", "again.onnx", "--trust-code") as running:
+        _, err = running.communicate()
+    assert running.returncode == 0, err
+    assert Path("ran").exists()
+    assert Path("again.onnx").read_bytes() == Path("moved/best.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

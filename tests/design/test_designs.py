@@ -20,7 +20,7 @@ from archgen.data import load_data
 from archgen.design import Design, DesignRequest, design, pipeline
 from archgen.design.latency import spread
 from archgen.design.plan import Costs, Timetable
-from archgen.errors import UnknownName
+from archgen.errors import ArchgenError, UnknownName
 from archgen.evaluators import Cluster, Parallel, SupernetEvaluator
 from archgen.export import check_onnx, load_network
 from archgen.generators import DiscreteFlow
@@ -306,3 +306,22 @@ def test_a_design_on_a_cluster_asks_for_as_many_as_it_has_places(tmp_path: Path)
     trials = optuna.load_study(study_name="archgen", storage=storage).trials
     assert len(trials[0].user_attrs["batch"]) == 3, "not the two of the request"
     storage.engine.dispose()
+
+
+class Full(Threads):
+    """A cluster none of whose nodes has what an evaluation asks for."""
+
+    def slots(self) -> int:
+        raise ArchgenError("an evaluation asks for GPU=1, more than any node has")
+
+
+def test_a_cluster_without_a_place_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = cast(Cluster, Full())
+    with pytest.raises(ArchgenError, match="more than any node has"):
+        design(REQUEST, tmp_path / "run", cluster=cluster)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(Design, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        design(REQUEST, tmp_path / "run")
+    with pytest.raises(ArchgenError, match="more than any node has"):
+        design(None, tmp_path / "run", resume=True, cluster=cluster)

@@ -61,6 +61,7 @@ def request_of(phone: Path) -> Callable[..., DesignRequest]:
             limit=300,
             network=NETWORK,
             latency=str(phone),
+            strategy="evolution",  # takes no time; the others go on exactly in tests/study/test_loop.py
         )
         return replace(plain, **changes)
 
@@ -74,12 +75,43 @@ def whole(request_of: Callable[..., DesignRequest], tmp_path_factory: pytest.Tem
     return {**design(request_of(), folder), "files": sorted(path.name for path in folder.iterdir())}
 
 
-def arguments(request: DesignRequest, folder: Path) -> list[str]:
-    """The command line of a request."""
-    sizes = ("budget", "epochs", "finetune_epochs", "limit")
-    options = [f"--{name.replace('_', '-')}={getattr(request, name)}" for name in sizes]
-    options += [f"--network={name}={n}" for name, n in NETWORK.items()]
-    return ["design", *options, "--at-most=latency_ms=0.5", f"--latency={request.latency}", f"--out={folder}"]
+def cut_off_before(where: str, request: DesignRequest, folder: Path, start: Path | None = None) -> Path:
+    """A run that goes from `start`, or from nothing, to a function."""
+    if start is not None:
+        shutil.copytree(start, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, stop)
+        with pytest.raises(KeyboardInterrupt):
+            design(request, folder, resume=start is not None)
+    return folder
+
+
+def stop(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def trained(request_of: Callable[..., DesignRequest], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was cut off before its search."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return cut_off_before("archgen.design.run.Design.search", request_of(), folder)
+
+
+@pytest.fixture(scope="module")
+def began(request_of: Callable[..., DesignRequest], trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was cut off after its search."""
+    folder = tmp_path_factory.mktemp("began") / "run"
+    cut_off_before("archgen.design.pipeline.deliver", request_of(), folder, trained)
+    with closing(sqlite3.connect(folder / "study.db")) as database:
+        assert database.execute("SELECT COUNT(*) FROM trials").fetchone() == (6,)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(request_of: Callable[..., DesignRequest], began: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was cut off after its fine-tuning."""
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    return cut_off_before("archgen.design.delivery._finish", request_of(), folder, began)
 
 
 def same(result: dict[str, Any], whole: dict[str, Any], folder: Path) -> None:
@@ -92,41 +124,29 @@ def same(result: dict[str, Any], whole: dict[str, Any], folder: Path) -> None:
 # -- kill -9, Ctrl-C
 
 
-@pytest.mark.parametrize("line", ["this will take about", "latency predictor", "training the supernet", "searching"])
-def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
-    line: str, request_of: Callable[..., DesignRequest], process: Process, whole: dict[str, Any], tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
-    with process("-m", "archgen", "design", "--resume", str(folder)) as running:
-        assert running.stderr is not None
-        assert any(line in text for text in running.stderr)
-        running.kill()
-    assert running.returncode == -signal.SIGKILL
-    assert not (folder / "result.json").exists()
-    same(design(None, folder, resume=True), whole, folder)
-
-
-def test_a_run_that_is_killed_while_it_fine_tunes_goes_on(
+def test_a_run_that_is_killed_in_each_stage_ends_as_if_it_had_not_been(
     request_of: Callable[..., DesignRequest], process: Process, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
-    with process("-m", "archgen", "design", "--resume", str(folder)) as running:
-        assert running.stderr is not None
-        assert any("fine-tuning" in text for text in running.stderr)
-        running.kill()
-    assert (folder / "trials.parquet").exists()
+    for line in ("this will take about", "latency predictor", "training the supernet", "searching", "fine-tuning"):
+        assert not (folder / "trials.parquet").exists()
+        with process("-m", "archgen", "design", "--resume", str(folder)) as running:
+            assert running.stderr is not None
+            assert any(line in text for text in running.stderr)
+            running.kill()
+        assert running.returncode == -signal.SIGKILL
+        assert not (folder / "result.json").exists()
     before = pd.read_parquet(folder / "trials.parquet")
     same(design(None, folder, resume=True), whole, folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "trials.parquet"), before)
 
 
 def test_ctrl_c_twice_ends_a_run_that_can_be_resumed(
-    request_of: Callable[..., DesignRequest], process: Process, whole: dict[str, Any], tmp_path: Path
+    trained: Path, process: Process, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    RunFolder.create(folder, json.loads(json.dumps(vars(request_of()))))
+    shutil.copytree(trained, folder)
     running = process("-m", "archgen", "design", "--resume", str(folder))
     with running:
         assert running.stderr is not None
@@ -143,10 +163,13 @@ def test_ctrl_c_twice_ends_a_run_that_can_be_resumed(
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_processes_that_fine_tune_end_with_the_run(
-    how: signal.Signals, request_of: Callable[..., DesignRequest], process: Process, tmp_path: Path
+    how: signal.Signals, began: Path, process: Process, tmp_path: Path
 ) -> None:
     folder, two = tmp_path / "run", {**os.environ, "OMP_NUM_THREADS": "2"}
-    RunFolder.create(folder, json.loads(json.dumps(vars(request_of(finetune_epochs=10**6)))))
+    shutil.copytree(began, folder)
+    state = artifacts.read_json(folder / "run.json")
+    state["request"]["finetune_epochs"] = state["facts"]["plan"]["finetune_epochs"] = 10**6
+    artifacts.write_json(folder / "run.json", state)
     with process("-m", "archgen", "design", "--resume", str(folder), env=two) as running:
         assert running.stderr is not None
         assert any("fine-tuning 2 networks" in text for text in running.stderr)
@@ -175,31 +198,34 @@ def _works(pid: str) -> bool:
 # -- disks and folders
 
 
-@pytest.mark.parametrize("size", [300, 2_000, 20_000, 60_000, 140_000])
+FULL = {
+    "nothing": [(300, "run.json"), (2_000, "supernet.safetensors")],
+    "trained": [(20_000, "trials.parquet")],
+    "began": [(60_000, "finetuning-*")],
+    "tuned": [(60_000, "best.safetensors"), (100_000, "report.html")],
+}
+"""From how far a run came to sizes of files that the disk has room for, and what can not be written then."""
+
+
+@pytest.mark.parametrize("start", list(FULL))
 def test_a_disk_that_fills_up_is_one_error_and_the_run_goes_on_when_there_is_room(
-    size: int, request_of: Callable[..., DesignRequest], room_for: RoomFor, whole: dict[str, Any], tmp_path: Path
+    start: str,
+    request: pytest.FixtureRequest,
+    request_of: Callable[..., DesignRequest],
+    room_for: RoomFor,
+    whole: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
-    """The sizes stop it in different stages: its own file, the supernet, the study, the networks, the report."""
     folder = tmp_path / "run"
-    with room_for(size), pytest.raises((OSError, ArchgenError)) as error:
-        design(request_of(), folder)
-    assert "\n" not in str(error.value)
-    assert not (folder / "result.json").exists()
-    if not (folder / "run.json").exists():
-        assert size < 1000
-        return
+    if start != "nothing":
+        shutil.copytree(request.getfixturevalue(start), folder)
+    for size, name in FULL[start]:
+        with room_for(size), pytest.raises((OSError, ArchgenError)) as error:
+            design(request_of(), folder, resume=(folder / "run.json").exists())
+        assert "\n" not in str(error.value)
+        assert not list(folder.glob(name)), name
+        assert not (folder / "result.json").exists()
     same(design(None, folder, resume=True), whole, folder)
-
-
-@pytest.mark.parametrize("folder", ["/proc/run", "/proc/self/run"])
-def test_a_folder_that_nobody_can_write_is_refused_before_any_work(
-    folder: str, request_of: Callable[..., DesignRequest], process: Process
-) -> None:
-    with process("-m", "archgen", *arguments(request_of(), Path(folder))) as running:
-        out, err = running.communicate()
-    assert (running.returncode, out) == (2, "")
-    (line,) = err.splitlines()
-    assert "nothing was overwritten" in line
 
 
 def test_names_that_are_long_and_not_ascii_do(
@@ -207,21 +233,6 @@ def test_names_that_are_long_and_not_ascii_do(
 ) -> None:
     folder = tmp_path / "réseaux 設計 🧠" / ("a" * 200) / ("b" * 60) / ("c" * 60)
     same(design(request_of(), folder), whole, folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("c" * 300, "File name too long"), ("/".join(["d" * 100] * 20), "SQLite takes 480; use a shorter folder")],
-)
-def test_a_name_that_no_system_takes_is_refused_before_any_work(
-    name: str, message: str, request_of: Callable[..., DesignRequest], process: Process, tmp_path: Path
-) -> None:
-    with process("-m", "archgen", *arguments(request_of(), tmp_path / name)) as running:
-        _, err = running.communicate()
-    assert running.returncode == 2
-    (line,) = err.splitlines()
-    assert message in line
-    assert not list(tmp_path.iterdir())
 
 
 def test_of_two_runs_in_one_folder_the_second_is_refused(
@@ -264,23 +275,6 @@ def test_a_damaged_file_of_a_run_is_named(
         design(None, folder, resume=True)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
-
-
-@pytest.fixture(scope="module")
-def began(request_of: Callable[..., DesignRequest], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was cut off after its search."""
-    folder = tmp_path_factory.mktemp("began") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("archgen.design.pipeline.deliver", stop)
-        with pytest.raises(KeyboardInterrupt):
-            design(request_of(), folder)
-    with closing(sqlite3.connect(folder / "study.db")) as database:
-        assert database.execute("SELECT COUNT(*) FROM trials").fetchone() == (6,)
-    return folder
-
-
-def stop(*_: Any) -> Any:
-    raise KeyboardInterrupt
 
 
 def test_what_the_images_became_is_seen_when_a_run_goes_on(

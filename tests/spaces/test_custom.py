@@ -42,8 +42,12 @@ def test_one_name_can_not_stand_for_two_operations_of_cells(tmp_path: Path) -> N
     assert "my_scale" in OPERATIONS
     for file in ("my_cells.toml", "my_blocks.py"):
         shutil.copy(FIXTURES / file, tmp_path / file)
+    assert spaces.load(str(tmp_path / "my_cells.toml")).name == "my_cells", "a copy is the same operation"
+    (tmp_path / "other").mkdir()
+    shutil.copy(FIXTURES / "my_cells.toml", tmp_path / "other")
+    (tmp_path / "other" / "my_blocks.py").write_text((FIXTURES / "my_blocks.py").read_text() + "# changed\n")
     with pytest.raises(InvalidSpace, match="'my_scale': there is an operation of that name already, choose another"):
-        spaces.load(tmp_path / "my_cells.toml")
+        spaces.load(tmp_path / "other" / "my_cells.toml")
 
 
 def test_a_module_of_the_same_name_elsewhere_is_another_module(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def whole(space: SearchSpace, wishes: list[Objective], strategy: Make) -> Whole:
     return whole
 
 
-@pytest.mark.parametrize("cuts", [(0,), (4,), (6,), (10,), (2, 3, 1)])
+@pytest.mark.parametrize("cuts", [(0, 4, 2, 4), (2, 3, 1)])
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
     name: str,
@@ -283,7 +283,7 @@ def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
     strategy: Make,
     whole: Whole,
 ) -> None:
-    """Cut off between batches, in the middle of one, before the first, in the last, and several times."""
+    """Cut off before the first batch, between two, in the middle of one, in the last; and twice in one."""
     done = 0
     for cut in cuts:
         study = Study(space, wishes, storage=tmp_path / "study.db", resume=True)

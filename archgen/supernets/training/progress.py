@@ -93,6 +93,8 @@ class TrainingProgress:
             known = {name[7:]: value.clone() for name, value in state.items() if name.startswith("memory.")}
             own = self.memory.state()
             if {name: value.shape for name, value in known.items()} != {name: v.shape for name, v in own.items()}:
-                raise InvalidCheckpoint(f"{self.path} is of another training strategy; remove it to start anew")
+                raise InvalidCheckpoint(
+                    f"{self.path} is of another training strategy, or version; remove it to start anew"
+                )
             self.memory.load_state(known)
         self.steps, self.scale, self.ended = int(steps), float(scale), "ended" in state

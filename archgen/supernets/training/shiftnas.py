@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int
 from torch import Tensor
 
 from archgen.errors import InvalidOption, InvalidSpace
@@ -51,10 +52,10 @@ class ShiftNAS(TrainingStrategy):
 
     From the paper are the bands, that their probability follows their performance variation, and a generator that gives
     an architecture of the wanted complexity. The formulas are ours, and the generator is not trained beside the
-    supernet: `draw` is asked for `pool` architectures of each band, in the first step of a process, so all others cost
-    what uniform ones do. The guided generator takes up to 13 s of CPU time for a band of rare FLOPs (18 s for all of
-    NAS-Bench-201, 27 s for DARTS), again whenever a training is resumed: more than a short training takes. FLOPs are
-    those of the space's default network.
+    supernet: `draw` is asked for `pool` architectures of each band, in the first step, so all others cost what uniform
+    ones do. The guided generator takes up to 13 s of CPU time for a band of rare FLOPs (18 s for all of NAS-Bench-201,
+    27 s for DARTS), more than a short training takes, in each process that trains. They are a part of the state: a
+    training that is resumed does not draw them again. FLOPs are those of the space's default network.
 
     Args:
         bands: Of FLOPs, at least 2; a band in which `draw` finds no architecture is left out.
@@ -110,7 +111,8 @@ class ShiftNAS(TrainingStrategy):
     def pools(self) -> list[list[Architecture]]:
         """The architectures of each band, by rising FLOPs; drawn when they are first wanted.
 
-        They do not depend on the step that wants them first, nor it on them: a resumed training draws them elsewhere.
+        They do not depend on the step that wants them first, nor it on them: a training that is resumed from before its
+        first step, or from a state without them, draws them elsewhere.
         """
         if not self._drawn:
             exact = [torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda")]
@@ -147,11 +149,25 @@ class ShiftNAS(TrainingStrategy):
         self._count.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in _STATE}
+        return {**{name: getattr(self, name) for name in _STATE}, "pools": self._choices()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name in _STATE:
             setattr(self, name, state[name].clone())
+        names = list(self._space.variables)
+        drawn = [
+            [self._space.from_choices(dict(zip(names, row, strict=True))) for row in pool if row[0] >= 0]
+            for pool in state["pools"].tolist()
+        ]
+        self._drawn = drawn if any(drawn) else []
+
+    def _choices(self) -> Int[Tensor, "bands pool variables"]:
+        """The pools as choices of the space's variables, -1 where there is no architecture (yet)."""
+        choices = torch.full((self.bands, self.pool, len(self._space.variables)), -1)
+        for band, pool in enumerate(self._drawn):
+            for i, arch in enumerate(pool):
+                choices[band, i] = torch.tensor(list(self._space.to_choices(arch).values()))
+        return choices
 
 
 _STATE = ("probabilities", "_sum", "_count", "_before", "_steps")

@@ -53,6 +53,29 @@ def test_pools_and_the_step_that_draws_them_know_nothing_of_each_other() -> None
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_a_resumed_training_has_the_pools_and_does_not_draw_them_again() -> None:
+    def never(space: SearchSpace, low: float, high: float, n: int, seed: int) -> list[Architecture]:
+        raise AssertionError("drawn again")
+
+    def largest(space: SearchSpace, low: float, high: float, n: int, seed: int) -> list[Architecture]:
+        most = max(SPACE.count(arch)["flops"] for arch in SPACE.enumerate())
+        return draw_by_rejection(space, low, high, n, seed) if high == most else []
+
+    strategy, supernet = prepared()
+    strategy.draw = largest
+    assert (strategy.state()["pools"] == -1).all(), "before the first step there are none"
+    strategy.step(supernet, BATCH, np.random.default_rng(0))
+    resumed, _ = prepared()
+    resumed.draw = never
+    resumed.load_state(strategy.state())
+    assert resumed.pools == strategy.pools
+    assert [len(pool) > 0 for pool in resumed.pools] == [False, False, True]
+    assert torch.equal(resumed.state()["pools"], strategy.state()["pools"])
+    fresh, _ = prepared()
+    fresh.load_state(prepared()[0].state())
+    assert fresh.pools == prepared()[0].pools, "resumed from before the first step, they are drawn"
+
+
 def test_an_empty_band_is_left_out() -> None:
     """`draw` finds nothing in the middle."""
     flops = [SPACE.count(arch)["flops"] for arch in SPACE.enumerate()]
