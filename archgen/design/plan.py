@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from archgen.peak_memory import peak_memory_mb
 from archgen.strategies.base import FITTED
 from archgen.study import Trial
 from archgen.supernets import Supernet
-from archgen.supernets.training import Plan, TrainingStrategy
+from archgen.supernets.training import Plan, Schedule, TrainingStrategy, Updates
 from archgen.supernets.training.standalone import training_batches
 from archgen.threads import rounds, shared, single_threaded, torch_threads
 
@@ -142,23 +143,25 @@ def ask_seconds(design: Design) -> float:
 
 
 def epoch_seconds(network: nn.Module, data: ImageData, teacher: nn.Module | None = None) -> float:
-    """Seconds of an epoch of training a network alone, from a few steps of a copy, images channels last.
+    """Seconds of an epoch of training a network alone, from a few steps of a copy.
 
     Args:
         network: Maps `b x c x h x w` to logits `b x classes`; it stays as it is.
         data: Whose training part is the epoch.
         teacher: Runs forward for the same images, in evaluation mode, which it is left in; or None.
     """
-    batches = training_batches(data)
-    images, labels = next(iter(batches.draw(torch.Generator().manual_seed(0))))
-    images, copy = images.contiguous(memory_format=torch.channels_last), deepcopy(network)
-    copy.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches, copy = training_batches(data), deepcopy(network).train()
+    updates = Updates(copy, Schedule(1).optimizer(copy))
+    drawn = cycle(batches.draw(torch.Generator().manual_seed(0)))
 
     def step() -> None:
+        updates.clear()
+        images, labels = updates.batch(next(drawn))
         if teacher is not None:
             with torch.no_grad():
                 teacher.eval()(images)
         F.cross_entropy(copy(images), labels).backward()  # type: ignore[no-untyped-call]
+        updates.apply(clip=1.0)
 
     return _seconds(step) * batches.steps
 
