@@ -37,6 +37,11 @@ SHARES = {"supernet": 0.5, "search": 0.2, "final": 0.3}
 """Of the time that a limit leaves after the latencies and exports."""
 LEAST_FINALISTS = 3
 """As many are fine-tuned for fewer epochs before fewer are."""
+SLOWED = 1.5
+"""Times that a training takes while others have the other cores: two gain 1.3, not 2.
+
+Measured by `experiments/finetune_processes.py`.
+"""
 TRIES = 3
 
 
@@ -196,8 +201,8 @@ def timetable(request: DesignRequest, costs: Costs, processes: int = 1) -> Timet
         return max(1, min(wanted, int(share * left / max(seconds, 1e-9))))
 
     if not request.minimize:
-        tuning = request.finetune_epochs * costs.finetune_epoch
-        finalists = processes * fits(request.finalists, tuning, SHARES["final"])
+        alone = request.finetune_epochs * costs.finetune_epoch
+        finalists = processes * fits(request.finalists, alone * _slowed(request, processes), SHARES["final"])
         request = replace(request, finalists=min(max(finalists, LEAST_FINALISTS), request.finalists))
     left -= _finishing(request, costs, processes)
     smaller = replace(
@@ -205,11 +210,18 @@ def timetable(request: DesignRequest, costs: Costs, processes: int = 1) -> Timet
         measured=measured,
         epochs=fits(request.epochs, costs.epoch, SHARES["supernet"]),
         budget=fits(request.budget, costs.evaluation, SHARES["search"]),
-        finetune_epochs=fits(
-            request.finetune_epochs, rounds(request.finetuned, processes) * costs.finetune_epoch, SHARES["final"]
-        ),
+        finetune_epochs=fits(request.finetune_epochs, _epoch(request, costs, processes), SHARES["final"]),
     )
     return _table(smaller, costs, processes)
+
+
+def _epoch(request: DesignRequest, costs: Costs, processes: int) -> float:
+    """Seconds of an epoch of fine-tuning all."""
+    return rounds(request.finetuned, processes) * costs.finetune_epoch * _slowed(request, processes)
+
+
+def _slowed(request: DesignRequest, processes: int) -> float:
+    return SLOWED if min(request.finetuned, processes) > 1 else 1.0
 
 
 def _finishing(request: DesignRequest, costs: Costs, processes: int) -> float:
@@ -222,8 +234,7 @@ def _finishing(request: DesignRequest, costs: Costs, processes: int) -> float:
 def _table(request: DesignRequest, costs: Costs, processes: int) -> Timetable:
     latency = request.measured * (costs.export / processes + costs.measurement) * (request.latency is None)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
-    final = rounds(request.finetuned, processes) * request.finetune_epochs * costs.finetune_epoch
-    final += _finishing(request, costs, processes)
+    final = request.finetune_epochs * _epoch(request, costs, processes) + _finishing(request, costs, processes)
     seconds = {
         "latency": latency,
         "supernet": request.epochs * costs.epoch,

@@ -11,7 +11,7 @@ from torch import nn
 
 from archgen.data import load_data
 from archgen.design import Design, DesignRequest
-from archgen.design.plan import Costs, ask_seconds, epoch_seconds, timetable
+from archgen.design.plan import SLOWED, Costs, ask_seconds, epoch_seconds, timetable
 from archgen.graph import Architecture
 from archgen.run_folder import RunFolder
 from archgen.strategies import Generative
@@ -36,7 +36,7 @@ def test_stages_add_up() -> None:
 def test_processes_export_and_fine_tune_at_the_same_time() -> None:
     plan = timetable(THREE, COSTS, processes=2)
     assert plan.seconds["latency"] == pytest.approx(40 * (0.15 + 0.2))
-    assert plan.seconds["final"] == pytest.approx(2 * 20.0 + 3 * 0.35 + 0.3)
+    assert plan.seconds["final"] == pytest.approx(2 * 20.0 * SLOWED + 3 * 0.35 + 0.3)
     alone = timetable(REQUEST, COSTS, processes=2).seconds["final"]
     assert alone == pytest.approx(20.0 + 0.35 + 0.3), "a training is not shared"
     limited = replace(THREE, time_limit=100.0)
@@ -65,7 +65,7 @@ def test_a_limit_is_kept(limit: float) -> None:
     assert 1 <= plan.budget <= 100
 
 
-@pytest.mark.parametrize(("limit", "finalists", "epochs"), [(5000.0, 12, 40), (200.0, 4, 40), (60.0, 3, 14)])
+@pytest.mark.parametrize(("limit", "finalists", "epochs"), [(5000.0, 12, 40), (300.0, 4, 40), (60.0, 3, 9)])
 def test_a_limit_lessens_finalists_before_their_epochs(limit: float, finalists: int, epochs: int) -> None:
     wanted = replace(REQUEST, finalists=12, time_limit=limit)
     plan = timetable(wanted, COSTS, processes=2)
