@@ -5,7 +5,7 @@ import pytest
 
 from archgen import spaces
 from archgen.errors import InvalidTable, RunConflict
-from archgen.hardware import MeasurementFile, OnnxLatency, Part, block_file, block_latencies, measure_blocks
+from archgen.hardware import MeasurementFile, OnnxLatency, block_file, block_latencies, measure_blocks
 from archgen.hardware import block_survey as module
 from archgen.spaces.chain_blocks import CALL, ChainBlocks
 
@@ -62,14 +62,3 @@ def test_blocks_of_several_shapes_are_timed_together_by_a_real_runtime(tmp_path)
     found = block_latencies(file, meter.device.id)
     assert found.keys() == {CALL, *some}
     assert all(np.isfinite(ms) for ms in found.values())
-
-
-def test_a_part_is_timed_on_inputs_of_its_own(pretended, machine, costly):
-    import torch
-
-    part = Part(torch.nn.ReLU(), torch.zeros(1, 5, 4, 4))
-    part.load_error = part.run_error = None
-    part.cost = 2.0
-    whole, piece = pretended(batch=3).measure([costly(1.0), part], seed=0)
-    assert [tuple(x.shape) for x in machine.inputs] == [(3, 1, 8, 8), (3, 5, 4, 4)]
-    assert (whole.latency_ms, piece.latency_ms) == pytest.approx((1.0, 2.0))
