@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from archgen.errors import InvalidCheckpoint, RunConflict
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+_UNFINISHED = re.compile(r"\..{1,40}-[a-z0-9_]{8}\.(json|safetensors|parquet|onnx|html|toml|py|md)")
+"""Names beside which files are written: a dot, the name, eight characters of `tempfile`, the ending."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `write_atomic` was writing in a folder when its process was killed; nobody may be writing there."""
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -112,6 +112,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes off the run while the body runs; a process that ends, however it does, lets go.
 
+        What one was writing when it was killed is removed.
+
         Raises:
             RunConflict: Another process works on it.
         """
@@ -123,6 +125,7 @@ class RunFolder:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunConflict(f"another process works on the run in {self.path}; wait for it, or stop it") from None
+            artifacts.remove_unfinished(self.path)
             yield
         finally:
             os.close(folder)

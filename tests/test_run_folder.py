@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,14 @@ def test_facts_are_kept_and_no_other_file_is_left(tmp_path: Path) -> None:
     run.save()
     assert RunFolder.open(tmp_path).state["facts"] == {"device": {"cores": 2}}
     assert list(contents(tmp_path)) == ["run.json"]
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, REQUEST)
+    with tempfile.NamedTemporaryFile(dir=tmp_path, prefix=".run-", suffix=".json", delete=False) as unfinished:
+        unfinished.write(b"{")
+    kept = [".DS_Store", ".my-notes.json", "run-abcdefgh.json", "best.onnx"]
+    for name in kept:
+        (tmp_path / name).touch()
+    with run.locked():
+        assert {path.name for path in tmp_path.iterdir()} == {"run.json", *kept}
