@@ -62,7 +62,9 @@ def evaluate_command(
 
     loaded = spaces.load(space)
     labels = _read(loaded, table, target, sources, device)
-    predictor = _predictor(loaded, labels, target, simplified, seed, f"latency_ms@{target}", blocks, device, network)
+    name, leans = f"latency_ms@{target}", len(labels.values) > 1 or simplified
+    sums = _sums(loaded, name, blocks, device, network, leans)
+    predictor = _predictor(loaded, labels, target, simplified, seed, name) if sums is None else sums
     figures = evaluate_predictor(predictor, labels.archs, labels.values[target], n=n, seed=seed)
     kept = ("spearman_rho", "kendall_tau", "median_relative_error", "mae", "coverage_90", "n", "unseen", "seconds")
     figures = {name: figures[name] for name in kept}
@@ -109,7 +111,8 @@ def fit_command(
         return
     labels = _read(loaded, table, target, sources, device)
     name = (target if target.startswith("latency_ms") else f"latency_ms@{target}") if metric is None else metric
-    predictor = _predictor(loaded, labels, target, simplified, seed, name, blocks, device, network)
+    sums = _sums(loaded, name, blocks, device, network, len(labels.values) > 1 or simplified)
+    predictor = _predictor(loaded, labels, target, simplified, seed, name) if sums is None else sums
     predictor.fit(labels.archs, labels.values[target])
     error = 100 * (predictor.sigma if isinstance(predictor, BlockTable) else predictor.sigma_log)
     leaning = f", leaning on {sources}" if sources else f", correcting sums of {blocks.name}" if blocks else ""
@@ -175,26 +178,26 @@ def _read(space: SearchSpace, table: Path, target: str, sources: str | None, dev
 
 
 def _predictor(
-    space: SearchSpace,
-    labels: Labels,
-    target: str,
-    simplified: bool,
-    seed: int,
-    metric: str,
-    blocks: Path | None,
-    device: str | None,
-    network: list[str] | None,
-) -> LatencyPredictor | BlockTable:
-    from archgen.cli.latency_blocks import block_table
+    space: SearchSpace, labels: Labels, target: str, simplified: bool, seed: int, metric: str
+) -> LatencyPredictor:
     from archgen.predictor_evaluation import fit_sources
     from archgen.predictors import LatencyPredictor
 
     others = {name: values for name, values in labels.values.items() if name != target}
-    if blocks is not None:
-        if others or simplified:
-            raise InvalidOption("--blocks sums blocks: --sources and --simplified have no use there; leave them out")
-        return block_table(space, blocks, metric, device, network)
-    if network:
-        raise InvalidOption("--network is for --blocks: measured networks tell of themselves; leave it out")
     known = fit_sources(space, labels.archs, others, simplify=simplified, seed=seed)
     return LatencyPredictor(space, metric, simplify=simplified, sources=known)
+
+
+def _sums(
+    space: SearchSpace, metric: str, blocks: Path | None, device: str | None, network: list[str] | None, leans: bool
+) -> BlockTable | None:
+    """The predictor by a table of blocks, where one is given; `leans`: whether what it has no use for is given too."""
+    from archgen.cli.latency_blocks import block_table
+
+    if blocks is None:
+        if network:
+            raise InvalidOption("--network is for --blocks: measured networks tell of themselves; leave it out")
+        return None
+    if leans:
+        raise InvalidOption("--blocks sums blocks: --sources and --simplified have no use there; leave them out")
+    return block_table(space, blocks, metric, device, network)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from archgen.artifacts import remove_unfinished
 from archgen.data import ImageData
 from archgen.design.plan import epoch_seconds
 from archgen.graph import Architecture
@@ -141,8 +142,9 @@ def finetune(
 
 
 def forget(folder: RunFolder) -> None:
-    """Remove what kept how far trainings are."""
-    for path in (*folder.path.glob(f"{KEPT}-*{SUFFIX}"), *folder.path.glob(f".{KEPT}-*{SUFFIX}")):
+    """Remove what kept how far trainings are, and what a process of theirs was writing when it was ended."""
+    remove_unfinished(folder.path)
+    for path in folder.path.glob(f"{KEPT}-*{SUFFIX}"):
         path.unlink()
 
 

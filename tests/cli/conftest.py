@@ -58,6 +58,20 @@ def run() -> Run:
     return run
 
 
+@pytest.fixture
+def images(workplace: Path) -> Callable[[str, float], str]:
+    """Makes a file of images of two classes around a level of grey, and gives its name."""
+
+    def make(path: str, level: float) -> str:
+        rng, labels = np.random.default_rng(0), np.tile([0, 1], 30)
+        x = np.clip(level + 0.1 * rng.standard_normal((60, 8, 8)) + 0.1 * labels[:, None, None], 0, 1) * 255
+        x = x.astype(np.uint8)
+        np.savez(workplace / path, x_train=x[:40], y_train=labels[:40], x_test=x[40:], y_test=labels[40:])
+        return path
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def succeeds(run: Run) -> Run:
     """Run a command that must end with status 0."""

@@ -28,6 +28,14 @@ def my_chain() -> ChainSpace:
 
 
 @pytest.fixture(scope="session")
+def graph() -> ChainSpace:
+    """Two branches that meet, with a block of the tests' own."""
+    space = spaces.load(Path(__file__).parent / "fixtures" / "my_net.toml")
+    assert isinstance(space, ChainSpace)
+    return space
+
+
+@pytest.fixture(scope="session")
 def darts() -> GenotypeSpace:
     space = spaces.load("darts")
     assert isinstance(space, GenotypeSpace)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ from archgen.networks.skeleton import Segment, register_skeleton
 from archgen.spaces import ChainSpace
 from archgen.spaces.stages import SKIP, Stage
 from archgen.testing import check_space
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @register_skeleton("test_pairs")
@@ -43,11 +40,6 @@ def load(name: str) -> ChainSpace:
     space = spaces.load(name)
     assert isinstance(space, ChainSpace)
     return space
-
-
-@pytest.fixture(scope="module")
-def graph() -> ChainSpace:
-    return load(str(FIXTURES / "my_net.toml"))
 
 
 # -- points -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from archgen.spaces import ChainSpace
 from archgen.spaces.contraction import contract
 from archgen.spaces.stages import SKIP
 
-FIXTURES = Path(__file__).parent / "fixtures"
 NETWORK = {"channels": 8, "classes": 3, "in_channels": 3, "image_size": 8}
 
 
@@ -20,11 +19,6 @@ def load(name: str) -> ChainSpace:
     space = spaces.load(name)
     assert isinstance(space, ChainSpace)
     return space
-
-
-@pytest.fixture(scope="module")
-def graph() -> ChainSpace:
-    return load(str(FIXTURES / "my_net.toml"))
 
 
 def test_canonical_contracts_skips_that_are_identities_and_no_others() -> None:
