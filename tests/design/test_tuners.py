@@ -106,7 +106,7 @@ def test_networks_that_are_fine_tuned_are_kept_until_the_run_is_finished(
     assert [percent for _, percent in again] == [percent for _, percent in first]
     for (network, _), (other, _) in zip(first, again, strict=True):
         assert all(torch.equal(v, other.state_dict()[name]) for name, v in network.state_dict().items())
-    (two.folder.path / ".finetuning-0-3-half.safetensors").touch()
+    (two.folder.path / ".finetuning-0-3-ab12cd_e.safetensors").touch()
     forget(two.folder)
     assert not [*two.folder.path.iterdir()]
 
