@@ -116,8 +116,13 @@ class LatencyPredictor(Predictor):
                     f"a source of {metric} must be fitted, for space {space.name} and with simplify={simplify}; "
                     f"got {source.metric} of {source.space.name} with simplify={source.simplify}"
                 )
+            if source._features.widths != self.sources[0]._features.widths:
+                raise ArchgenError(
+                    f"{source.metric} has other features than {sources[0].metric}: an older archgen fitted one of "
+                    "them; fit both again"
+                )
         self._features: LatencyFeatures = (
-            self.sources[0]._features if self.sources else LatencyFeatures(space, simplify)
+            self.sources[0]._features if self.sources else LatencyFeatures(space, simplify, used=True)
         )
         self._members: list[_Line] = []
         self._weights: Floats = np.empty(0)
@@ -286,7 +291,11 @@ class LatencyPredictor(Predictor):
         for i, member in enumerate(self._members):
             tensors[f"{i}.coefficients"] = member.coefficients
             tensors[f"{i}.line"] = np.array([member.intercept, member.floor])
-        config = {"simplify": self.simplify, "members": [member.scale for member in self._members]}
+        config = {
+            "simplify": self.simplify,
+            "used": self._features.used,
+            "members": [member.scale for member in self._members],
+        }
         return config, {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
 
     @classmethod
@@ -294,6 +303,7 @@ class LatencyPredictor(Predictor):
         cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]
     ) -> LatencyPredictor:
         predictor = cls(space, metric, config["simplify"])
+        predictor._features = LatencyFeatures(space, predictor.simplify, config.get("used", False))  # False: before it
         arrays = {name: np.asarray(value.numpy(), dtype=float) for name, value in tensors.items()}
         width = sum(predictor._features.widths)
         for i, scale in enumerate(config["members"]):

@@ -30,10 +30,12 @@ class LatencyFeatures:
         space: The space.
         simplify: Whether the networks are those of `space.simplify(arch)`; False: as written, and the table then has
             both.
+        used: Whether the counts of networks as written have the labels of `space.without_unused` too: some phones leave
+            out what the output is not reached from, and run convolutions of zeros.
     """
 
-    def __init__(self, space: SearchSpace, simplify: bool) -> None:
-        self.space, self.simplify = space, simplify
+    def __init__(self, space: SearchSpace, simplify: bool, used: bool = False) -> None:
+        self.space, self.simplify, self.used = space, simplify, used
         (first,) = space.sample(1, np.random.default_rng(0))
         self._repeats = space.workload(first) is None
         self._place = {label: i for i, label in enumerate(space.labels)}
@@ -78,7 +80,10 @@ class LatencyFeatures:
         if workload is not None:
             return [workload, self._labels(built), *tables]
         counts = np.array([self._counts(arch) for arch in simple], dtype=float)
-        return [np.hstack([counts, self._labels(built)]), np.hstack(tables)]
+        labels = [self._labels(built)]
+        if self.used and not self.simplify:
+            labels.append(self._labels(self.space.without_unused(archs)))
+        return [np.hstack([counts, *labels]), np.hstack(tables)]
 
     def _labels(self, archs: Sequence[Architecture]) -> Floats:
         """How often each label of the space occurs."""

@@ -239,6 +239,14 @@ class SearchSpace(ABC):
         """`simplify` of each architecture."""
         return [self.simplify(arch) for arch in archs]
 
+    def without_unused(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Each architecture without the operations that the output is not reached from.
+
+        Unlike `simplified` it keeps those that have only zeros to work on, as a runtime does that does not look at
+        values; the two are the same in a family whose operations give no zeros.
+        """
+        return self.simplified(archs)
+
     def choices(self, archs: Sequence[Architecture]) -> NDArray[np.int64]:
         """`to_choices` of `b` architectures as an array `b x v`, in the order of the `v` variables."""
         rows = [[chosen[name] for name in self.variables] for chosen in map(self.to_choices, archs)]

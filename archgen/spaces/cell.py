@@ -258,7 +258,18 @@ class CellSpace(SearchSpace):
         dead = self.flow(archs).labels[:, 1:-1] == ABSENT
         return np.where(dead, list(self.roles).index(self.zero), self.choices(archs))
 
+    def without_unused(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        used = self._as_written(archs).used()[:, 1:-1].tolist()
+        return [
+            self.from_operations([op if there else self.zero for op, there in zip(arch.ops[1:-1], row, strict=True)])
+            for arch, row in zip(archs, used, strict=True)
+        ]
+
     def flow(self, archs: Sequence[Architecture]) -> Flow:
+        return self._as_written(archs).pruned()
+
+    def _as_written(self, archs: Sequence[Architecture]) -> Flow:
+        """The flow with what is dead."""
         place = {op: i for i, op in enumerate(self.computing_labels)}
         of_op = [place.get(op, ABSENT if role == "zero" else PASS) for op, role in self.roles.items()]
         labels = np.full((len(archs), len(self.pairs) + 2), PASS)
@@ -266,7 +277,7 @@ class CellSpace(SearchSpace):
         reads = np.zeros((1, labels.shape[1], labels.shape[1]), dtype=np.int64)
         for i, j in self._edges:
             reads[0, i, j] = 1
-        return Flow(labels, reads).pruned()
+        return Flow(labels, reads)
 
     def canonical(self, arch: Architecture) -> str:
         """Equal exactly when two cells compute the same function for every value of the weights, up to renaming them.

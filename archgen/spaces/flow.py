@@ -37,17 +37,27 @@ class Flow:
         found = np.argwhere(self.reads.any(0).T)
         return [(int(i), int(j)) for j, i in found]
 
-    def live(self) -> NDArray[np.bool_]:
-        """Which nodes lie on a path from the input to the output, `b x n`."""
-        b, n = self.labels.shape
-        ahead, behind = np.zeros((2, b, n), dtype=bool)
-        ahead[:, 0] = behind[:, -1] = True
+    def fed(self) -> NDArray[np.bool_]:
+        """Which nodes the input reaches, `b x n`; the others have only zeros to work on."""
+        found = np.zeros(self.labels.shape, dtype=bool)
+        found[:, 0] = True
         there = self.labels != ABSENT
         for i, j in self.pairs:
-            ahead[:, j] |= ahead[:, i] & (self.reads[:, i, j] > 0) & there[:, j]
+            found[:, j] |= found[:, i] & (self.reads[:, i, j] > 0) & there[:, j]
+        return found
+
+    def used(self) -> NDArray[np.bool_]:
+        """Which nodes the output is reached from, `b x n`."""
+        found = np.zeros(self.labels.shape, dtype=bool)
+        found[:, -1] = True
+        there = self.labels != ABSENT
         for i, j in reversed(self.pairs):
-            behind[:, i] |= behind[:, j] & (self.reads[:, i, j] > 0) & there[:, i]
-        return ahead & behind
+            found[:, i] |= found[:, j] & (self.reads[:, i, j] > 0) & there[:, i]
+        return found
+
+    def live(self) -> NDArray[np.bool_]:
+        """Which nodes lie on a path from the input to the output, `b x n`."""
+        return self.fed() & self.used()
 
     def pruned(self) -> Flow:
         """The same with `ABSENT` for nodes that lie on no path from the input to the output; these two stay."""

@@ -267,6 +267,10 @@ class RestrictedSpace(SearchSpace):
                 return partly
         return arch
 
+    def without_unused(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Those of the base; some of its values may have been taken away here."""
+        return self.base.without_unused(archs)
+
     def computation(self, arch: Architecture) -> Architecture:
         return self.base.computation(arch)
 

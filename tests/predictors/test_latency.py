@@ -15,6 +15,7 @@ from archgen.errors import ArchgenError, InvalidCheckpoint
 from archgen.objectives import at_least, at_most
 from archgen.predictors.base import load_predictor, save_predictor
 from archgen.predictors.latency import LatencyPredictor
+from archgen.predictors.latency_features import LatencyFeatures
 
 SPACE = spaces.load("nasbench201")
 COST = {"none": 0.0, "skip_connect": 0.05, "nor_conv_1x1": 0.4, "nor_conv_3x3": 1.1, "avg_pool_3x3": 0.3}
@@ -57,6 +58,16 @@ def test_a_device_that_runs_dead_operations_needs_the_architecture_as_written():
         for flag in (True, False)
     }
     assert error[False] < 0.2 * error[True]
+
+
+def test_a_device_that_leaves_out_what_nothing_reads_is_recovered():
+    """But runs convolutions of zeros, as phones do."""
+    archs, others = draw(60, 1), draw(500, 2)
+    y, truth = (additive(SPACE.without_unused(some), simplify=False) for some in (archs, others))
+    predictor = LatencyPredictor(SPACE, simplify=False)
+    error = np.abs(predictor.fit(archs, y).predict(others).mean / truth - 1).mean()
+    predictor._features = LatencyFeatures(SPACE, simplify=False)
+    assert error < 0.1 * np.abs(predictor.fit(archs, y).predict(others).mean / truth - 1).mean()
 
 
 def test_a_device_with_multiplicative_costs_is_recovered():
@@ -231,6 +242,19 @@ def test_a_checkpoint_predicts_the_same_to_the_bit(tmp_path, noisy):
         assert np.array_equal(ours, theirs)
     for ours, theirs in zip(predictor.interval(others), loaded.interval(others), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def test_a_checkpoint_of_before_has_the_features_it_was_fitted_with():
+    archs, others = draw(30, 1), draw(50, 2)
+    old = LatencyPredictor(SPACE, "latency_ms@old", simplify=False)
+    old._features = LatencyFeatures(SPACE, simplify=False)
+    config, tensors = old.fit(archs, additive(archs, simplify=False)).state()
+    assert config.pop("used") is False
+    loaded = LatencyPredictor.restore(SPACE, "latency_ms@old", config, tensors)
+    assert np.array_equal(loaded.predict(others).mean, old.predict(others).mean)
+    new = LatencyPredictor(SPACE, "latency_ms@new", simplify=False).fit(archs, additive(archs))
+    with pytest.raises(ArchgenError, match="latency_ms@new has other features than latency_ms@old"):
+        LatencyPredictor(SPACE, simplify=False, sources=[loaded, new])
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,16 @@ def test_as_written_and_simplified_differ_by_what_is_dead(cells):
     assert not np.array_equal(*(LatencyFeatures(cells, simplify=False)([a]) for a in (arch, simple)))
 
 
+def test_labels_of_what_is_used_come_with_networks_as_written(cells):
+    archs = cells.sample(50, np.random.default_rng(0))
+    written, both = (LatencyFeatures(cells, False, used) for used in (False, True))
+    k, counts = len(cells.labels), written.widths[0]
+    found = both(archs)
+    assert np.array_equal(np.delete(found, np.s_[counts : counts + k], axis=1), written(archs))
+    assert np.array_equal(found[:, counts : counts + k], written(cells.without_unused(archs))[:, counts - k : counts])
+    assert np.array_equal(*(LatencyFeatures(cells, True, used)(archs) for used in (False, True)))
+
+
 def test_the_table_has_one_entry_a_variable():
     space = spaces.load("nasbench_macro")
     features = LatencyFeatures(space, simplify=False)

@@ -226,6 +226,24 @@ def test_simplify_cuts_what_the_output_does_not_depend_on(cells: CellSpace) -> N
     assert cells.simplify(cut_off) == cell(cells)
 
 
+def test_what_reads_only_zeros_stays_where_it_is_used(cells: CellSpace) -> None:
+    """A convolution behind `none` is kept, one whose result nothing reads is not."""
+    arch = cell(cells, e02="nor_conv_1x1", e03="skip_connect", e13="nor_conv_3x3")
+    assert cells.without_unused([arch]) == [cell(cells, e03="skip_connect", e13="nor_conv_3x3")]
+    archs = cells.enumerate()
+    kept = cells.without_unused(archs)
+    assert cells.simplified(kept) == cells.simplified(archs)
+    assert cells.without_unused(kept) == kept
+    assert all(
+        {a, b} & {"none"}
+        for a, b in [
+            (w, k) for x, y in zip(archs, kept, strict=True) for w, k in zip(x.ops, y.ops, strict=True) if w != k
+        ]
+    )
+    more, less = [sum(op == "none" for arch in some for op in arch.ops) for some in (cells.simplified(archs), kept)]
+    assert less < more
+
+
 def test_computation_contracts_identities_and_drops_what_is_dead(cells: CellSpace) -> None:
     arch = cell(cells, e01="skip_connect", e12="nor_conv_3x3", e23="skip_connect", e03="avg_pool_3x3", e02="none")
     dag = cells.computation(arch)

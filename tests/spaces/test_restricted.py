@@ -52,6 +52,14 @@ def test_a_random_half_of_every_space_is_a_space(name: str, tmp_path: Path, rng:
         }
 
 
+def test_what_the_output_is_not_reached_from_is_what_the_base_says(space: SearchSpace, tmp_path: Path) -> None:
+    small = part(tmp_path, "nasbench201", {"0->1": CONVOLUTIONS, "1->3": ("none",)})
+    archs = small.sample(50, np.random.default_rng(0))
+    kept = small.without_unused(archs)
+    assert [arch.ops for arch in kept] == [arch.ops for arch in space.without_unused(archs)]
+    assert kept != archs
+
+
 def test_the_part_has_exactly_the_architectures_with_allowed_choices(space: SearchSpace, tmp_path: Path) -> None:
     kept = {"0->1": CONVOLUTIONS, "1->3": ("skip_connect",)}
     small = part(tmp_path, "nasbench201", kept)
