@@ -20,7 +20,9 @@ from archgen.data import ImageData
 from archgen.design.latency import MeasuredHere, networks
 from archgen.design.request import LEAST_MEASURED, MEMORY, DesignRequest
 from archgen.fields import check_fields
+from archgen.graph import Architecture
 from archgen.peak_memory import peak_memory_mb
+from archgen.predictors.counts import Count
 from archgen.strategies.base import FITTED
 from archgen.study import Trial
 from archgen.supernets import Supernet
@@ -42,7 +44,12 @@ SLOWED = 1.5
 
 Measured by `experiments/finetune_processes.py`.
 """
+START = 8.0
+"""Seconds until processes have imported torch and the exporter and give the first network: 6 to 11 on two cores."""
 TRIES = 3
+DRAWN, LARGE = 40, 0.75
+"""Of so many random architectures a finalist is as large as this quantile: those of three designs of digits had more
+FLOPs than 65, 73 and 77 % of random ones. A Pareto set has networks of all sizes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Costs:
         measurement: Of an exported network's latency; 0 where latencies are given.
         epoch: Of the supernet's training.
         evaluation: Of an architecture by inherited weights, the strategy's proposal included.
-        finetune_epoch: Of a typical network, with the threads that its fine-tuning has.
+        finetune_epoch: Of a network as large as finalists are, with the threads that its fine-tuning has.
     """
 
     export: float
@@ -122,9 +129,18 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
     evaluation += ask_seconds(design)
+    (finalist,) = networks(space, [of_usual_size(design)], design.network, request.seed)
     with torch_threads(shared(request.finetuned, design.processes)[0]):
-        finetune_epoch = epoch_seconds(network, data)
+        finetune_epoch = epoch_seconds(finalist, data)
     return Costs(export, measurement, step * batches.steps, evaluation, finetune_epoch)
+
+
+def of_usual_size(design: Design) -> Architecture:
+    """A random architecture with as many FLOPs as those have that are fine-tuned."""
+    space, request = design.space, design.request
+    archs = space.sample(DRAWN, np.random.default_rng(request.seed))
+    flops = Count(space, "flops", design.network).predict(archs).mean
+    return archs[int(np.argsort(flops, kind="stable")[int((0.5 if request.minimize else LARGE) * DRAWN)])]
 
 
 def ask_seconds(design: Design) -> float:
@@ -192,10 +208,11 @@ def timetable(request: DesignRequest, costs: Costs, processes: int = 1) -> Timet
     whole = _table(request, costs, processes)
     if request.time_limit is None or whole.total <= request.time_limit:
         return whole
-    each = whole.seconds["latency"] / request.measured
-    allowed = int(MEASURING * request.time_limit / max(each, 1e-9))
+    started = _started(request, processes)
+    each = (whole.seconds["latency"] - started) / request.measured
+    allowed = int((MEASURING * request.time_limit - started) / max(each, 1e-9))
     measured = max(LEAST_MEASURED, min(request.measured, allowed))
-    left = request.time_limit - measured * each
+    left = request.time_limit - measured * each - started
 
     def fits(wanted: int, seconds: float, share: float) -> int:
         return max(1, min(wanted, int(share * left / max(seconds, 1e-9))))
@@ -224,15 +241,22 @@ def _slowed(request: DesignRequest, processes: int) -> float:
     return SLOWED if min(request.finetuned, processes) > 1 else 1.0
 
 
+def _started(request: DesignRequest, processes: int) -> float:
+    """Seconds until processes have begun to export what is to be measured."""
+    return START if processes > 1 and request.latency is None else 0.0
+
+
 def _finishing(request: DesignRequest, costs: Costs, processes: int) -> float:
     """Seconds of measuring what is fine-tuned and of exporting what is handed over."""
     each = (costs.export / processes + costs.measurement) * (request.latency is None)
     each += costs.export * (MEMORY in request.metrics)
-    return request.finetuned * each + (request.networks if request.minimize else 1) * costs.export
+    handed_over = request.networks if request.minimize else 1
+    return request.finetuned * each + _started(request, processes) + handed_over * costs.export
 
 
 def _table(request: DesignRequest, costs: Costs, processes: int) -> Timetable:
     latency = request.measured * (costs.export / processes + costs.measurement) * (request.latency is None)
+    latency += _started(request, processes)
     latency += request.measured * costs.export * (MEMORY in request.metrics)
     final = request.finetune_epochs * _epoch(request, costs, processes) + _finishing(request, costs, processes)
     seconds = {

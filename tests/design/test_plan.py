@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from archgen.data import load_data
 from archgen.design import Design, DesignRequest
-from archgen.design.plan import SLOWED, Costs, ask_seconds, epoch_seconds, timetable
+from archgen.design.plan import SLOWED, START, Costs, ask_seconds, epoch_seconds, of_usual_size, timetable
 from archgen.graph import Architecture
+from archgen.predictors.counts import Count
 from archgen.run_folder import RunFolder
 from archgen.strategies import Generative
 
@@ -35,10 +37,10 @@ def test_stages_add_up() -> None:
 
 def test_processes_export_and_fine_tune_at_the_same_time() -> None:
     plan = timetable(THREE, COSTS, processes=2)
-    assert plan.seconds["latency"] == pytest.approx(40 * (0.15 + 0.2))
-    assert plan.seconds["final"] == pytest.approx(2 * 20.0 * SLOWED + 3 * 0.35 + 0.3)
+    assert plan.seconds["latency"] == pytest.approx(START + 40 * (0.15 + 0.2))
+    assert plan.seconds["final"] == pytest.approx(2 * 20.0 * SLOWED + START + 3 * 0.35 + 0.3)
     alone = timetable(REQUEST, COSTS, processes=2).seconds["final"]
-    assert alone == pytest.approx(20.0 + 0.35 + 0.3), "a training is not shared"
+    assert alone == pytest.approx(20.0 + START + 0.35 + 0.3), "a training is not shared"
     limited = replace(THREE, time_limit=100.0)
     assert timetable(limited, COSTS, processes=3).finetune_epochs > timetable(limited, COSTS).finetune_epochs
 
@@ -65,7 +67,7 @@ def test_a_limit_is_kept(limit: float) -> None:
     assert 1 <= plan.budget <= 100
 
 
-@pytest.mark.parametrize(("limit", "finalists", "epochs"), [(5000.0, 12, 40), (300.0, 4, 40), (60.0, 3, 9)])
+@pytest.mark.parametrize(("limit", "finalists", "epochs"), [(5000.0, 12, 40), (300.0, 4, 40), (60.0, 3, 7)])
 def test_a_limit_lessens_finalists_before_their_epochs(limit: float, finalists: int, epochs: int) -> None:
     wanted = replace(REQUEST, finalists=12, time_limit=limit)
     plan = timetable(wanted, COSTS, processes=2)
@@ -90,6 +92,17 @@ def test_an_epoch_is_timed_on_a_copy() -> None:
     assert epoch_seconds(network, data, teacher=network) > 0
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
+
+
+@pytest.mark.parametrize(("minimize", "least", "most"), [((), 0.6, 0.9), (("latency_ms",), 0.35, 0.65)])
+def test_fine_tuning_is_timed_with_a_network_of_the_size_of_a_finalist(
+    tmp_path: Path, minimize: tuple[str, ...], least: float, most: float
+) -> None:
+    request = replace(REQUEST, minimize=minimize, networks=1 + len(minimize))
+    design = Design(RunFolder(tmp_path, {"facts": {}, "seconds": {}}), request, load_data("digits", limit=200))
+    others = design.space.sample(1000, np.random.default_rng(5))
+    flops = Count(design.space, "flops", design.network).predict([of_usual_size(design), *others]).mean
+    assert least < (flops[1:] < flops[0]).mean() < most
 
 
 def test_a_proposal_is_timed_with_half_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
