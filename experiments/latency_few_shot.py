@@ -10,7 +10,8 @@ runs the same with each source device as the target, the others being its source
 latencies have a rank correlation of at most 0.6 with it, as the targets of F1 to F5 are unlike their sources. The
 workload as features, and sources beside it, were first tried on the target devices (4 draws of other rows); how they
 are scaled and weighed, the hyperpriors and the tails of the noise were then chosen on the source devices, that errors
-of few measurements are cross-fitted on those that no task has as a target.
+of few measurements are cross-fitted on those that no task has as a target, that labels of what the output is reached
+from are counted apart on the source devices of N0 (the Pixel 3 needs it).
 Writes experiments/results/latency_few_shot.csv.
 """
 

@@ -90,7 +90,7 @@ class LatencyPredictor(Predictor):
         metric: Name of the latency, ms.
         simplify: Whether the measured networks are those of `space.simplify(arch)`, as `archgen design` builds
             them. False for published tables, whose devices run operations that nothing depends on: the label counts
-            and the table then tell of the architecture as it was written too.
+            and the table then tell of the architecture as it was written too, and the counts of what is used of it.
         sources: Fitted predictors of other devices, of the same space and `simplify`.
 
     Raises:
