@@ -45,14 +45,18 @@ SLOWED = 1.5
 Measured by `experiments/finetune_processes.py`.
 """
 START = 8.0
-"""Seconds until processes have imported torch and the exporter and give the first network: 6 to 11 on two cores."""
+"""Seconds until processes have imported torch and the exporter and give the first network.
+
+On two cores measuring took 8 to 12 more than its exports and measurements in designs of digits, 6 in one of
+CIFAR-10 images.
+"""
 TRIES = 3
 TRADED = 0.3
 """Noise of made-up results beside a trade-off of range 1: of 150 and 300 for two wishes 19 and 24 are on the front. Of
 those of an hour on CIFAR-10 14 and 23 were, of uniform ones 3 and 5."""
-DRAWN, LARGE = 40, 0.75
-"""Of so many random architectures a finalist is as large as this quantile: those of three designs of digits had more
-FLOPs than 65, 73 and 77 % of random ones. A Pareto set has networks of all sizes."""
+DRAWN, FINALIST, MEDIAN = 40, 0.75, 0.5
+"""Random architectures, and the quantile of their FLOPs that finalists have: those of three designs of digits had more
+than 65, 73 and 77 % of random ones. A Pareto set has networks of all sizes, so the median stands for it."""
 
 
 @dataclass(frozen=True)
@@ -125,25 +129,29 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     supernet.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = _seconds(lambda: strategy.step(supernet, batch, rng))
     archs = space.sample(TRIES, rng)
-    (network,) = networks(space, archs[:1], design.network, request.seed)
+    network, finalist = networks(space, [archs[0], like_a_finalist(design)], design.network, request.seed)
     evaluation = statistics.median(_seconds(partial(evaluator.evaluate, [arch], seed=0), 1) for arch in archs)
     example = space.example_input(1, **design.network)
     peak_memory_mb(nn.Flatten(), example)  # what the exporter takes to start is not paid for each network
     export = _seconds(lambda: peak_memory_mb(network, example), 1)
     measurement = source.meter.rounds * source.meter.block_ms / 1000 if isinstance(source, MeasuredHere) else 0.0
     evaluation += ask_seconds(design)
-    (finalist,) = networks(space, [of_usual_size(design)], design.network, request.seed)
     with torch_threads(shared(request.finetuned, design.processes)[0]):
         finetune_epoch = epoch_seconds(finalist, data)
     return Costs(export, measurement, step * batches.steps, evaluation, finetune_epoch)
 
 
-def of_usual_size(design: Design) -> Architecture:
-    """A random architecture with as many FLOPs as those have that are fine-tuned."""
+def like_a_finalist(design: Design) -> Architecture:
+    """A random architecture with about as many FLOPs as those will have that are fine-tuned.
+
+    Args:
+        design: Its space, network arguments and seed, and whether it asks for a Pareto set.
+    """
     space, request = design.space, design.request
     archs = space.sample(DRAWN, np.random.default_rng(request.seed))
     flops = Count(space, "flops", design.network).predict(archs).mean
-    return archs[int(np.argsort(flops, kind="stable")[int((0.5 if request.minimize else LARGE) * DRAWN)])]
+    place = int((MEDIAN if request.minimize else FINALIST) * DRAWN)
+    return archs[int(np.argsort(flops, kind="stable")[place])]
 
 
 def ask_seconds(design: Design) -> float:

@@ -303,7 +303,8 @@ class LatencyPredictor(Predictor):
         cls, space: SearchSpace, metric: str, config: dict[str, Any], tensors: dict[str, Tensor]
     ) -> LatencyPredictor:
         predictor = cls(space, metric, config["simplify"])
-        predictor._features = LatencyFeatures(space, predictor.simplify, config.get("used", False))  # False: before it
+        # checkpoints that do not say were fitted before what is used was counted
+        predictor._features = LatencyFeatures(space, predictor.simplify, config.get("used", False))
         arrays = {name: np.asarray(value.numpy(), dtype=float) for name, value in tensors.items()}
         width = sum(predictor._features.widths)
         for i, scale in enumerate(config["members"]):

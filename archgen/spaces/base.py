@@ -240,7 +240,7 @@ class SearchSpace(ABC):
         return [self.simplify(arch) for arch in archs]
 
     def without_unused(self, archs: Sequence[Architecture]) -> list[Architecture]:
-        """Each architecture without the operations that the output is not reached from.
+        """Each of `b` architectures without the operations that the output is not reached from.
 
         Unlike `simplified` it keeps those that have only zeros to work on, as a runtime does that does not look at
         values; the two are the same in a family whose operations give no zeros.

@@ -12,7 +12,7 @@ from torch import nn
 
 from archgen.data import load_data
 from archgen.design import Design, DesignRequest
-from archgen.design.plan import SLOWED, START, Costs, ask_seconds, epoch_seconds, of_usual_size, timetable
+from archgen.design.plan import SLOWED, START, Costs, ask_seconds, epoch_seconds, like_a_finalist, timetable
 from archgen.graph import Architecture
 from archgen.predictors.counts import Count
 from archgen.run_folder import RunFolder
@@ -101,7 +101,7 @@ def test_fine_tuning_is_timed_with_a_network_of_the_size_of_a_finalist(
     request = replace(REQUEST, minimize=minimize, networks=1 + len(minimize))
     design = Design(RunFolder(tmp_path, {"facts": {}, "seconds": {}}), request, load_data("digits", limit=200))
     others = design.space.sample(1000, np.random.default_rng(5))
-    flops = Count(design.space, "flops", design.network).predict([of_usual_size(design), *others]).mean
+    flops = Count(design.space, "flops", design.network).predict([like_a_finalist(design), *others]).mean
     assert least < (flops[1:] < flops[0]).mean() < most
 
 
