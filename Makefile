@@ -1,8 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# Latency bound of the demo, in ms for one image on one thread. The smallest network of the demo takes about 0.03 ms on
-# the reference machine; on a much slower one the command says what can be met: make demo LATENCY_MS=0.2
-LATENCY_MS ?= 0.06
+# Latency bound of the demo, for one image on one thread: one that so many percent of random networks meet on this
+# machine, or one in ms: make demo LATENCY_MS=0.06
+LATENCY_MS ?= 40%
 DEMO ?= runs/demo
 # Processes of the tests, of one thread each.
 WORKERS ?= 2
@@ -18,7 +18,8 @@ setup: .venv/.installed
 
 demo: setup
 	@if [ -e $(DEMO)/run.json ]; then $(BIN)/archgen design --resume $(DEMO); else \
-	$(BIN)/archgen design --data digits --space nasbench201 --at-most latency_ms=$(LATENCY_MS) --out $(DEMO); fi
+	$(BIN)/archgen design --data digits --space nasbench201 --at-most latency_ms=$(LATENCY_MS) --time-limit 5m \
+		--out $(DEMO); fi
 
 # Judged in a second step: in the first, `--fail-under` would print the table without the processes of the tests.
 test: setup

@@ -6,19 +6,20 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archgen.cli.application import app
-from archgen.cli.options import TRUST, AtMost, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers, told
+from archgen.cli.options import TRUST, Json, Minimize, Ray, Resource, Seed, SpaceName, cluster, numbers, told
 from archgen.cli.terminal import INTERRUPTED, Terminal, say, show
 from archgen.errors import ArchgenError, InvalidOption, RunConflict, UnknownName
 
 if TYPE_CHECKING:
     from archgen.design import DesignRequest
+    from archgen.objectives import Objective
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -30,7 +31,13 @@ def design_command(
         str, typer.Option(help="`digits`, an .npz, a folder of class folders, or a parquet file.")
     ] = "digits",
     space: SpaceName = "nasbench201",
-    at_most: AtMost = None,
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="Upper bound; METRIC=40% is one that 40 % of random architectures meet; repeat.",
+        ),
+    ] = None,
     minimize: Minimize = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run; must be new or empty.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
@@ -76,8 +83,10 @@ def design_command(
         _only_resume(context)
         _run(None, resume, True, as_json, ray, resource)
         return
-    bounds = [parse_bound(text, "at_most") for text in at_most or []]
-    check(bounds)
+    texts = at_most or []
+    bounds = [parse_bound(text, "at_most") for text in texts if not text.endswith("%")]
+    percents = [parse_bound(text.removesuffix("%"), "at_most") for text in texts if text.endswith("%")]
+    check([*bounds, *percents])
     if effort not in EFFORTS:
         raise UnknownName("effort", effort, EFFORTS)
     given = {
@@ -90,7 +99,8 @@ def design_command(
     request = DesignRequest(
         data=data,
         space=space,
-        at_most={o.metric: min(b.bound or 0.0 for b in bounds if b.metric == o.metric) for o in bounds},
+        at_most=_tightest(bounds),
+        at_most_percent=_tightest(percents),
         minimize=tuple(minimize or ()),
         seed=seed,
         **EFFORTS[effort] | {name: value for name, value in given.items() if value is not None},
@@ -108,6 +118,11 @@ def design_command(
     )
     assert out is not None
     _run(request, out, False, as_json, ray, resource)
+
+
+def _tightest(bounds: Sequence[Objective]) -> dict[str, float]:
+    """The lowest bound of each metric."""
+    return {o.metric: min(b.bound or 0.0 for b in bounds if b.metric == o.metric) for o in bounds}
 
 
 def _only_resume(context: typer.Context) -> None:
@@ -222,7 +237,8 @@ def _lines(result: dict[str, Any], folder: Path) -> Iterator[str]:
     yield f"size       {winner['params']:,} parameters, {winner['flops'] / 1e6:.2f} MFLOPs"
     for constraint in result["constraints"]:
         verdict = "met" if constraint["met"] else "NOT met"
-        yield f"bound      {constraint['metric']} at most {constraint['bound']:g}: {verdict}"
+        of_all = f" ({constraint['percent']:g} % of random architectures meet it)" if "percent" in constraint else ""
+        yield f"bound      {constraint['metric']} at most {constraint['bound']:g}{of_all}: {verdict}"
     for other in result["networks"][1:]:
         costs = ", ".join(f"{metric} {other[metric]:.4g}" for metric in result["minimized"])
         costs += "".join(f", {c['metric']} NOT met" for c in other.get("constraints", ()) if not c["met"])

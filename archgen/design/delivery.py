@@ -170,10 +170,7 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
     if MEMORY in exact:
         exact[MEMORY] = file_memory_mb(onnx)
     found |= exact | {"params": int(exact["params"])}
-    found["constraints"] = [
-        {"metric": m, "sense": "at_most", "bound": b, "value": found[m], "met": bool(found[m] <= b)}
-        for m, b in design.request.at_most.items()
-    ]
+    found["constraints"] = [_constraint(design, metric, found[metric]) for metric in design.request.at_most]
     save_network(
         folder.file(stem),
         network,
@@ -186,6 +183,15 @@ def _finish(design: Design, known: dict[str, Predictor], tuned: Tuned, stem: str
         metrics={name: value for name, value in found.items() if isinstance(value, int | float)},
         space_file=space_file(folder),
     )
+    return found
+
+
+def _constraint(design: Design, metric: str, value: float) -> dict[str, Any]:
+    """An upper bound and what is there, as JSON types; `percent` where the bound was asked for as a percentage."""
+    bound = design.request.at_most[metric]
+    found = {"metric": metric, "sense": "at_most", "bound": bound, "value": value, "met": bool(value <= bound)}
+    if design.folder.state["facts"].get("percentiles", {}).get(metric) == bound:
+        found["percent"] = design.request.at_most_percent[metric]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +103,7 @@ def _memory(
 
 def check_reachable(space: SearchSpace, request: DesignRequest, known: dict[str, Predictor]) -> None:
     """Raise `Infeasible` when a bound is below the smallest prediction, before anything is trained."""
-    drawn = space.sample(4096, np.random.default_rng(request.seed))
-    archs = [a for a in [*drawn, *(space.extremes or ())] if space.computation(a).edges]
+    archs = [*_drawn(space, request), *(a for a in space.extremes or () if space.computation(a).edges)]
     for metric, bound in request.at_most.items():
         if metric not in known:
             continue
@@ -114,6 +113,17 @@ def check_reachable(space: SearchSpace, request: DesignRequest, known: dict[str,
                 f"no architecture of {space.name} meets {metric} at most {bound:g} here: the smallest that "
                 f"can be met is about {least:.4g}; raise the bound"
             )
+
+
+def percentiles(space: SearchSpace, request: DesignRequest, known: Mapping[str, Predictor]) -> dict[str, float]:
+    """By metric of `at_most_percent`: what that many percent of random architectures are predicted to have at most."""
+    archs = _drawn(space, request) if request.at_most_percent else []
+    return {m: float(np.percentile(known[m].predict(archs).mean, p)) for m, p in request.at_most_percent.items()}
+
+
+def _drawn(space: SearchSpace, request: DesignRequest) -> list[Architecture]:
+    """Random architectures whose output depends on their input."""
+    return [a for a in space.sample(4096, np.random.default_rng(request.seed)) if space.computation(a).edges]
 
 
 def within(archs: Sequence[Architecture], request: DesignRequest, known: dict[str, Predictor]) -> list[bool]:

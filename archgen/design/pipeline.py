@@ -17,12 +17,13 @@ from archgen.design.choosing import JOINED
 from archgen.design.delivery import deliver
 from archgen.design.finetuning import forget
 from archgen.design.latency import LatencySource, MeasuredElsewhere, MeasuredHere
-from archgen.design.metrics import check_reachable, counts, exact_memory, predictors, within
+from archgen.design.metrics import check_reachable, counts, exact_memory, percentiles, predictors, within
 from archgen.design.plan import Costs, Timetable, probe, timetable
 from archgen.design.reporting import LATENCIES, RESULT, TRIALS, write
 from archgen.design.request import DesignRequest
 from archgen.errors import RunConflict
 from archgen.evaluators import Annotated, Cluster, Evaluator, Parallel, SupernetEvaluator, image_network
+from archgen.fields import fits
 from archgen.graph import Architecture
 from archgen.hardware import LatencyMeasurement
 from archgen.inheritance import CALIBRATION
@@ -128,6 +129,7 @@ class Design:
             plan = self.plan()
         with self.folder.stage("latency"):
             known = self.predictors(plan)
+            self.request = self._with_values(known)
             check_reachable(self.space, self.request, known)
         with self.folder.stage("supernet"):
             supernet = self.supernet(plan)
@@ -192,6 +194,20 @@ class Design:
         self.progress.note(f"latency predictor: held-out rho {rho:.3f} on {n} architectures")
         request = replace(self.request, measured=plan.measured)
         return predictors(self.space, request, self.network, self.source, self.folder.path, self.progress)
+
+    def _with_values(self, known: dict[str, Predictor]) -> DesignRequest:
+        """The request with percentages of bounds as values too, which the run keeps: they stay what they were."""
+        facts, percents, at_most = self.folder.state["facts"], self.request.at_most_percent, dict(self.request.at_most)
+        values = facts.get("percentiles")
+        if not (fits(values, dict[str, float]) and values.keys() == percents.keys()):
+            values = facts["percentiles"] = percentiles(self.space, self.request, known)
+            self.folder.save()
+        for metric, value in values.items():
+            self.progress.note(
+                f"the bound is {metric} at most {value:.4g}: {percents[metric]:g} % of random architectures meet it"
+            )
+            at_most[metric] = min(value, at_most.get(metric, value))
+        return replace(self.request, at_most=at_most)
 
     def measure(self, archs: Sequence[Architecture]) -> list[LatencyMeasurement]:
         """Latency of networks for one image."""

@@ -32,7 +32,7 @@ class DesignRequest:
         space: Name of the search space, or a TOML file. A space that is published for much larger images is sized to
             those of the data (`archgen.spaces.for_images`).
         at_most: Upper bounds by metric: `latency_ms` for one image, `params`, `flops`, `memory_mb`, or what the
-            checkpoints predict of the space's published network, such as `latency_ms@pixel3`.
+            checkpoints predict of the space's published network, such as `latency_ms@pixel3`; not below 0.
         minimize: Metrics to make small beside making the accuracy large; the answer is then a Pareto set.
         seed: Of everything random.
         budget: Architectures to evaluate.
@@ -51,6 +51,9 @@ class DesignRequest:
         generator: Name or folder of the generator that the strategy draws from; None for the checkpoints' own.
         networks: Most networks to deliver of a Pareto set.
         time_limit: Seconds that all may take, or None; all is cut to fit.
+        at_most_percent: Upper bounds by metric, above 0 and below 100: what so many percent of random architectures
+            have at most. They become values of `at_most` once the metrics can be predicted, before anything is trained;
+            of two bounds of a metric the lower one holds.
     """
 
     data: str
@@ -75,6 +78,7 @@ class DesignRequest:
     generator: str | None = None
     networks: int = 5
     time_limit: float | None = None
+    at_most_percent: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.minimize, list):  # JSON has lists only
@@ -96,12 +100,18 @@ class DesignRequest:
             raise InvalidObjective(f"expected a time limit above 0 seconds, got {self.time_limit:g}")
         if "val_acc" in self.metrics:
             raise InvalidObjective("the accuracy is what a design maximizes; bound or minimize what it costs")
+        for metric, bound in self.at_most.items():
+            if bound < 0:
+                raise InvalidObjective(f"the bound of '{metric}' must be at least 0, got {bound:g}")
+        for metric, percent in self.at_most_percent.items():
+            if not 0 < percent < 100:
+                raise InvalidObjective(f"the bound of '{metric}' must be above 0 % and below 100 %, got {percent:g} %")
         check(self.objectives)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """What is bounded or minimized, each once."""
-        return tuple(dict.fromkeys([*self.minimize, *self.at_most]))
+        return tuple(dict.fromkeys([*self.minimize, *self.at_most, *self.at_most_percent]))
 
     @property
     def finetuned(self) -> int:
@@ -115,5 +125,5 @@ class DesignRequest:
 
     @property
     def objectives(self) -> list[Objective]:
-        """The wishes in the common language."""
+        """The wishes in the common language; bounds that are percentages are not among them."""
         return [*self.directions, *(at_most(metric, bound) for metric, bound in self.at_most.items())]

@@ -177,4 +177,6 @@ def _sure(facts: Facts) -> str:
 
 
 def _bounded(constraint: Mapping[str, Any]) -> str:
-    return with_unit(constraint["bound"], constraint["metric"])
+    percent = number(constraint.get("percent"))
+    of_all = "" if percent is None else f" ({percent:g} % of random architectures meet it)"
+    return with_unit(constraint["bound"], constraint["metric"]) + of_all

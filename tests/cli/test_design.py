@@ -231,6 +231,9 @@ def test_the_strictest_of_several_bounds_counts(
     monkeypatch.setattr(design_module, "design", design)
     succeeds(*small, "--at-most", "latency_ms=3", "--at-most", "params=0", "--out", "new")
     assert seen[0].at_most == {"latency_ms": 0.2, "params": 0.0}
+    succeeds(*small, "--at-most", "flops=40%", "--at-most", "flops=12.5%", "--out", "new")
+    assert seen[1].at_most == {"latency_ms": 0.2}
+    assert seen[1].at_most_percent == {"flops": 12.5}
 
 
 def empty_data() -> str:
@@ -300,6 +303,10 @@ def test_design_refuses_data_that_can_not_be_learnt(
         (["--out", "run", "--runtime", "tvm"], "unknown runtime 'tvm'"),
         (["--out", "run", "--device", "tpu"], "unknown processor 'tpu'"),
         (["--out", "run", "--at-most", "latency_ms"], "expected METRIC=VALUE"),
+        (["--out", "run", "--at-most", "latency_ms=-1"], "bound of 'latency_ms' must be at least 0, got -1"),
+        (["--out", "run", "--at-most", "latency_ms=100%"], "must be above 0 % and below 100 %, got 100 %"),
+        (["--out", "run", "--at-most", "latency_ms=%"], "the bound of 'latency_ms' must be a number, got ''"),
+        (["--out", "run", "--at-most", "latency=40%"], "unknown metric 'latency': did you mean 'latency_ms'?"),
         (["--out", "run", "--budget", "0"], "expected whole numbers of at least 1, got {'budget': 0}"),
         (["--out", "run", "--finalists", "0"], "expected whole numbers of at least 1, got {'finalists': 0}"),
         (["--out", "run", "--measured", "11"], "expected at least 12 measured architectures"),

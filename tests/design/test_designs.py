@@ -95,6 +95,7 @@ def test_a_pareto_set_of_networks_on_a_device_elsewhere(tmp_path: Path) -> None:
         REQUEST,
         minimize=("latency_ms",),
         at_most={"params": 8000.0},
+        at_most_percent={"flops": 60.0},
         network=arguments,
         latency=phone(tmp_path, "nasbench201", images_of(arguments)),
     )
@@ -104,6 +105,11 @@ def test_a_pareto_set_of_networks_on_a_device_elsewhere(tmp_path: Path) -> None:
     assert [n["files"] for n in networks] == ["best", "network2", "network3"][: len(networks)]
     trials = pd.read_parquet(tmp_path / "run" / "trials.parquet")
     assert (trials["params"] <= 8000).all()
+    _, flops = result["constraints"]
+    assert (flops["metric"], flops["percent"], flops["met"]) == ("flops", 60.0, True)
+    assert (trials["flops"] <= flops["bound"]).all()
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "(60\u00a0% of random architectures meet it)" in report
     front = trials.iloc[pareto_front(trials[["val_acc", "latency_ms"]], (1, -1))]
     assert {n["inherited_val_acc"] for n in result["finalists"]} <= set(front["val_acc"])
     assert {n["arch"] for n in networks} <= {n["arch"] for n in result["finalists"]}

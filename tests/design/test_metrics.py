@@ -9,7 +9,7 @@ import pytest
 
 from archgen.design import DesignRequest, metrics
 from archgen.design.latency import networks, spread
-from archgen.design.metrics import check_metrics, check_reachable, counts, known_metrics, within
+from archgen.design.metrics import check_metrics, check_reachable, counts, known_metrics, percentiles, within
 from archgen.design.request import MEMORY
 from archgen.errors import Infeasible, InvalidObjective, UnknownMetric
 from archgen.peak_memory import peak_memory_mb
@@ -57,6 +57,22 @@ def test_the_smallest_architecture_of_a_space_with_an_order_counts_as_reachable(
     check_reachable(space, DesignRequest("digits", "mobilenetv3", {"params": least}), known)
     with pytest.raises(Infeasible, match="raise the bound"):
         check_reachable(space, DesignRequest("digits", "mobilenetv3", {"params": least - 1}), known)
+
+
+def test_so_many_percent_of_other_random_architectures_meet_a_percentile(
+    space: SearchSpace, rng: np.random.Generator
+) -> None:
+    known = counts(space, NETWORK)
+    asked = {"params": 25.0, "flops": 60.0}
+    values = percentiles(space, request(at_most_percent=asked), known)
+    archs = [arch for arch in space.sample(3000, rng) if space.computation(arch).edges]
+    assert values.keys() == asked.keys()
+    for metric, percent in asked.items():
+        met = float(np.mean(known[metric].predict(archs).mean <= values[metric]))
+        # counts of a cell are few numbers, so more meet the bound than were asked for; fewer by sampling alone
+        fewer = float(np.mean(known[metric].predict(archs).mean < values[metric]))
+        assert fewer - 0.03 < percent / 100 < met + 0.03
+    assert percentiles(space, request(), known) == {}
 
 
 def test_all_bounds_must_be_met(space: SearchSpace, rng: np.random.Generator) -> None:

@@ -435,6 +435,32 @@ def test_a_bound_that_is_met_by_the_smallest_network_is_accepted(
     check_reachable(job.space, request, job.predictors(job.plan()))
 
 
+def test_a_percentage_of_a_bound_becomes_a_value_that_the_run_keeps(
+    run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = begun(tmp_path / "run", run, at_most_percent={"latency_ms": 30.0, "params": 99.9}), []
+
+    def stop(job: Design, plan: Timetable) -> None:
+        seen.append(job.request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Design, "supernet", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            design(REQUEST, folder, resume=True)
+    state = json.loads((folder / "run.json").read_text())
+    assert state["request"]["at_most"] == REQUEST.at_most, "what was asked for stays"
+    kept = state["facts"]["percentiles"]
+    assert 0 < kept["latency_ms"] < 50
+    assert seen[0].at_most == seen[1].at_most == {"latency_ms": kept["latency_ms"], "params": PARAMS}, "the lower one"
+    for odd in ("x", {"latency_ms": 1.0}, {"latency_ms": "x", "params": 1.0}):
+        state["facts"]["percentiles"] = odd
+        (folder / "run.json").write_text(json.dumps(state))
+        with pytest.raises(KeyboardInterrupt):
+            design(REQUEST, folder, resume=True)
+        assert seen[-1] == seen[0], "computed anew where it was damaged"
+
+
 # -- what surrounds it
 
 

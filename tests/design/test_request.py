@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -34,7 +34,27 @@ def test_each_field_is_of_its_type(changes: dict[str, object]) -> None:
         DesignRequest("digits", "nasbench201", {}, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("changes", [{"at_most": {"val_acc": 90.0}}, {"at_most": {}, "minimize": ("val_acc",)}])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"at_most": {"params": 1e5, "latency_ms": -1.0}}, "bound of 'latency_ms' must be at least 0, got -1"),
+        ({"at_most": {}, "at_most_percent": {"flops": 0.0}}, "bound of 'flops' must be above 0 % and below 100 %"),
+        ({"at_most": {}, "at_most_percent": {"flops": 100.0}}, "below 100 %, got 100 %"),
+    ],
+)
+def test_a_bound_that_nothing_or_everything_meets_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidObjective, match=message):
+        DesignRequest("digits", "nasbench201", **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at_most": {"val_acc": 90.0}},
+        {"at_most": {}, "at_most_percent": {"val_acc": 90.0}},
+        {"at_most": {}, "minimize": ("val_acc",)},
+    ],
+)
 def test_the_accuracy_is_not_a_cost(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidObjective, match="the accuracy is what a design maximizes"):
         DesignRequest("digits", "nasbench201", **changes)  # type: ignore[arg-type]
@@ -46,10 +66,12 @@ def test_the_wishes_of_a_request_are_written_in_the_common_language() -> None:
     assert request.objectives == [maximize("val_acc"), minimize("params"), *bounds]
     assert request.directions == [maximize("val_acc"), minimize("params")]
     assert request.metrics == ("params", "latency_ms", "flops")
+    assert replace(request, at_most_percent={"memory_mb": 40.0}).metrics == (*request.metrics, "memory_mb")
 
 
 def test_a_request_survives_json() -> None:
     request = DesignRequest("digits", "nasbench201", {"params": 1e5}, minimize=("latency_ms",), network={"cells": 2})
+    request = replace(request, at_most_percent={"flops": 30.0})
     assert DesignRequest(**json.loads(json.dumps(asdict(request)))) == request
 
 

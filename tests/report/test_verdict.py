@@ -12,11 +12,20 @@ from archgen.report.facts import Facts
 from archgen.report.verdict import seconds_in_words, verdict, wilson_interval
 
 
+def bound(latency: float) -> dict[str, Any]:
+    return {"metric": "latency_ms", "sense": "at_most", "bound": 0.06, "value": latency, "met": latency <= 0.06}
+
+
 def result(latency: float) -> dict[str, Any]:
-    met = latency <= 0.06
-    bound = {"metric": "latency_ms", "sense": "at_most", "bound": 0.06, "value": latency, "met": met}
+    limit = bound(latency)
     winner = {"arch": "a", "val_acc": 98.0, "test_acc": 97.5, "latency_ms": latency, "latency_interval": [0.05, 0.058]}
-    return {"winner": winner, "met": met, "constraints": [bound], "evaluations": 10, "data": {"name": "d", "test": 400}}
+    return {
+        "winner": winner,
+        "met": limit["met"],
+        "constraints": [limit],
+        "evaluations": 10,
+        "data": {"name": "d", "test": 400},
+    }
 
 
 def test_wilsons_interval_is_scipys() -> None:
@@ -41,6 +50,13 @@ def test_a_machine_whose_speed_changed_is_told(now: float, told: str) -> None:
     drifted = {**result(0.05), "reference": {"then_ms": 0.0571, "now_ms": now}}
     sure = dict(verdict(Facts(drifted, pd.DataFrame())).answers)["How sure"]
     assert (told in sure) if told else ("times as fast" not in sure)
+
+
+def test_a_bound_by_percentage_says_so() -> None:
+    answers = dict(
+        verdict(Facts(result(0.05) | {"constraints": [bound(0.05) | {"percent": 40.0}]}, pd.DataFrame())).answers
+    )
+    assert "at most 0.06 ms (40 % of random architectures meet it)" in answers["Asked"]
 
 
 def test_a_pareto_set_is_not_called_the_most_accurate() -> None:
