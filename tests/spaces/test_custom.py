@@ -1,9 +1,11 @@
 """Operations of one's own: found beside the TOML file or installed, tried before they are used."""
 
+import runpy
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from archgen.spaces.custom import load_operation
 from archgen.testing import check_space
 
 FIXTURES = Path(__file__).parent / "fixtures"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def test_the_worked_example_searches_builds_and_counts_its_own_block() -> None:
@@ -25,6 +28,17 @@ def test_the_worked_example_searches_builds_and_counts_its_own_block() -> None:
     assert [type(m).__name__ for m in network.modules()].count("Ghost") == 2
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert space.count(arch)["params"] == sum(p.numel() for p in network.parameters())
+
+
+def test_a_published_space_written_as_ones_own_has_the_published_parameters(tables: Path) -> None:
+    """Accel-NASBench (arXiv 2404.08005): blocks of one's own, stages of several depths; all 5,138 are exact."""
+    unseen = runpy.run_path(str(EXPERIMENTS / "unseen_tables.py"))
+    space = spaces.load(str(unseen["OWN"]))
+    rows = pd.read_parquet(tables / "accel_nasbench.parquet").sample(200, random_state=0)
+    archs = [space.parse(unseen["accel_nasbench"](row)) for _, row in rows.iterrows()]
+    counted = [space.count(arch)["params"] for arch in archs]
+    assert counted == [round(1e6 * params) for params in rows["params"]]
+    assert sum(p.numel() for p in space.build(archs[0]).parameters()) == counted[0]
 
 
 def test_cells_take_operations_of_ones_own_too() -> None:
