@@ -104,7 +104,7 @@ def main() -> None:
 def prepare(space: SearchSpace, truth: Truth, first: Sequence[Architecture]) -> DiscreteFlow:
     """The generator, trained here or read from the last run; accuracies are as predicted from those of `first`."""
     if not (FOLDER / "config.json").exists():
-        accuracy = GaussianProcess(space, ACCURACY).fit(first, truth.top1(first))
+        accuracy = GaussianProcess(space, ACCURACY, sizes=False).fit(first, truth.top1(first))
         known = {"params": Count(space, "params"), "flops": Count(space, "flops")}
         pool = make_pool(space, {**known, ACCURACY: accuracy, LATENCY: Table(space, truth)}, size=40_000)
         figures = pretrain_generator(space, FOLDER, pool=pool, steps=2000)

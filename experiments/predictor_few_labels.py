@@ -35,12 +35,12 @@ from tqdm import tqdm
 from archgen import config, spaces
 from archgen.graph import Architecture
 from archgen.objectives import at_least, at_most
-from archgen.predictors import PREDICTORS, NodeStatistics, ParZC, Predictor
+from archgen.predictors import NodeStatistics, ParZC, Predictor
 from archgen.predictors.cross_fitted import CrossFitted
 from archgen.predictors.normal_scores import NormalScorePredictor
 from archgen.pretrain_predictor import make_predictor
 from archgen.spaces import SearchSpace
-from archgen.surrogates import Ensemble
+from archgen.surrogates import Ensemble, GaussianProcess
 from archgen.threads import single_threaded
 
 RESULTS = Path(__file__).parent / "results" / "predictor_few_labels.csv"
@@ -99,7 +99,7 @@ def main() -> None:
 def make(member: str, space: SearchSpace, target: str, archs: tuple[Architecture, ...]) -> Predictor:
     """A predictor by the name that a row has."""
     if member == PLAIN:
-        return PREDICTORS["gp"](space, target)
+        return GaussianProcess(space, target, sizes=False)
     if member == "parzc":
         return ParZC(space, target, statistics=measured(space, archs))
     return make_predictor(member, space, target, built_simplified=False)

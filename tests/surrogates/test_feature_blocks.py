@@ -7,14 +7,14 @@ import pytest
 
 from archgen import spaces
 from archgen.encoders import PathEncoder
-from archgen.surrogates.feature_blocks import LAYERS, NEAR, FeatureBlocks
+from archgen.surrogates.feature_blocks import LAYERS, NEAR, SIZES, FeatureBlocks
 
 
 @pytest.mark.parametrize("name", spaces.available())
 def test_every_space_has_its_layers(name: str) -> None:
     space = spaces.load(name)
     archs = space.sample(20, np.random.default_rng(0))
-    blocks = FeatureBlocks(space, None, neighbourhoods=False, layers=True)
+    blocks = FeatureBlocks(space, None, layers=True)
     x = blocks(archs)
     assert x.shape == (len(archs), sum(blocks.widths.values()))
     assert x.isfinite().all()
@@ -26,9 +26,9 @@ def test_every_space_has_its_layers(name: str) -> None:
 def test_blocks_lie_side_by_side_each_divided_by_the_root_of_its_width() -> None:
     space = spaces.load("nasbench201")
     archs = space.sample(5, np.random.default_rng(0))
-    blocks = FeatureBlocks(space, None, neighbourhoods=True, layers=True)
+    blocks = FeatureBlocks(space, None, neighbourhoods=True, sizes=True, layers=True)
     paths = PathEncoder(space)
-    assert list(blocks.widths) == [*paths.blocks, NEAR, LAYERS]
+    assert list(blocks.widths) == [*paths.blocks, NEAR, SIZES, LAYERS]
     columns = [column for name in blocks.widths for column in blocks.columns(name)]
     assert columns == list(range(sum(blocks.widths.values())))
     first = next(iter(paths.blocks))

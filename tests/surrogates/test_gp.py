@@ -233,6 +233,8 @@ def test_a_trend_of_free_labels_tells_apart_what_is_better_than_all_that_was_mea
         found[trend] = kendalltau(process.predict_normalised([archs[i] for i in best])[0], y[best]).statistic
     assert found[True] > found[False] + 0.1
     assert not GaussianProcess(space, "val_acc").trend
+    assert GaussianProcess(space, "val_acc").sizes, "what is free without any proxy"
+    assert not GaussianProcess(space, "val_acc", free_labels).sizes
 
 
 def test_layers_see_what_is_dead_and_costs_all_the_same(space: SearchSpace) -> None:
@@ -242,7 +244,7 @@ def test_layers_see_what_is_dead_and_costs_all_the_same(space: SearchSpace) -> N
     wishes = [maximize("acc"), at_most("latency_ms", 1.2)]
     found = {}
     for layers in (True, False):
-        process = GaussianProcess(space, "latency_ms", layers=layers).fit(archs[:40], -latency[:40])
+        process = GaussianProcess(space, "latency_ms", layers=layers, sizes=False).fit(archs[:40], -latency[:40])
         found[layers] = np.corrcoef(process.predict(archs[40:]).mean, -latency[40:])[0, 1]
     assert found[True] > 0.95
     assert found[False] < 0.9
