@@ -6,9 +6,10 @@
 NAS-Bench-201 (CIFAR-10 test accuracy, 15,625 cells) and NAS-Bench-Macro (6,561 networks); the numbers of labels are
 0.5, 1, 3 and 10 % of the space. For each draw n random architectures are fitted to; Kendall's tau is taken over all
 others (`tau`) and over those of them within the true best tenth of the space (`top`); `coverage` is the share of true
-values between the two one-sided 95 % limits. `gp_plain` is the Gaussian process without free labels; the others have
-the free labels of the checkpoints where they take any; names joined by `+` are an ensemble of those. Members and their
-settings were chosen on validation accuracies (`--target cifar10_val_acc`), other draws.
+values between the two one-sided 95 % limits. `gp_plain` is the Gaussian process without free labels, `gp_sized` that
+with sizes; the others have the free labels of the checkpoints where they take any; names joined by `+` are an ensemble
+of those, and `gnn:steps=600` is one with another argument. Members and their settings were chosen on validation
+accuracies (`--target cifar10_val_acc`; the steps on CIFAR-100's), other draws.
 
 Writes a row a member and draw to experiments/results/predictor_few_labels.csv as it goes; rows that are there already
 are not computed again, so that a stopped run goes on. `fit_s` is CPU time; what a predictor knows without labels, such
@@ -48,7 +49,8 @@ MEASURED = Path(__file__).parent.parent / "runs" / "node_statistics"
 TABLES = {"nasbench201": "nasbench201/accuracy.parquet", "nasbench_macro": "nasbench_macro.parquet"}
 TARGETS = {"nasbench201": "cifar10_test_acc", "nasbench_macro": "test_acc"}
 LABELS = {"nasbench201": "78,156,469,1563", "nasbench_macro": "33,66,197,656"}
-PLAIN = "gp_plain"
+ALONE = {"gp_plain": False, "gp_sized": True}
+"""Gaussian processes without free labels: whether they have sizes."""
 PUBLISHED = {"PINAT (2211.17226)": {78: 0.549, 156: 0.631, 469: 0.706, 1563: 0.784}}
 KEY = ["space", "target", "labels", "member", "draw"]
 CHUNK = 500
@@ -98,11 +100,13 @@ def main() -> None:
 
 def make(member: str, space: SearchSpace, target: str, archs: tuple[Architecture, ...]) -> Predictor:
     """A predictor by the name that a row has."""
-    if member == PLAIN:
-        return GaussianProcess(space, target, sizes=False)
+    if member in ALONE:
+        return GaussianProcess(space, target, sizes=ALONE[member])
     if member == "parzc":
         return ParZC(space, target, statistics=measured(space, archs))
-    return make_predictor(member, space, target, built_simplified=False)
+    kind, _, option = member.partition(":")
+    options = {name: int(value) for name, value in [option.split("=")]} if option else {}
+    return make_predictor(kind, space, target, built_simplified=False, options=options)
 
 
 @cache

@@ -37,9 +37,9 @@ class Sizes:
     def __init__(self, encoder: PathEncoder) -> None:
         self.encoder = encoder
 
-    def __call__(self, archs: Sequence[Architecture]) -> Floats:
-        """The logarithms of `b` architectures, `b x 2`; 0 of what is the same all over the space."""
-        found: Floats = self.encoder(archs).numpy() @ self.weights[:-1] + self.weights[-1]
+    def __call__(self, features: Floats) -> Floats:
+        """The logarithms from the encoder's features `b x d`, `b x 2`; 0 of what is the same all over the space."""
+        found: Floats = features @ self.weights[:-1] + self.weights[-1]
         return found
 
     @cached_property

@@ -362,7 +362,7 @@ class ChainSpace(SearchSpace):
         return list(archs)
 
     def flow(self, archs: Sequence[Architecture]) -> Flow:
-        return self._tables.flow(archs) if archs and self._tables.additive else super().flow(archs)
+        return self._tables.flow(archs) if archs and self._tables.flows else super().flow(archs)
 
     def workloads(self, archs: Sequence[Architecture]) -> NDArray[np.float64] | None:
         return self._tables.workloads(archs) if archs and self._tables.additive else super().workloads(archs)

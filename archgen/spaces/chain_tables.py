@@ -76,18 +76,27 @@ class ChainTables:
     @cached_property
     def additive(self) -> bool:
         """Whether what a slot adds depends on its own label and the shared ones alone."""
-        space = self.space
-        chain = all(j == i + 1 for i, j in space.edges)
-        whole = all(stage.depths[0] > 0 for stage in space.stages)  # none left out, so that each is read by the next
-        return space.skeleton.shared is not None and chain and whole
+        whole = all(stage.depths[0] > 0 for stage in self.space.stages)  # none left out: each is read by the next
+        return self.space.skeleton.shared is not None and self._straight and whole
+
+    @cached_property
+    def flows(self) -> bool:
+        """Whether labels tell what a slot passes on: in a chain, if they tell which segments are identities."""
+        return self.additive or (self._straight and not self.space.skeleton.identities)
+
+    @property
+    def _straight(self) -> bool:
+        return all(j == i + 1 for i, j in self.space.edges)
 
     def flow(self, archs: Sequence[Architecture]) -> Flow:
-        """`SearchSpace.flow` where slots are additive: slots in a row, identities passed."""
+        """`SearchSpace.flow` where `flows`: slots in a row; what is left out, and identities, are passed."""
         labels = self.labels(archs)
-        tables, which = self._tables(labels)
-        same = np.array([table.same for table in tables])[which[:, None], range(labels.shape[1]), labels]
         found = np.full((len(labels), labels.shape[1] + 2), PASS)
-        found[:, 1:-1] = np.where(same, PASS, self._computed[range(labels.shape[1]), labels])
+        found[:, 1:-1] = self._computed[range(labels.shape[1]), labels]
+        if self.space.skeleton.identities:
+            tables, which = self._tables(labels)
+            same = np.array([table.same for table in tables])[which[:, None], range(labels.shape[1]), labels]
+            found[:, 1:-1][same] = PASS
         return Flow(found, np.eye(found.shape[1], k=1, dtype=np.int64)[None])
 
     def workloads(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:

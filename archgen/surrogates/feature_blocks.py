@@ -65,7 +65,7 @@ class FeatureBlocks:
         if self.free_labels is not None:
             found.append(torch.from_numpy(self.free_labels(archs)))
         if self.sizes is not None:
-            found.append(torch.from_numpy(self.sizes(archs)))
+            found.append(torch.from_numpy(self.sizes(found[0].numpy())))
         if self._layers is not None:
             found.append(torch.from_numpy(self._layers.standardise(self._layers(archs))))
         return torch.cat(found, 1) * self._scale

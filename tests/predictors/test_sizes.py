@@ -20,7 +20,7 @@ from archgen.surrogates import GaussianProcess
 def test_they_follow_the_logarithms_of_what_is_counted(name: str, least: float) -> None:
     space = spaces.load(name)
     sizes, archs = Sizes(PathEncoder(space)), space.sample(200, np.random.default_rng(5))
-    exact, told = np.log1p(counted(space, archs)), sizes(archs)
+    exact, told = np.log1p(counted(space, archs)), sizes(sizes.encoder(archs).numpy())
     assert told.shape == (200, len(sizes.names))
     for i in range(len(sizes.names)):
         assert np.corrcoef(exact[:, i], told[:, i])[0, 1] > least
@@ -39,18 +39,20 @@ def test_what_is_counted_goes_with_the_counts_of_the_space(name: str) -> None:
 
 
 def test_they_are_kept_and_need_no_count_then(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, archs = Sizes(PathEncoder(space)), space.sample(9, np.random.default_rng(1))
-    found = sizes(archs)
-    np.testing.assert_array_equal(found, Sizes(PathEncoder(space))(archs), "the same for everyone")
+    sizes = Sizes(PathEncoder(space))
+    features = sizes.encoder(space.sample(9, np.random.default_rng(1))).numpy()
+    found = sizes(features)
+    np.testing.assert_array_equal(found, Sizes(PathEncoder(space))(features), "the same for everyone")
     other = Sizes(PathEncoder(space))
     other.restore(sizes.state())
     monkeypatch.setattr("archgen.predictors.sizes.counted", None)
-    np.testing.assert_array_equal(other(archs), found)
+    np.testing.assert_array_equal(other(features), found)
 
 
 def test_what_is_the_same_all_over_a_space_is_nothing(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("archgen.predictors.sizes.counted", lambda space, archs: np.full((len(archs), 2), 7.0))
-    assert not Sizes(PathEncoder(space))(space.sample(9, np.random.default_rng(1))).any()
+    sizes = Sizes(PathEncoder(space))
+    assert not sizes(sizes.encoder(space.sample(9, np.random.default_rng(1))).numpy()).any()
 
 
 def test_they_are_what_tells_vision_transformers_apart(tables: Path) -> None:

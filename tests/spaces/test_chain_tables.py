@@ -31,7 +31,9 @@ def test_positions_are_those_of_the_labels(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_additive_are_chains_whose_slots_stand_alone(name: str) -> None:
-    assert ChainTables(chain(name)).additive == (name in ADDITIVE)
+    tables = ChainTables(chain(name))
+    assert tables.additive == (name in ADDITIVE)
+    assert tables.flows, "labels tell all: transformers have no identities"
 
 
 @pytest.mark.parametrize("name", sorted(ADDITIVE))
