@@ -98,7 +98,10 @@ class GaussianProcess(NormalScorePredictor, Surrogate):
     def for_wishes(
         cls, space: SearchSpace, wishes: Sequence[Objective], free_labels: FreeLabels | None = None
     ) -> Sequence[GaussianProcess]:
-        """With `layers` where less of any metric is better: latency, energy and size add up over them."""
+        """With `layers` where less of any metric is better: latency, energy and size add up over them.
+
+        Without `sizes`: the published runs of the strategies were made before there were any.
+        """
         options = {"layers": any(wish.sign < 0 for wish in wishes), "sizes": False}
         processes = [cls(space, wish.metric, free_labels, **options) for wish in wishes]
         for process in processes:
