@@ -211,8 +211,9 @@ def main() -> None:
                     write_atomic(RESULTS, lambda path: pd.DataFrame(rows).round(4).to_csv(path, index=False))
     table = pd.DataFrame(rows, columns=[*KEY, "rank", "coverage", "error"])
     table["target"] = table["target"].where(table["task"] != "gpus", "all")
-    means = table.groupby([*KEY[:-1]], sort=False)[["rank", "coverage", "error"]]
-    print(means.mean().join(means["rank"].std().rename("spread")).round(3).to_string())
+    groups = table.groupby(KEY[:-1], sort=False)
+    means = groups[["rank", "coverage", "error"]].mean()
+    print(means.join(groups["rank"].std().rename("spread")).round(3).to_string())
     print(f"{platform.machine()}, one thread")
 
 
