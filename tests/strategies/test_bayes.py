@@ -50,7 +50,7 @@ def beliefs(
     space: SearchSpace, trials: list[Trial], metric: str, sign: int = 1, *, layers: bool = False
 ) -> tuple[list[Architecture], Floats, Floats, GaussianProcess]:
     """What a process of its own believes of everything that was not told; with layers where less of a metric counts."""
-    process = GaussianProcess(space, metric, layers=layers)
+    process = GaussianProcess(space, metric, layers=layers, sizes=False)
     process.fit([t.arch for t in trials], np.array([sign * t.values[metric] for t in trials]))
     rest = [arch for arch in space.enumerate() if arch not in {t.arch for t in trials}]
     return rest, *process.predict_normalised(rest), process
