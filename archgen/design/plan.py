@@ -28,6 +28,7 @@ from archgen.study import Trial
 from archgen.supernets import Supernet
 from archgen.supernets.training import Plan, Schedule, TrainingStrategy, Updates
 from archgen.supernets.training.standalone import training_batches
+from archgen.supernets.training.updates import image_format
 from archgen.threads import rounds, shared, single_threaded, torch_threads
 
 if TYPE_CHECKING:
@@ -122,11 +123,12 @@ def probe(design: Design, supernet: Supernet, strategy: TrainingStrategy) -> Cos
     batches = training_batches(data)
     generator = torch.Generator().manual_seed(request.seed)
     images, labels = next(iter(batches.draw(generator)))
-    batch = images.contiguous(memory_format=torch.channels_last), labels  # as they are stored in a training
+    stored = image_format(images.device)
+    batch = images.contiguous(memory_format=stored), labels  # as in a training
     strategy.prepare(supernet, Plan(len(data.train), batches.steps, request.epochs))
     strategy.order(generator)
     rng = np.random.default_rng(request.seed)
-    supernet.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet.train().to(memory_format=stored)  # type: ignore[call-overload]
     step = _seconds(lambda: strategy.step(supernet, batch, rng))
     archs = space.sample(TRIES, rng)
     network, finalist = networks(space, [archs[0], like_a_finalist(design)], design.network, request.seed)

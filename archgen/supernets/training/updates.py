@@ -18,6 +18,16 @@ from archgen.supernets.training.processes import Batch, Processes
 MOMENTUM = "momentum_buffer"
 
 
+def image_format(device: torch.device) -> torch.memory_format:
+    """How images are stored for training: channels last, but not on CPUs that have AVX2 and no AVX-512.
+
+    There the convolutions of oneDNN in torch 2.13 write beyond their memory in the backward pass when channels are few
+    and last (`free(): invalid next size`, seen on an AMD EPYC); without oneDNN, or with channels first, they do not.
+    """
+    unsafe = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.contiguous_format if unsafe else torch.channels_last
+
+
 class Updates(Gradients):
     """Gradients are averaged over the whole batch after all backward passes of a step, then applied.
 
@@ -33,7 +43,7 @@ class Updates(Gradients):
         precision: Of the forward passes.
         channels_last: Whether images and the weights of convolutions are stored channels last, which GPUs with
             half-precision units want, and which saves a quarter to a half of a step on a CPU
-            (`experiments/channels_last.py`).
+            (`experiments/channels_last.py`). Where `image_format` forbids it they are not.
     """
 
     def __init__(
@@ -47,18 +57,19 @@ class Updates(Gradients):
     ) -> None:
         self.module, self.optimizer = module, optimizer
         self.processes, self.precision = processes or Processes(), Precision(precision)
-        self.channels_last = channels_last
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self.format = image_format(device) if channels_last else torch.contiguous_format
         self.parameters = list(module.parameters())  # to walk through a supernet's modules takes a tenth of a step
         self.device = self.parameters[0].device if self.parameters else torch.device("cpu")
         """Where the module is."""
-        if channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.format == torch.channels_last:
+            module.to(memory_format=self.format)  # type: ignore[call-overload]
 
     def batch(self, batch: Batch) -> Batch:
         """The part of a batch that is this process's, on its device."""
         x, y = self.processes.share(batch)
         x, y = x.to(self.device), y.to(self.device)
-        return (x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x), y
+        return (x.contiguous(memory_format=self.format) if x.ndim == 4 else x), y
 
     def backward(self, loss: Float[Tensor, ""]) -> None:
         if self.precision.dtype is None:

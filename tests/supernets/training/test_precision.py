@@ -19,6 +19,7 @@ from archgen.spaces import CellSpace
 from archgen.supernets import Supernet, make_supernet
 from archgen.supernets.training import Batches, Precision, Sandwich, Schedule, Updates, train, train_supernet
 from archgen.supernets.training.precision import LARGEST, PATIENCE
+from archgen.supernets.training.updates import image_format
 
 ROLES = {"none": "zero", "skip_connect": "identity", "nor_conv_3x3": "weighted"}
 NETWORK = {"cells": 1, "channels": 8, "classes": 10, "in_channels": 1, "image_size": 8}
@@ -172,10 +173,20 @@ def test_a_resumed_fp16_training_is_the_uninterrupted_one(data: ImageData, tmp_p
 # -- channels last
 
 
+@pytest.mark.parametrize(
+    ("device", "capability", "last"), [("cpu", "AVX2", 0), ("cpu", "AVX512", 1), ("cuda", "AVX2", 1)]
+)
+def test_channels_are_first_where_torch_writes_beyond_its_memory(
+    monkeypatch: pytest.MonkeyPatch, device: str, capability: str, last: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert (image_format(torch.device(device)) == torch.channels_last) == bool(last)
+
+
 def test_channels_last_is_a_matter_of_storage_alone(data: ImageData) -> None:
     plain, stored = trained(data, 1)[0], trained(data, 1, channels_last=True)[0]
     images = [p for p in stored.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[-1] > 1]
     assert images
-    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in images)
+    assert all(p.is_contiguous(memory_format=image_format(torch.device("cpu"))) for p in images)
     for (name, a), b in zip(plain.state_dict().items(), stored.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3, msg=name)
