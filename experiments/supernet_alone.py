@@ -30,7 +30,6 @@ from bo_tables import published
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from supernet_ranking import LR, NETWORK, TRUTH, WAYS, asked
-from torch import nn
 
 from archgen import spaces
 from archgen.artifacts import read_json, write_atomic, write_json
@@ -52,11 +51,9 @@ def alone(
     """Validation accuracy in percent of a network that is trained alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built: nn.Module = space.build(
+        built = space.build(
             arch, **network, classes=len(data.classes), in_channels=data.in_channels, image_size=data.image_size
         )
-    # twice as fast for convolutions of one channel each, the same for others
-    built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     train_network(built, data, schedule, seed=seed)
     return accuracy(built, data.validation.images, data.validation.labels)[0]
 

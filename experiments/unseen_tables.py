@@ -13,8 +13,7 @@ worse than `forest` on AutoFormer's; sizes became its features by them (four of 
 GPUs being sources (800 measurements each): `latency`, without sources `scratch`, and `ridge` on FLOPs, their logarithm,
 depth and resolution; Spearman's rho and the median relative error.
 
-Writes a row a draw to
-experiments/results/unseen_tables.csv as it goes; rows that are there are not computed again.
+Writes a row a draw to experiments/results/unseen_tables.csv as it goes; rows that are there are not computed again.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from archgen.threads import single_threaded
 RESULTS = Path(__file__).parent / "results" / "unseen_tables.csv"
 OWN = Path(__file__).parent / "spaces" / "accel_nasbench.toml"
 KEY = ["task", "target", "labels", "member", "draw"]
-LABELS = {"accuracy": (50, 200), "gpus": (10, 20)}
+LABELS, MEASUREMENTS = (50, 200), (10, 20)
 AUTOFORMER = [f"{data}_{how}_acc" for data in ("c100", "flower", "chaoyang") for how in ("base", "kd")]
 UNSIZED = "gp_unsized"
 PLAIN = ("ridge", "svr", "forest")
@@ -197,12 +196,11 @@ def main() -> None:
     done = {tuple(row[key] for key in KEY) for row in rows}
     with single_threaded():
         for name in args.tasks.split(","):
-            evaluate = latency if name == "gpus" else accuracy
-            members = ["ridge", "scratch", "latency"] if name == "gpus" else args.members.split(",")
+            evaluate, labels, members = accuracy, LABELS, args.members.split(",")
+            if name == "gpus":
+                evaluate, labels, members = latency, MEASUREMENTS, ["ridge", "scratch", "latency"]
             for job in read(name, folder):
-                for target, n, member, draw in itertools.product(
-                    job.values, LABELS["gpus" if name == "gpus" else "accuracy"], members, range(args.draws)
-                ):
+                for target, n, member, draw in itertools.product(job.values, labels, members, range(args.draws)):
                     key = (name, target, n, member, draw)
                     if key in done or 2 * n > len(job.archs):
                         continue

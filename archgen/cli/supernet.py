@@ -42,7 +42,7 @@ def train_command(
     precision: Annotated[
         str | None, typer.Option(help="no, bf16 or fp16; else what accelerate's configuration says.")
     ] = None,
-    channels_last: Annotated[bool, typer.Option(help="Store images channels last.")] = True,
+    channels_last: Annotated[bool, typer.Option(help="Store images channels last, where that is safe.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     seed: Seed = 0,
 ) -> None:

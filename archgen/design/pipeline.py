@@ -129,7 +129,7 @@ class Design:
             plan = self.plan()
         with self.folder.stage("latency"):
             known = self.predictors(plan)
-            self.request = self._with_values(known)
+            self.request = self._with_percentiles(known)
             check_reachable(self.space, self.request, known)
         with self.folder.stage("supernet"):
             supernet = self.supernet(plan)
@@ -195,7 +195,7 @@ class Design:
         request = replace(self.request, measured=plan.measured)
         return predictors(self.space, request, self.network, self.source, self.folder.path, self.progress)
 
-    def _with_values(self, known: dict[str, Predictor]) -> DesignRequest:
+    def _with_percentiles(self, known: dict[str, Predictor]) -> DesignRequest:
         """The request with percentages of bounds as values too, which the run keeps: they stay what they were."""
         facts, percents, at_most = self.folder.state["facts"], self.request.at_most_percent, dict(self.request.at_most)
         values = facts.get("percentiles")

@@ -38,7 +38,11 @@ class Sizes:
         self.encoder = encoder
 
     def __call__(self, features: Floats) -> Floats:
-        """The logarithms from the encoder's features `b x d`, `b x 2`; 0 of what is the same all over the space."""
+        """The logarithms, `b x 2`, without unit; 0 of what is the same all over the space.
+
+        Args:
+            features: What the encoder gives of `b` architectures, `b x d`.
+        """
         found: Floats = features @ self.weights[:-1] + self.weights[-1]
         return found
 
@@ -56,12 +60,12 @@ class Sizes:
         return np.vstack([slopes, -middle @ slopes])
 
     def state(self) -> Tensor:
-        """The tensor of a checkpoint."""
+        """The tensor of a checkpoint: `weights`, `(d + 1) x 2`."""
         return torch.from_numpy(self.weights)
 
     def restore(self, weights: Tensor) -> None:
         """Take the weights of a `state`: counting anew takes seconds in some spaces."""
-        self.__dict__["weights"] = weights.numpy().astype(float)
+        self.weights = weights.numpy().astype(float)
 
 
 def counted(space: SearchSpace, archs: Sequence[Architecture]) -> Floats:

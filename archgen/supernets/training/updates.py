@@ -57,13 +57,12 @@ class Updates(Gradients):
     ) -> None:
         self.module, self.optimizer = module, optimizer
         self.processes, self.precision = processes or Processes(), Precision(precision)
-        device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        self.format = image_format(device) if channels_last else torch.contiguous_format
         self.parameters = list(module.parameters())  # to walk through a supernet's modules takes a tenth of a step
         self.device = self.parameters[0].device if self.parameters else torch.device("cpu")
         """Where the module is."""
-        if self.format == torch.channels_last:
-            module.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.format = image_format(self.device) if channels_last else torch.contiguous_format
+        """How images and the weights of convolutions are stored."""
+        module.to(memory_format=self.format)  # type: ignore[call-overload]
 
     def batch(self, batch: Batch) -> Batch:
         """The part of a batch that is this process's, on its device."""
